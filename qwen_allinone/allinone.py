@@ -1,0 +1,260 @@
+"""The service: run a task, or a chat (sentiment, then a reply that knows it). No Flask, no torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from qwen_allinone.engine import Classify, Engine, Generate, LabelTrie, Result, Sampling, Status
+from qwen_allinone.engine.request import Work
+from qwen_allinone.errors import (
+    DeadlineExceeded,
+    EmptyInput,
+    InputTooLong,
+    InvalidInput,
+    NotReady,
+    TaskFileError,
+)
+from qwen_allinone.model.checkpoint import Checkpoint
+from qwen_allinone.model.tokenizer import Tokenizer
+from qwen_allinone.tasks import Decoding, Registry, Task, clean, render
+
+SENTIMENT = "sentiment"
+CHAT = "chat"
+
+# No real text has this many characters a token; what has is refused before it costs tokenizer time.
+_MOST_CHARS_PER_TOKEN = 16
+# How long a caller waits past its deadline for the engine to say so itself.
+_GRACE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a task said. `label` and `probabilities` (by label) for label tasks, `text` for free text."""
+
+    task: str
+    result: Result
+    text: str = ""
+    label: str | None = None
+    emoji: str | None = None
+    probabilities: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class ChatAnswer:
+    """A sentiment and the reply that was given knowing it."""
+
+    sentiment: Answer
+    reply: Answer
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """What running the tasks takes of a checkpoint, made once it is loaded.
+
+    Not the model: a failed request's traceback holds this, and a model must be gone before the next is loaded.
+    """
+
+    tokenizer: Tokenizer
+    stop_ids: frozenset[int]
+    tries: Mapping[str, LabelTrie]
+
+
+class AllInOne:
+    """Runs the registry's tasks on one engine. Thread-safe."""
+
+    def __init__(self, registry: Registry, *, deadline_s: float) -> None:
+        self.registry = registry
+        self._deadline_s = deadline_s
+        self._engine: Engine | None = None
+        self._checkpoint: Checkpoint | None = None
+        self._bound: _Bound | None = None
+        _check_chat(registry)
+
+    def attach(self, engine: Engine) -> None:
+        """The engine that will run the tasks; it calls `bind` when it has loaded."""
+        self._engine = engine
+
+    def bind(self, checkpoint: Checkpoint) -> list[list[int]]:
+        """Fit the tasks to a checkpoint's tokens; returns the fixed beginnings of the prompts."""
+        tokenizer = checkpoint.tokenizer
+        tries = {task.name: _label_trie(task, tokenizer) for task in self.registry if task.labels}
+        prefixes = [fixed_prefix(task, tokenizer) for task in self.registry]
+        for task, prefix in zip(self.registry, prefixes, strict=True):
+            _check_room(task, len(prefix), checkpoint.model.context)
+        self._checkpoint, self._bound = checkpoint, _Bound(tokenizer, checkpoint.stop_ids, tries)
+        return [prefix for prefix in prefixes if prefix]
+
+    def unbind(self) -> None:
+        """Let go of the checkpoint: before another is loaded, since memory is for one model."""
+        self._checkpoint = self._bound = None
+
+    @property
+    def engine(self) -> Engine:
+        assert self._engine is not None, "attach() comes first"
+        return self._engine
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint in use; raises NotReady before it is loaded."""
+        checkpoint = self._checkpoint
+        self._ready()
+        if checkpoint is None:
+            raise NotReady()
+        return checkpoint
+
+    def chat(self, text: str, *, deadline_s: float | None = None, seed: int | None = None) -> ChatAnswer:
+        """Label the sentiment of `text`, then answer it; `deadline_s` bounds both together.
+
+        Raises:
+            RequestError: the text is empty or too long. ServiceError: busy, not ready, too late, failed.
+        """
+        ends = self._deadline(deadline_s)
+        sentiment = self._run(self.registry.get(SENTIMENT), {"text": text}, ends)
+        inputs = {"text": text}
+        chat = self.registry.get(CHAT)
+        if "sentiment" in chat.spec.inputs:
+            inputs["sentiment"] = str(sentiment.label)
+        return ChatAnswer(sentiment, self._run(chat, inputs, ends, seed))
+
+    def run(
+        self, name: str, inputs: Mapping[str, str], *, deadline_s: float | None = None, seed: int | None = None
+    ) -> Answer:
+        """Run the task `name` on `inputs`, one string for each declared input.
+
+        Raises:
+            UnknownTask, and what `chat` raises.
+        """
+        return self._run(self.registry.get(name), inputs, self._deadline(deadline_s), seed)
+
+    def _deadline(self, seconds: float | None) -> float:
+        return time.monotonic() + min(seconds or self._deadline_s, self._deadline_s)
+
+    def _run(self, task: Task, inputs: Mapping[str, str], deadline: float, seed: int | None = None) -> Answer:
+        bound = self._ready()
+        ids = bound.tokenizer.encode_rendered(render(task, prepare(task, inputs, bound.tokenizer)))
+        if trie := bound.tries.get(task.name):
+            return _label_answer(task, self._wait(Classify(ids, trie), deadline))
+        sampling = _sampling(task.spec.decoding, seed)
+        result = self._wait(Generate(ids, sampling, bound.stop_ids), deadline)
+        # A reply cut at its limit may end inside a character.
+        text = bound.tokenizer.decode(result.ids).rstrip("\ufffd").strip()
+        return Answer(task.name, result, text=text)
+
+    def _ready(self) -> _Bound:
+        bound = self._bound
+        if bound is None or self.engine.status is not Status.READY:
+            raise NotReady()
+        return bound
+
+    def _wait(self, work: Work, deadline: float) -> Result:
+        ticket = self.engine.submit(work, deadline=deadline)
+        try:
+            return ticket.future.result(timeout=deadline - time.monotonic() + _GRACE_S)
+        except TimeoutError:
+            # The engine ends expired requests itself; it did not, so it is stuck in a step.
+            ticket.cancel()
+            raise DeadlineExceeded() from None
+
+
+def prepare(task: Task, inputs: Mapping[str, str], tokenizer: Tokenizer) -> dict[str, str]:
+    """Check the inputs of a task and clean them if it asks for that."""
+    return {name: _prepare_one(task, name, inputs[name], tokenizer) for name in task.spec.inputs}
+
+
+def fixed_prefix(task: Task, tokenizer: Tokenizer) -> list[int]:
+    """The token ids all prompts of `task` begin with.
+
+    Found by comparing prompts whose inputs differ from the first character, since the tokens at the
+    seam depend on the text.
+    """
+    one, other = (
+        tokenizer.encode_rendered(render(task, dict.fromkeys(task.spec.inputs, probe))) for probe in ("中文", "Zq 7")
+    )
+    length = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return one[:length]
+
+
+def _prepare_one(task: Task, name: str, text: str, tokenizer: Tokenizer) -> str:
+    most = task.spec.inputs[name].max_tokens
+    _check_characters(name, text, most)
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidInput(f"{name} 含有不成对的 UTF-16 代理字符，请发送有效的 UTF-8 文本", param=name)
+    cleaned = clean(text)
+    if not cleaned:  # nothing that can be seen
+        raise EmptyInput(param=name)
+    if task.spec.clean:
+        text = cleaned
+        _check_characters(name, text, most)  # one character may have become eighteen
+    count = len(tokenizer.encode(text))
+    if count > most:
+        raise InputTooLong(f"{name} 太长（{count} 个 token），最多 {most} 个 token，请缩短后再试", param=name)
+    return text
+
+
+def _check_characters(name: str, text: str, most: int) -> None:
+    if len(text) > most * _MOST_CHARS_PER_TOKEN:
+        raise InputTooLong(f"{name} 太长（{len(text)} 个字符），最多 {most} 个 token，请缩短后再试", param=name)
+
+
+def _label_answer(task: Task, result: Result) -> Answer:
+    assert result.label is not None
+    best = task.spec.output.labels[result.label]
+    probabilities = dict(zip(task.labels, result.probabilities, strict=True))
+    unknown = task.spec.output.unknown
+    if unknown and max(result.probabilities) < unknown.below:
+        return Answer(task.name, result, label=unknown.name, probabilities=probabilities)
+    return Answer(task.name, result, label=best.name, emoji=best.emoji, probabilities=probabilities)
+
+
+def _label_trie(task: Task, tokenizer: Tokenizer) -> LabelTrie:
+    ids = tuple(tuple(tokenizer.encode(label)) for label in task.labels)
+    most = task.spec.decoding.max_new_tokens
+    for label, tokens in zip(task.labels, ids, strict=True):
+        if len(tokens) > most:
+            raise _label_error(task, f"label {label!r} has {len(tokens)} tokens, decoding.max_new_tokens is {most}")
+    try:
+        return LabelTrie(ids)
+    except ValueError as error:
+        raise _label_error(task, str(error)) from None
+
+
+def _check_room(task: Task, fixed: int, context: int) -> None:
+    """A prompt that leaves no room for a text would be refused on every request."""
+    most = task.spec.decoding.max_new_tokens
+    if fixed + most >= context:
+        problem = f"has {fixed} fixed tokens and up to {most} of answer, which fill the context of {context}"
+        raise TaskFileError(Path(task.name) / "prompt.md", "(body)", problem, "shorten it or raise QAIO_CONTEXT")
+
+
+def _label_error(task: Task, problem: str) -> TaskFileError:
+    return TaskFileError(Path(task.name) / "prompt.md", "output.labels", problem, "choose other label names")
+
+
+def _sampling(decoding: Decoding, seed: int | None) -> Sampling:
+    greedy = decoding.strategy == "greedy"
+    return Sampling(
+        max_new_tokens=decoding.max_new_tokens,
+        temperature=0.0 if greedy else decoding.temperature,
+        top_p=decoding.top_p,
+        top_k=decoding.top_k,
+        repetition_penalty=decoding.repetition_penalty,
+        seed=seed,
+    )
+
+
+def _check_chat(registry: Registry) -> None:
+    """/chat is made of two tasks; say at startup if one of them cannot play its part."""
+    for name in (SENTIMENT, CHAT):
+        if name not in registry:
+            file = Path(name) / "prompt.md"
+            raise TaskFileError(file, "(folder)", "is missing, and /chat needs it", f"add the task {name}")
+    sentiment, chat = registry.get(SENTIMENT), registry.get(CHAT)
+    for task, kind, allowed in ((sentiment, "label", {"text"}), (chat, "text", {"text", "sentiment"})):
+        file = Path(task.name) / "prompt.md"
+        if task.spec.output.kind != kind:
+            raise TaskFileError(file, "output.kind", "does not suit /chat", f"write `kind: {kind}`")
+        if "text" not in task.spec.inputs or set(task.spec.inputs) - allowed:
+            raise TaskFileError(file, "inputs", "do not suit /chat", f"use only {', '.join(sorted(allowed))}")

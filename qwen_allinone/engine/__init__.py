@@ -1,0 +1,20 @@
+"""Token ids in, token ids out: continuous batching over slots. Knows nothing of text or HTTP."""
+
+from qwen_allinone.engine.engine import Engine, Limits, Loaded, Status
+from qwen_allinone.engine.labels import LabelTrie
+from qwen_allinone.engine.request import Classify, FinishReason, Generate, Result, Ticket
+from qwen_allinone.engine.sampling import Sampling
+
+__all__ = [
+    "Classify",
+    "Engine",
+    "FinishReason",
+    "Generate",
+    "LabelTrie",
+    "Limits",
+    "Loaded",
+    "Result",
+    "Sampling",
+    "Status",
+    "Ticket",
+]

@@ -1,0 +1,82 @@
+"""How the next token is chosen from its logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_LIKELY = 256
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Knobs of one request, named as in transformers. `temperature` 0 is greedy.
+
+    `top_k` 0 and `top_p` 1 keep every token. The repetition penalty (CTRL, arXiv:1909.05858) looks at
+    prompt and reply alike, as transformers does. Equal seeds give equal replies to equal prompts.
+    """
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+
+    def generator(self) -> torch.Generator:
+        """The request's own source of randomness."""
+        generator = torch.Generator()
+        if self.seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(self.seed)
+        return generator
+
+
+def choose(logits: Tensor, seen: Sequence[int], sampling: Sampling, generator: torch.Generator) -> int:
+    """The next token from `logits` [vocab]; `seen` are the ids so far."""
+    if sampling.repetition_penalty != 1.0:
+        logits = _penalise(logits, seen, sampling.repetition_penalty)
+    if sampling.temperature == 0.0:
+        return int(logits.argmax())
+    kept, ids = nucleus(logits / sampling.temperature, sampling.top_k, sampling.top_p)
+    pick = torch.multinomial(kept, 1, generator=generator)
+    return int(pick) if ids is None else int(ids[pick])
+
+
+def nucleus(logits: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor | None]:
+    """Probabilities of the tokens that top-k, then top-p (arXiv:1904.09751) keep, and their ids.
+
+    Ids are None when all tokens are kept, in order. The likeliest token is always kept.
+    """
+    if top_k:
+        logits, ids = torch.topk(logits, min(top_k, logits.numel()))
+        kept, _ = _smallest_set(logits.softmax(-1), top_p)
+        return kept, ids[: kept.numel()]
+    probabilities = logits.softmax(-1)
+    if top_p >= 1.0:
+        return probabilities, None
+    # The set is nearly always small: sorting a whole vocabulary of 150,000 costs more than the rest of the step.
+    for count in (min(_LIKELY, logits.numel()), logits.numel()):
+        best, ids = torch.topk(probabilities, count)
+        kept, enough = _smallest_set(best, top_p)
+        if enough:
+            break
+    return kept, ids[: kept.numel()]
+
+
+def _smallest_set(probabilities: Tensor, top_p: float) -> tuple[Tensor, bool]:
+    """The first of `probabilities` (descending) that reach `top_p`, made to sum to 1; False if they never do."""
+    cumulative = probabilities.cumsum(-1)
+    size = max(1, int((cumulative - probabilities < top_p).sum()))
+    kept = probabilities[:size]
+    return kept / kept.sum(), bool(cumulative[-1] >= top_p)
+
+
+def _penalise(logits: Tensor, seen: Sequence[int], penalty: float) -> Tensor:
+    ids = torch.tensor(sorted(set(seen)))
+    scores = logits[ids]
+    return logits.index_put((ids,), torch.where(scores < 0, scores * penalty, scores / penalty))

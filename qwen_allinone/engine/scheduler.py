@@ -1,0 +1,171 @@
+"""Decides what the next step computes: who gets a slot, and how many of whose tokens."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from qwen_allinone.engine.request import Ticket
+from qwen_allinone.engine.slots import Slot, SlotTable
+from qwen_allinone.errors import Cancelled, DeadlineExceeded, EmptyInput, InputTooLong, QaioError, ServerBusy
+from qwen_allinone.model.qwen2 import Chunk
+
+
+@dataclass(eq=False)
+class Running:
+    """A request that has a slot."""
+
+    ticket: Ticket
+    slot: Slot
+
+    @property
+    def missing(self) -> int:
+        """Tokens still to be computed before the next logits."""
+        return len(self.ticket.work.tokens) - len(self.slot.tokens)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One request's share of a step. `complete`: after it the request's logits are due."""
+
+    running: Running
+    chunk: Chunk
+
+    @property
+    def complete(self) -> bool:
+        return self.chunk.end == len(self.running.ticket.work.tokens)
+
+
+class Scheduler:
+    """The waiting line and the running set. `submit` is for any thread, the rest for the engine's."""
+
+    def __init__(self, slots: SlotTable, *, max_waiting: int, step_tokens: int, longest: int) -> None:
+        self._slots = slots
+        self._max_waiting = max_waiting
+        self._step_tokens = step_tokens
+        self._longest = longest
+        self._waiting: deque[Ticket] = deque()
+        self._running: list[Running] = []
+        self._changed = threading.Condition()
+        self._closed: Exception | None = None
+
+    def submit(self, ticket: Ticket) -> None:
+        """Queue a request.
+
+        Raises:
+            EmptyInput: there is no token to compute.
+            InputTooLong: it could never fit a slot.
+            ServerBusy: the waiting line is full.
+        """
+        if not ticket.work.tokens:
+            raise EmptyInput()
+        if ticket.work.most_tokens > self._longest:
+            raise InputTooLong(f"输入加回复最多 {self._longest} 个 token，请缩短输入")
+        with self._changed:
+            if self._closed:
+                raise self._closed
+            # Requests that will get a free slot at the next step do not count as waiting.
+            if len(self._waiting) + len(self._running) >= self._max_waiting + self._slots.count:
+                raise ServerBusy()
+            self._waiting.append(ticket)
+            self._changed.notify()
+
+    def wait_for_work(self, timeout: float) -> bool:
+        """Block until something is to be computed; False after `timeout` seconds without."""
+        with self._changed:
+            return self._changed.wait_for(lambda: bool(self._waiting or self._running), timeout)
+
+    def schedule(self) -> list[Planned]:
+        """End what was given up, admit what fits, and plan one step of at most `step_tokens` tokens."""
+        self._drop_given_up()
+        self._admit()
+        # One token each for those that decode, then prompts in order of arrival: replies do not stall.
+        by_need = sorted(self._running, key=lambda running: running.missing > 1)
+        budget = self._step_tokens
+        plan = []
+        for running in by_need:
+            count = min(running.missing, budget)
+            if count == 0:
+                break
+            budget -= count
+            start = len(running.slot.tokens)
+            tokens = running.ticket.work.tokens[start : start + count]
+            plan.append(Planned(running, Chunk(running.slot.index, start, tokens)))
+        return plan
+
+    def computed(self, planned: Planned) -> None:
+        """Note that the chunk's keys and values are in the slot."""
+        planned.running.slot.tokens.extend(planned.chunk.tokens)
+
+    def rewind(self, running: Running) -> None:
+        """After the request changed its mind about `tokens`, keep what is still their beginning."""
+        tokens, slot = running.ticket.work.tokens, running.slot
+        common = min(len(slot.tokens), len(tokens) - 1)
+        while slot.tokens[:common] != tokens[:common]:
+            common -= 1
+        del slot.tokens[common:]
+
+    def remove(self, running: Running) -> None:
+        """The request has ended well or was given up: its slot keeps what it holds."""
+        self._running.remove(running)
+        self._slots.release(running.slot)
+
+    def fail_running(self, error: QaioError) -> int:
+        """End all running requests with `error`, forget their slots; returns how many there were."""
+        failed, self._running = self._running, []
+        for running in failed:
+            self._slots.forget(running.slot)
+            running.ticket.fail(error)
+        return len(failed)
+
+    def close(self, error: QaioError) -> None:
+        """End everything with `error` and refuse what comes later with it."""
+        with self._changed:
+            self._closed = error
+            waiting, self._waiting = self._waiting, deque()
+        for ticket in waiting:
+            ticket.fail(error)
+        self.fail_running(error)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    def _drop_given_up(self) -> None:
+        now = time.monotonic()
+        for running in list(self._running):
+            error = _given_up(running.ticket, now)
+            if error:
+                self.remove(running)
+                running.ticket.fail(error)
+        with self._changed:
+            ended = [(ticket, error) for ticket in self._waiting if (error := _given_up(ticket, now))]
+            for ticket, _ in ended:
+                self._waiting.remove(ticket)
+        for ticket, error in ended:
+            ticket.fail(error)
+
+    def _admit(self) -> None:
+        """First come, first served: a long request at the head is waited for, not overtaken."""
+        while self._waiting:
+            ticket = self._waiting[0]
+            slot = self._slots.acquire(ticket.work.tokens, ticket.work.most_tokens)
+            if slot is None:
+                return
+            ticket.admitted = time.monotonic()
+            ticket.reused = len(slot.tokens)
+            with self._changed:
+                self._waiting.popleft()
+                self._running.append(Running(ticket, slot))
+
+
+def _given_up(ticket: Ticket, now: float) -> QaioError | None:
+    if ticket.cancelled:
+        return Cancelled()
+    return DeadlineExceeded() if ticket.expired(now) else None

@@ -1,0 +1,126 @@
+"""Slots: where running requests keep their keys and values, and what finished ones leave for the next.
+
+A finished slot remembers its tokens; a new request takes the free slot that shares the longest beginning
+with it. The fixed beginnings of the tasks are kept apart, once, and copied in where no slot has more.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from qwen_allinone.model.kv import KVCache, Saved
+
+
+@dataclass
+class Slot:
+    """One row of the KV cache. `tokens` are those whose keys and values it holds."""
+
+    index: int
+    tokens: list[int] = field(default_factory=list)
+    busy: bool = False
+    held: int = 0  # tokens of memory: the most ever written since the slot was last emptied, or promised
+    used_at: int = 0
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The fixed beginning of a task and a copy of its keys and values."""
+
+    tokens: tuple[int, ...]
+    saved: Saved
+
+
+class SlotTable:
+    """Hands out slots within a budget of `kv_tokens` over all of them."""
+
+    def __init__(self, cache: KVCache, count: int, kv_tokens: int) -> None:
+        self._cache = cache
+        self._slots = [Slot(index) for index in range(count)]
+        self._kv_tokens = kv_tokens
+        self._prefixes: list[Prefix] = []
+        self._clock = itertools.count(1)
+
+    def acquire(self, tokens: Sequence[int], most_tokens: int) -> Slot | None:
+        """A free slot for a request that begins with `tokens` and grows to `most_tokens`.
+
+        Its `tokens` are what need not be computed again: at least the last of `tokens` is left to compute.
+        None if no slot is free or the memory is promised to running requests.
+        """
+        free = [slot for slot in self._slots if not slot.busy]
+        if not free or self._promised() + most_tokens > self._kv_tokens:
+            return None
+        prefix = max(self._prefixes, key=lambda p: shared(p.tokens, tokens), default=None)
+        from_prefix = shared(prefix.tokens, tokens) if prefix else 0
+        best = max(free, key=lambda slot: (shared(slot.tokens, tokens), -slot.used_at))
+        if shared(best.tokens, tokens) <= from_prefix:
+            # Nothing more to gain from any slot than from the prefix: spare the memories used last.
+            best = min(free, key=lambda slot: (bool(slot.tokens), slot.used_at))
+        self._make_room(best, most_tokens)
+        own = shared(best.tokens, tokens)
+        reuse = min(max(own, from_prefix), len(tokens) - 1)
+        if prefix and own < reuse:
+            self._cache.copy_in(best.index, prefix.saved, reuse)
+        best.tokens = list(tokens[:reuse])
+        best.busy = True
+        if best.held > most_tokens:
+            # A running slot promises what it holds: give back what this request cannot use.
+            self._cache.discard(best.index, keep=most_tokens)
+        best.held = most_tokens
+        return best
+
+    def release(self, slot: Slot) -> None:
+        """Free `slot`; what it holds stays until its memory or the slot is needed."""
+        slot.busy = False
+        slot.used_at = next(self._clock)
+
+    def forget(self, slot: Slot) -> None:
+        """Free `slot` and give its memory back: after a failed step its content cannot be trusted."""
+        self._cache.discard(slot.index)
+        slot.tokens, slot.held, slot.busy = [], 0, False
+
+    def remember_prefix(self, slot: Slot) -> None:
+        """Keep a copy of what `slot` holds for all requests that begin the same way."""
+        self._prefixes.append(Prefix(tuple(slot.tokens), self._cache.copy_out(slot.index, len(slot.tokens))))
+
+    @property
+    def count(self) -> int:
+        return len(self._slots)
+
+    @property
+    def busy(self) -> int:
+        return sum(slot.busy for slot in self._slots)
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError if the books are wrong; tests call this when the engine is idle."""
+        assert self._promised() <= self._kv_tokens
+        assert all(len(slot.tokens) <= slot.held for slot in self._slots)
+        assert sum(slot.held for slot in self._slots) <= self._kv_tokens
+
+    def _promised(self) -> int:
+        return sum(slot.held for slot in self._slots if slot.busy)
+
+    def _make_room(self, chosen: Slot, most_tokens: int) -> None:
+        """Empty free slots, least recently used first, until the budget holds `most_tokens` in `chosen`."""
+        idle = (slot for slot in self._slots if not slot.busy and slot is not chosen and slot.held)
+        for slot in sorted(idle, key=lambda slot: slot.used_at):
+            if self._held_with(chosen, most_tokens) <= self._kv_tokens:
+                return
+            self.forget(slot)
+        if self._held_with(chosen, most_tokens) > self._kv_tokens:
+            self.forget(chosen)
+
+    def _held_with(self, chosen: Slot, most_tokens: int) -> int:
+        others = sum(slot.held for slot in self._slots if slot is not chosen)
+        return others + most_tokens
+
+
+def shared(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens `a` and `b` have in common from the start."""
+    count = 0
+    for left, right in zip(a, b, strict=False):
+        if left != right:
+            break
+        count += 1
+    return count

@@ -1,0 +1,76 @@
+"""The application factory: routes, the documentation page, and what every answer carries."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from urllib.parse import quote
+
+from flask import Response, g, jsonify, redirect, request
+from flask_openapi import Info, OpenAPI
+
+from qwen_allinone import __version__
+from qwen_allinone.allinone import AllInOne
+from qwen_allinone.http import chat, errors, ops, tasks
+from qwen_allinone.http.body import StrictRequest
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_OPENAPI_VERSION = "3.1.0"
+_ABOUT = "一个小模型，多种任务。One small language model behind a small HTTP API; every task is a prompt folder."
+
+
+def create_app(service: AllInOne, *, model_name: str, max_body_bytes: int) -> OpenAPI:
+    """Build the WSGI app around `service`; `model_name` goes into the header X-Model."""
+    app = OpenAPI(
+        __name__,
+        info=Info(title="Qwen All-in-One", version=__version__, description=_ABOUT),
+        doc_prefix="/docs",
+        static_folder=None,
+        validation_error_callback=errors.raise_invalid,
+        validation_error_status=400,
+        validation_error_model=errors.ErrorBody,
+    )
+    app.openapi_version = _OPENAPI_VERSION
+    app.request_class = StrictRequest
+    app.config["MAX_CONTENT_LENGTH"] = max_body_bytes
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    _carry_headers(app, model_name)
+    errors.register(app)
+    chat.register(app, service)
+    tasks.register(app, service)
+    ops.register(app, service.engine)
+    _serve_docs(app)
+    return app
+
+
+def _carry_headers(app: OpenAPI, model_name: str) -> None:
+    header_name = quote(model_name)  # a header takes ASCII, a folder may have any name
+
+    @app.before_request
+    def take_request_id() -> None:
+        given = request.headers.get("X-Request-Id", "")
+        g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+    @app.after_request
+    def add_headers(response: Response) -> Response:
+        response.headers["X-Request-Id"] = g.get("request_id") or uuid.uuid4().hex
+        response.headers["X-Model"] = header_name
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+
+def _serve_docs(app: OpenAPI) -> None:
+    """/openapi.json and /docs; the Swagger page and its scripts come from an installed package."""
+
+    @app.get("/openapi.json", doc_ui=False)
+    def openapi_json() -> Response:
+        return jsonify(errors.document_errors(app.api_doc))
+
+    # The page asks for its own copy below /docs; both must be the same document.
+    app.view_functions["openapi.doc_url"] = openapi_json
+
+    @app.get("/docs", doc_ui=False)
+    def docs() -> Response:
+        return redirect("/docs/swagger")  # type: ignore[return-value]

@@ -1,0 +1,37 @@
+"""POST /chat: a sentiment and a warm reply."""
+
+from __future__ import annotations
+
+from flask import Response, jsonify
+from flask_openapi import OpenAPI
+from pydantic import BaseModel, Field
+
+from qwen_allinone.allinone import AllInOne
+from qwen_allinone.http.body import Body
+from qwen_allinone.http.errors import ErrorBody, error_responses
+
+
+class ChatRequest(Body):
+    """What the user said."""
+
+    text: str = Field(description="要分析和回应的文字", examples=["今天心情特别差，工作也不顺利"])
+
+
+class ChatResponse(BaseModel):
+    """The label found and the reply."""
+
+    sentiment: str = Field(description="正面 或 负面")
+    response: str = Field(description="温暖的回应")
+
+
+def register(app: OpenAPI, service: AllInOne) -> None:
+    """Add the route to `app`."""
+
+    @app.post(
+        "/chat",
+        summary="判断情感并温暖地回应",
+        responses={200: ChatResponse, **error_responses(ErrorBody, 400, 413, 415, 500, 503, 504)},
+    )
+    def chat(body: ChatRequest) -> Response:
+        answer = service.chat(body.text)
+        return jsonify(sentiment=answer.sentiment.label, response=answer.reply.text)

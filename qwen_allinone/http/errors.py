@@ -1,0 +1,133 @@
+"""One table from errors to answers. Under /v1 they are nested, elsewhere flat; nothing internal is told."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any, NoReturn
+
+from flask import Response, jsonify, request
+from flask_openapi import OpenAPI
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from werkzeug.exceptions import HTTPException
+
+from qwen_allinone.errors import EmptyInput, InvalidInput, RequestError, ServiceError
+
+log = logging.getLogger(__name__)
+
+_HTTP_MESSAGES = {
+    404: ("not_found", "没有这个地址，接口说明见 /docs"),
+    405: ("method_not_allowed", "这个地址不支持该请求方法，允许的方法见响应头 Allow"),
+    413: ("payload_too_large", "请求体太大"),
+}
+
+
+class ErrorBody(BaseModel):
+    """An error outside /v1."""
+
+    model_config = ConfigDict(title="Error")
+
+    error: str = Field(description="What is wrong and what to do")
+    code: str = Field(description="Machine-readable reason")
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong, for a program."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class NestedErrorBody(BaseModel):
+    """An error under /v1."""
+
+    model_config = ConfigDict(title="NestedError")
+
+    error: ErrorDetail
+
+
+def error_responses(model: type[BaseModel], *statuses: int) -> dict[str | int | HTTPStatus, Any]:
+    """The error answers of a route, for the OpenAPI document."""
+    return dict.fromkeys(statuses, model)
+
+
+def register(app: OpenAPI) -> None:
+    """Answer every error of every route in the contract's shape."""
+    app.register_error_handler(RequestError, _request_error)
+    app.register_error_handler(ServiceError, _service_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def raise_invalid(error: ValidationError) -> NoReturn:
+    """Turn pydantic's first complaint into one in the users' language."""
+    detail = error.errors(include_url=False, include_input=False)[0]
+    field = str(detail["loc"][0]) if detail["loc"] else None
+    kind = detail["type"]
+    if kind == "missing" and field == "text":
+        raise EmptyInput(param=field)
+    if kind == "missing":
+        raise InvalidInput(f"缺少字段 {field}", param=field)
+    if kind == "extra_forbidden":
+        raise InvalidInput("有不认识的字段，请对照 /docs 检查字段名", param=_printable(field))
+    if kind == "string_type":
+        raise InvalidInput(f"{field} 必须是字符串", param=field)
+    if kind == "string_unicode":
+        raise InvalidInput(f"{field} 含有不成对的 UTF-16 代理字符，请发送有效的 UTF-8 文本", param=field)
+    raise InvalidInput(f"{field} 的值不合要求，请对照 /docs 检查", param=field)
+
+
+def _printable(field: str | None) -> str | None:
+    """A field name as the client sent it may hold anything, lone surrogates included."""
+    return field.encode("utf-8", "replace").decode()[:64] if field else None
+
+
+def _answer(status: int, message: str, code: str, param: str | None = None) -> Response:
+    if request.path.startswith("/v1/") or request.path == "/v1":
+        kind = "server_error" if status >= 500 else "invalid_request_error"
+        response = jsonify(error={"message": message, "type": kind, "param": param, "code": code})
+    else:
+        response = jsonify(error=message, code=code)
+    response.status_code = status
+    return response
+
+
+def _request_error(error: RequestError) -> Response:
+    return _answer(error.status, error.message, error.code, error.param)
+
+
+def _service_error(error: ServiceError) -> Response:
+    response = _answer(error.status, error.message, error.code)
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
+
+
+def _http_error(error: HTTPException) -> Response:
+    """Werkzeug's own errors, with their headers (Allow) and our words; redirects pass."""
+    if error.code is None or error.code < 400:
+        return Response(error.get_body(), error.code or 500, error.get_headers())
+    default = (HTTPStatus(error.code).name.lower(), HTTPStatus(error.code).phrase)
+    code, message = _HTTP_MESSAGES.get(error.code, default)
+    response = _answer(error.code, message, code)
+    for name, value in error.get_headers():
+        if name.lower() not in ("content-type", "content-length"):
+            response.headers[name] = value
+    return response
+
+
+def _unexpected(error: Exception) -> Response:
+    log.exception("unexpected error in %s", request.endpoint)
+    return _answer(500, ServiceError.message, ServiceError.code)
+
+
+def document_errors(spec: dict[str, Any]) -> dict[str, Any]:
+    """Take out what the library adds to every route for its own validation errors; ours declare what they answer."""
+    for operations in spec["paths"].values():
+        for operation in operations.values():
+            if "requestBody" not in operation:
+                operation["responses"].pop("400", None)
+    spec["components"]["schemas"].pop(ErrorBody.__name__, None)
+    return spec

@@ -1,0 +1,1 @@
+"""A checkpoint -> a tokenizer and a fast forward pass."""

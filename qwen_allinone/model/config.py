@@ -1,0 +1,98 @@
+"""The shape of a Qwen2ForCausalLM checkpoint, read from its config.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from qwen_allinone.errors import CheckpointError
+
+ARCHITECTURE = "Qwen2ForCausalLM"
+
+
+class ModelConfig(BaseModel):
+    """The keys of config.json this forward pass depends on (names as in transformers)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    hidden_size: int = Field(ge=1)
+    intermediate_size: int = Field(ge=1)
+    num_hidden_layers: int = Field(ge=1)
+    num_attention_heads: int = Field(ge=1)
+    num_key_value_heads: int = Field(ge=1)
+    vocab_size: int = Field(ge=1)
+    max_position_embeddings: int = Field(32768, ge=1)
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 1e4
+    tie_word_embeddings: bool = False
+    head_dim: int = Field(0, description="hidden_size / num_attention_heads when the file does not say")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_variants(cls, raw: Any) -> Any:
+        """Newer files keep rope_theta in rope_parameters; older ones leave out what equals a default."""
+        raw = dict(raw)
+        rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+        raw.setdefault("rope_theta", rope.get("rope_theta", 1e4))
+        kind = rope.get("rope_type", rope.get("type", "default"))
+        if kind != "default":
+            raise ValueError(f"rope type {kind!r} is not supported; use the checkpoint without it")
+        if raw.get("use_sliding_window"):
+            raise ValueError("sliding-window attention is not supported; set use_sliding_window to false")
+        if raw.get("hidden_act", "silu") != "silu":
+            raise ValueError(f"activation {raw['hidden_act']!r} is not supported")
+        if raw.get("quantization_config"):
+            raise ValueError("quantized weights are not supported; use the checkpoint they were made from")
+        heads = raw.get("num_attention_heads")
+        raw.setdefault("num_key_value_heads", heads)
+        hidden = raw.get("hidden_size")
+        if not raw.get("head_dim") and isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
+            raw["head_dim"] = hidden // heads
+        return raw
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> ModelConfig:
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError("num_attention_heads is not a multiple of num_key_value_heads")
+        if self.head_dim < 2 or self.head_dim % 2:
+            raise ValueError(f"head_dim {self.head_dim} is not even, which rotary embeddings need")
+        return self
+
+    @classmethod
+    def load(cls, folder: Path) -> ModelConfig:
+        """Read and check `folder`/config.json.
+
+        Raises:
+            CheckpointError: no file, broken JSON, another architecture, or a variant that is not supported.
+        """
+        file = folder / "config.json"
+        try:
+            raw = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise CheckpointError(f"{folder} holds no config.json, so it is no model folder") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise CheckpointError(f"{file} cannot be read ({error})") from None
+        found = raw.get("architectures") if isinstance(raw, dict) else None
+        if found != [ARCHITECTURE]:
+            raise CheckpointError(f"{file} describes {found or 'no architecture'}; this service runs {ARCHITECTURE}")
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"])) or "config"
+            raise CheckpointError(f"{file}: {key}: {first['msg']}") from None
+        except (TypeError, AttributeError) as error:  # a value of another type than any checkpoint has
+            raise CheckpointError(f"{file} cannot be understood ({error})") from None
+
+    @property
+    def qkv_heads(self) -> int:
+        """Heads of the fused projection: queries, keys and values."""
+        return self.num_attention_heads + 2 * self.num_key_value_heads
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of FP32 keys and values one token costs, all layers together."""
+        return 2 * 4 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim

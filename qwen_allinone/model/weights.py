@@ -1,0 +1,102 @@
+"""A checkpoint's safetensors files: checked against the config before anything is loaded, read one tensor at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from qwen_allinone.errors import CheckpointError
+from qwen_allinone.model.config import ModelConfig
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files a checkpoint consists of, whether or not they exist yet.
+
+    Raises:
+        CheckpointError: the folder has neither a weight file nor an index, or the index is broken.
+    """
+    index = folder / INDEX
+    if index.exists():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise CheckpointError(f"{index} cannot be read ({error})") from None
+        if not all(isinstance(n, str) and Path(n).name == n and n.endswith(".safetensors") for n in names):
+            raise CheckpointError(f"{index} names something that is no safetensors file beside it")
+        return [folder / name for name in names]
+    if (folder / SINGLE).exists():
+        return [folder / SINGLE]
+    pickled = next(iter(sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt*"))), None)
+    if pickled:
+        raise CheckpointError(f"{pickled} is a pickle, which can run code; only safetensors files are loaded")
+    raise CheckpointError(f"{folder} holds no {SINGLE}")
+
+
+class WeightReader:
+    """Reads tensors by name from the mapped files; nothing is copied until a caller converts it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._stack = ExitStack()
+        self._where: dict[str, Any] = {}
+        for file in weight_files(folder):
+            try:
+                handle = self._stack.enter_context(safe_open(file, framework="pt", device="cpu"))
+            except (OSError, SafetensorError) as error:
+                self._stack.close()
+                raise CheckpointError(f"{file} is truncated, damaged or missing ({error})") from None
+            self._where.update(dict.fromkeys(handle.keys(), handle))
+
+    def __enter__(self) -> WeightReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def check(self, config: ModelConfig) -> None:
+        """Every tensor the config calls for is there in the right shape; raises CheckpointError if not."""
+        for name, shape in expected_shapes(config):
+            if name not in self._where:
+                raise CheckpointError(f"the weights lack the tensor {name}")
+            stored = self._where[name].get_slice(name)
+            if stored.get_dtype() not in _FLOATS:
+                kind = stored.get_dtype()
+                raise CheckpointError(f"the tensor {name} holds {kind}; quantized weights are not supported")
+            found = tuple(stored.get_shape())
+            if found != shape:
+                raise CheckpointError(f"the tensor {name} has the shape {found}, but config.json calls for {shape}")
+
+    def read(self, name: str) -> Tensor:
+        """The tensor called `name`, in the file's own type, mapped from the file."""
+        tensor: Tensor = self._where[name].get_tensor(name)
+        return tensor
+
+
+def expected_shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of a Qwen2 checkpoint, as transformers writes them."""
+    hidden, inner, head = config.hidden_size, config.intermediate_size, config.head_dim
+    query, key = config.num_attention_heads * head, config.num_key_value_heads * head
+    yield "model.embed_tokens.weight", (config.vocab_size, hidden)
+    yield "model.norm.weight", (hidden,)
+    if not config.tie_word_embeddings:
+        yield "lm_head.weight", (config.vocab_size, hidden)
+    for layer in range(config.num_hidden_layers):
+        prefix = f"model.layers.{layer}."
+        yield prefix + "input_layernorm.weight", (hidden,)
+        yield prefix + "post_attention_layernorm.weight", (hidden,)
+        for name, rows in (("q", query), ("k", key), ("v", key)):
+            yield f"{prefix}self_attn.{name}_proj.weight", (rows, hidden)
+            yield f"{prefix}self_attn.{name}_proj.bias", (rows,)
+        yield prefix + "self_attn.o_proj.weight", (hidden, query)
+        yield prefix + "mlp.gate_proj.weight", (inner, hidden)
+        yield prefix + "mlp.up_proj.weight", (inner, hidden)
+        yield prefix + "mlp.down_proj.weight", (hidden, inner)

@@ -1,0 +1,111 @@
+"""Every setting: one typed, frozen object, and the only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from qwen_allinone.errors import SettingsError
+
+PREFIX = "QAIO_"
+_PROJECT = Path(__file__).resolve().parents[1]
+
+
+class Settings(BaseSettings):
+    """All settings, read from `QAIO_*`. Build it with `Settings.load()`, which also rejects unknown names."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    model: str = Field(
+        "Qwen/Qwen1.5-0.5B",
+        min_length=1,
+        description="Hub id, local folder, or `demo` (the model that ships with the project)",
+    )
+    model_revision: str = Field("main", min_length=1, description="Branch, tag or commit of the hub model")
+    weights: Literal["fp32", "fp16"] = Field(
+        "fp32", description="`fp32`, or `fp16`: weights stored in half the memory, arithmetic still in FP32"
+    )
+    prompts: Path = Field(_PROJECT / "prompts", description="Folder of the tasks, one folder each")
+    host: str = Field("0.0.0.0", description="Address to listen on")
+    port: int = Field(5000, ge=1, le=65535, description="Port to listen on")
+    workers: int = Field(1, ge=1, le=16, description="Gunicorn workers; each holds a copy of the model")
+    threads: int = Field(0, ge=0, le=256, description="Compute threads per worker; 0: CPU quota divided by workers")
+    slots: int = Field(8, ge=1, le=64, description="Requests computed at the same time, per worker")
+    context: int = Field(1536, ge=64, le=32768, description="Longest sequence in tokens, prompt and reply together")
+    kv_tokens: int = Field(
+        4096, ge=64, description="Tokens of keys and values kept in memory per worker, all slots together"
+    )
+    step_tokens: int = Field(
+        256, ge=16, le=8192, description="Most tokens one forward pass computes; long prompts are cut"
+    )
+    max_waiting: int = Field(
+        32, ge=0, le=4096, description="Requests that may wait for a slot, per worker; beyond: 503"
+    )
+    deadline_s: float = Field(120.0, gt=0, le=3600, description="Longest time a request may take, in seconds")
+    max_body_bytes: int = Field(
+        1_048_576, ge=1024, le=67_108_864, description="Largest request body in bytes; beyond: 413"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log lines shown")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Values come from `load()` alone, so that a test can pass its own environment."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Settings:
+        if self.kv_tokens < self.context:
+            raise ValueError(
+                f"QAIO_KV_TOKENS={self.kv_tokens} is less than QAIO_CONTEXT={self.context}: "
+                "one longest request would not fit; raise the first or lower the second"
+            )
+        if self.step_tokens < self.slots:
+            raise ValueError(
+                f"QAIO_STEP_TOKENS={self.step_tokens} is less than QAIO_SLOTS={self.slots}: "
+                "not every running reply would get a token in a step; raise the first or lower the second"
+            )
+        return self
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read `QAIO_*` from `environ`.
+
+        Raises:
+            SettingsError: an unknown `QAIO_*` name or a value out of range; the message lists all of them.
+        """
+        given = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+        problems = [
+            f"{name}: no such setting (known: {', '.join(cls.names())})" for name in given if name not in cls.names()
+        ]
+        values: dict[str, Any] = {n.removeprefix(PREFIX).lower(): v for n, v in given.items() if n in cls.names()}
+        try:
+            settings = cls(**values)
+        except ValidationError as error:
+            problems += [_describe(detail, values) for detail in error.errors()]
+        if problems:
+            raise SettingsError("; ".join(problems))
+        return settings
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Every variable this service reads, in order."""
+        return [PREFIX + field.upper() for field in cls.model_fields]
+
+
+def _describe(detail: Any, values: Mapping[str, str]) -> str:
+    if not detail["loc"]:
+        return str(detail["msg"]).removeprefix("Value error, ")
+    field = str(detail["loc"][0])
+    return f"{PREFIX}{field.upper()}={values.get(field, '')!r}: {detail['msg']}"

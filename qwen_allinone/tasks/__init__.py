@@ -1,0 +1,23 @@
+"""A task is data: a folder with prompt.md (front matter and messages) and cases.yaml (gold cases)."""
+
+from qwen_allinone.tasks.loader import load_cases, load_task
+from qwen_allinone.tasks.registry import Registry
+from qwen_allinone.tasks.render import Chat, Completion, Rendered, clean, render
+from qwen_allinone.tasks.task import Case, Decoding, Input, Label, Output, Task
+
+__all__ = [
+    "Case",
+    "Chat",
+    "Completion",
+    "Decoding",
+    "Input",
+    "Label",
+    "Output",
+    "Registry",
+    "Rendered",
+    "Task",
+    "clean",
+    "load_cases",
+    "load_task",
+    "render",
+]

@@ -1,0 +1,197 @@
+"""Reads a task folder, strictly: anything doubtful is an error that names file, key and fix."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from string import Template
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from qwen_allinone.errors import TaskFileError
+from qwen_allinone.tasks.task import Case, FrontMatter, Message, Part, Role, Task, Variable
+
+M = TypeVar("M", bound=BaseModel)
+
+_ROLE_LINE = re.compile(r"^(system|user|assistant):[ \t]*", re.MULTILINE)
+_FOLDER_NAME = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
+
+
+def load_task(folder: Path) -> Task:
+    """Load `folder`/prompt.md; the folder's name is the task's name.
+
+    Raises:
+        TaskFileError: with the file, the key and the fix.
+    """
+    file = folder / "prompt.md"
+    if not _FOLDER_NAME.match(folder.name):
+        raise TaskFileError(
+            folder, "folder name", "is not a valid task name", "use a-z, 0-9 and _, beginning with a letter"
+        )
+    header, body = _split_front_matter(file, _read(file))
+    spec = _validated(FrontMatter, _parse_yaml(file, header), file)
+    messages = _parse_messages(file, body)
+    _check_variables(file, spec, messages)
+    return Task(name=folder.name, spec=spec, messages=messages)
+
+
+def load_cases(folder: Path, task: Task) -> list[Case]:
+    """Load the gold cases of `task`. A task may have none (no file): an empty list.
+
+    Raises:
+        TaskFileError: unknown keys, missing inputs, a label the task does not have.
+    """
+    file = folder / "cases.yaml"
+    if not file.exists():
+        return []
+    raw = _parse_yaml(file, _read(file))
+    if not isinstance(raw, list):
+        raise TaskFileError(file, "(top)", "is not a list", "write one `- inputs: {...}` entry a case")
+    cases = []
+    for number, entry in enumerate(raw, start=1):
+        case = _validated(Case, entry, file, prefix=f"case {number}")
+        if set(case.inputs) != set(task.spec.inputs):
+            wanted = ", ".join(task.spec.inputs)
+            raise TaskFileError(file, f"case {number}: inputs", "do not match the task's", f"give exactly: {wanted}")
+        _check_expectation(file, number, case, task)
+        cases.append(case)
+    return cases
+
+
+def _check_expectation(file: Path, number: int, case: Case, task: Task) -> None:
+    if task.spec.output.kind == "label":
+        allowed = list(task.labels) + ([task.spec.output.unknown.name] if task.spec.output.unknown else [])
+        if case.label not in allowed:
+            raise TaskFileError(
+                file, f"case {number}: label", f"{case.label!r} is not an answer of this task", f"use one of {allowed}"
+            )
+        if case.any or case.none or case.max_chars:
+            raise TaskFileError(file, f"case {number}", "any, none, max_chars are for text tasks", "remove them")
+    elif case.label is not None:
+        raise TaskFileError(file, f"case {number}: label", "this is a text task", "use any, none or max_chars instead")
+    elif not (case.any or case.none or case.max_chars):
+        raise TaskFileError(file, f"case {number}", "expects nothing", "give at least one of any, none, max_chars")
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")  # editors on Windows put a byte order mark first
+    except FileNotFoundError:
+        raise TaskFileError(file, "(file)", "is missing", "create it, see the README's section on tasks") from None
+    except OSError as error:
+        raise TaskFileError(file, "(file)", f"cannot be read ({error.strerror})", "make it a readable file") from None
+    except UnicodeDecodeError as error:
+        raise TaskFileError(file, "(file)", f"is not UTF-8 ({error.reason})", "save it as UTF-8") from None
+
+
+def _split_front_matter(file: Path, text: str) -> tuple[str, str]:
+    match = re.match(r"\A---[ \t]*\n(.*?)^---[ \t]*\n(.*)\Z", text.replace("\r\n", "\n"), re.DOTALL | re.MULTILINE)
+    if not match:
+        raise TaskFileError(
+            file, "(front matter)", "is missing or not closed", "begin with a `---` line and close it with another"
+        )
+    return match.group(1), match.group(2)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML 1.1 without silent overwriting: a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _parse_yaml(file: Path, text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_StrictLoader)
+    except Exception as error:  # YAML's constructors raise what they like on impossible dates and numbers
+        raise TaskFileError(file, "(yaml)", " ".join(str(error).split()), "correct the YAML at that line") from None
+
+
+def _validated(model: type[M], raw: Any, file: Path, prefix: str = "") -> M:
+    try:
+        return TypeAdapter(model).validate_python(raw)
+    except ValidationError as error:
+        # A misspelt key is also a missing one: the misspelling is what to correct.
+        detail = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+        key = ".".join(str(part) for part in detail["loc"])
+        problem = str(detail["msg"]).removeprefix("Value error, ")
+        problem, _, fix = problem.partition("; ")
+        where = ": ".join(part for part in (prefix, key) if part) or "(front matter)"
+        raise TaskFileError(file, where, problem, fix or _fix_for(detail, model)) from None
+
+
+def _fix_for(detail: Any, model: type[BaseModel]) -> str:
+    kind, value = detail["type"], detail["input"]
+    if kind == "string_type" and isinstance(value, bool):
+        return f'YAML reads bare words such as yes, no, on and off as booleans; put quotes around it ("{value}")'
+    if kind == "string_type":
+        return f'put quotes around it ("{value}")' if isinstance(value, int | float) else "write text here"
+    if kind == "extra_forbidden":
+        return f"remove it, or correct the spelling (top-level keys are {', '.join(model.model_fields)})"
+    if kind == "missing":
+        return "add this key"
+    return f"it is {value!r} now; change it to what the message asks"
+
+
+def _parse_messages(file: Path, body: str) -> tuple[Message, ...]:
+    """Split roles first, find variables after: what a user sends can never become a role line."""
+    if not body.strip():
+        raise TaskFileError(file, "(body)", "is empty", "write the prompt below the front matter")
+    _check_dollar_signs(file, body)
+    pieces = _ROLE_LINE.split(body)
+    if len(pieces) == 1:
+        return (Message(role=None, parts=_parse_parts(body.strip("\n"))),)
+    if pieces[0].strip():
+        raise TaskFileError(
+            file, "(body)", "has text before its first role line", "move it under a `system:` or `user:` line"
+        )
+    roles, texts = pieces[1::2], pieces[2::2]
+    if roles[-1] != "user":
+        raise TaskFileError(file, "(body)", f"ends with `{roles[-1]}:`", "end with a `user:` message")
+    if "system" in roles[1:]:
+        raise TaskFileError(file, "(body)", "has a `system:` line that is not the first", "keep one, at the top")
+    return tuple(
+        Message(role=_role(role), parts=_parse_parts(text.strip())) for role, text in zip(roles, texts, strict=True)
+    )
+
+
+def _role(word: str) -> Role:
+    assert word in ("system", "user", "assistant")
+    return word  # type: ignore[return-value]
+
+
+def _check_dollar_signs(file: Path, body: str) -> None:
+    for match in Template.pattern.finditer(body):
+        if match.group("invalid") is not None:
+            line = body.count("\n", 0, match.start()) + 1
+            raise TaskFileError(
+                file, f"(body) line {line}", "has a `$` that names no variable", "write `$$` for a dollar sign"
+            )
+
+
+def _parse_parts(text: str) -> tuple[Part, ...]:
+    parts: list[Part] = []
+    position = 0
+    for match in Template.pattern.finditer(text):
+        parts.append(text[position : match.start()])
+        position = match.end()
+        name = match.group("named") or match.group("braced")
+        parts.append(Variable(name) if name else "$")
+    parts.append(text[position:])
+    return tuple(part for part in parts if part != "")
+
+
+def _check_variables(file: Path, spec: FrontMatter, messages: tuple[Message, ...]) -> None:
+    used = {part.name for message in messages for part in message.parts if isinstance(part, Variable)}
+    for name in sorted(used - set(spec.inputs)):
+        raise TaskFileError(file, f"${name}", "is not declared", f"add `{name}: {{max_tokens: ...}}` under inputs")
+    for name in sorted(set(spec.inputs) - used):
+        raise TaskFileError(file, f"inputs.{name}", "is never used", f"write ${name} in the body, or remove the input")

@@ -1,0 +1,142 @@
+"""What a task is: frozen data, checked field by field. Reading it from files is the loader's job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Input(_Frozen):
+    """One variable of the prompt. `max_tokens` caps what a caller may put in."""
+
+    max_tokens: int = Field(ge=1, le=32768)
+
+
+class Label(_Frozen):
+    """One allowed answer; `emoji` is for people."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^\S(.*\S)?$")]
+    emoji: str | None = None
+
+
+class Unknown(_Frozen):
+    """The abstain label, answered when the best label's probability is under `below`."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    below: float = Field(gt=0.0, lt=1.0)
+
+
+class Output(_Frozen):
+    """`label`: one of `labels`, with a probability for each. `text`: free text."""
+
+    kind: Literal["label", "text"]
+    labels: tuple[Label, ...] = Field((), strict=False)
+    unknown: Unknown | None = None
+
+    @model_validator(mode="after")
+    def _labels_belong_to_label_tasks(self) -> Output:
+        names = [label.name for label in self.labels]
+        if self.kind == "text":
+            if names or self.unknown:
+                raise ValueError("labels and unknown are for `kind: label` only; remove them or change the kind")
+            return self
+        if len(names) < 2:
+            raise ValueError("a label task needs at least two labels; list them under output.labels")
+        for name in names:
+            for other in names:
+                if name is not other and other.startswith(name):
+                    why = "is listed twice" if name == other else f"is the beginning of {other!r}"
+                    raise ValueError(f"label {name!r} {why}, so an answer could not be told apart; rename one")
+        if self.unknown and self.unknown.name in names:
+            raise ValueError(f"unknown.name {self.unknown.name!r} is also a label; choose another name")
+        return self
+
+
+class Decoding(_Frozen):
+    """How tokens are chosen. `greedy` takes the likeliest and has no further knobs."""
+
+    strategy: Literal["greedy", "sample"]
+    max_new_tokens: int = Field(ge=1, le=4096)
+    temperature: float = Field(1.0, ge=0.01, le=5.0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    top_k: int = Field(0, ge=0)
+    repetition_penalty: float = Field(1.0, gt=0.0, le=5.0)
+
+    @model_validator(mode="after")
+    def _greedy_has_no_knobs(self) -> Decoding:
+        if self.strategy == "greedy":
+            useless = sorted(self.model_fields_set & {"temperature", "top_p", "top_k"})
+            if useless:
+                raise ValueError(f"greedy decoding ignores {', '.join(useless)}; remove it or use `strategy: sample`")
+        return self
+
+
+class FrontMatter(_Frozen):
+    """The keys between the `---` lines of prompt.md."""
+
+    description: Text
+    inputs: dict[Name, Input] = Field(min_length=1)
+    clean: bool = False
+    output: Output
+    decoding: Decoding
+
+    @model_validator(mode="after")
+    def _labels_are_greedy(self) -> FrontMatter:
+        if self.output.kind == "label" and self.decoding.strategy != "greedy":
+            raise ValueError("a label task is decoded greedily; write `decoding: {strategy: greedy, ...}`")
+        return self
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A place in the prompt that takes an input."""
+
+    name: str
+
+
+Part = str | Variable
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a chat prompt, or the whole of a plain completion (role None)."""
+
+    role: Role | None
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job the model does by prompt alone."""
+
+    name: str
+    spec: FrontMatter
+    messages: tuple[Message, ...]
+
+    @property
+    def is_chat(self) -> bool:
+        return self.messages[0].role is not None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(label.name for label in self.spec.output.labels)
+
+
+class Case(_Frozen):
+    """A gold case: what a task must answer. `label` is for label tasks, the rest for text tasks."""
+
+    inputs: dict[Name, str]
+    label: str | None = None
+    any: tuple[str, ...] = Field((), strict=False, description="at least one of these must occur")
+    none: tuple[str, ...] = Field((), strict=False, description="none of these may occur")
+    max_chars: int | None = Field(None, ge=1)
