@@ -1,0 +1,80 @@
+"""Fixtures for all tests: tiny checkpoints, the demo's checkpoint, and settings that keep runs short and repeatable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before anything imports them: no test may reach the hub, and forked tokenizers must not warn.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from tests.support.checkpoints import Shape, write_checkpoint, write_tokenizer
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+# derandomize: the same examples on every run, so that a failure is about the change and not about luck.
+settings.register_profile(
+    "tests",
+    deadline=None,
+    derandomize=True,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_compute_thread() -> Iterator[None]:
+    """Tiny matrices are faster on one thread, and tests share the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _no_qaio_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own QAIO_* variables must not change what a test sees."""
+    for name in [name for name in os.environ if name.startswith("QAIO_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def prompts_folder() -> Path:
+    """The tasks that ship with the project."""
+    return PROJECT / "prompts"
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer with Qwen's control tokens and chat template, no weights."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole tiny checkpoint: grouped-query attention, biases, tied embedding, random weights."""
+    return write_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def untied_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `tiny_checkpoint`, with as many key heads as query heads and a head of its own."""
+    return write_checkpoint(tmp_path_factory.mktemp("untied"), Shape(kv_heads=4, tied=False, theta=1e6), seed=1)
+
+
+@pytest.fixture(scope="session")
+def demo_checkpoint() -> Path:
+    """The checkpoint that ships with the project."""
+    folder = PROJECT / "demo" / "checkpoint"
+    if not (folder / "model.safetensors").exists():
+        pytest.skip("demo/checkpoint/model.safetensors is absent: train it with `python -m demo.train`")
+    return folder

@@ -1,0 +1,304 @@
+"""Bad requests: each is told what is wrong, in the shape of its route, and costs next to nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from io import BytesIO
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from tests.integration.conftest import Server, StartServer
+
+ROUTES = ("/chat", "/v1/tasks/sentiment")
+NOT_OBJECTS = {"a list": b"[]", "a number": b"42", "null": b"null", "a string": b'"text"', "true": b"true"}
+BROKEN = {
+    "nothing": b"",
+    "half an object": b'{"text": "a"',
+    "single quotes": b"{'text': 'a'}",
+    "a form": b"text=a",
+    "something behind it": b'{"text": "a"} {"text": "b"}',
+    "a newline in a string": b'{"text": "a\nb"}',
+    "NaN": b'{"text": "a", "x": NaN}',
+    "NaN as text": b'{"text": NaN}',
+    "Infinity": b'{"text": -Infinity}',
+    "an integer of 5,000 digits": b'{"text": ' + b"9" * 5000 + b"}",
+    "lists 100,000 deep": b'{"text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "objects 100,000 deep": b'{"text":' * 100_000,
+    "a key twice": b'{"text": "a", "text": "b"}',
+    "an inner key twice": b'{"text": {"a": 1, "a": 2}}',
+    "invalid UTF-8": b'{"text": "\xff\xfe"}',
+    "a surrogate in UTF-8": b'{"text": "\xed\xa0\xbd"}',
+    "overlong UTF-8": b'{"text": "\xc0\xae"}',
+    "GBK": '{"text": "今天很开心"}'.encode("gbk"),
+    "UTF-16": '{"text": "今天很开心"}'.encode("utf-16"),
+    "UTF-16 without a mark": '{"text": "今天很开心"}'.encode("utf-16-le"),
+    "UTF-32": '{"text": "今天很开心"}'.encode("utf-32"),
+    "a byte order mark": '{"text": "今天很开心"}'.encode("utf-8-sig"),
+}
+NO_TEXT = {
+    "no key": b"{}",
+    "empty": b'{"text": ""}',
+    "blank": b'{"text": " \\t\\r\\n\\u3000\\u00a0"}',
+    "zero width": '{"text": "\u200b\u200c\u200d\u2060\ufeff"}'.encode(),
+    "controls": b'{"text": "\\u0000\\u0007\\u202e"}',
+}
+WRONG_TEXT = {
+    "a number": b'{"text": 1}',
+    "a float": b'{"text": 1.5}',
+    "a number beyond floats": b'{"text": 1e400}',
+    "null": b'{"text": null}',
+    "a list": b'{"text": ["a"]}',
+    "an object": b'{"text": {"a": "b"}}',
+    "true": b'{"text": true}',
+    "half a surrogate pair": b'{"text": "\\ud83d"}',
+    "a pair the wrong way round": b'{"text": "\\ude00\\ud83d"}',
+}
+WRONG_KEYS = {
+    "one more": b'{"text": "a", "txet": "b"}',
+    "one more, beyond floats": b'{"text": "a", "x": 1e400}',
+    "a lone surrogate": b'{"text": "a", "\\ud83d": 1}',
+    "a long one": b'{"text": "a", "' + b"k" * 10_000 + b'": 1}',
+    "upper case": b'{"text": "a", "TEXT": "b"}',
+}
+
+
+def named(table: dict[str, Any]) -> Any:
+    return pytest.mark.parametrize("body", list(table.values()), ids=list(table))
+
+
+def problem(answer: TestResponse, path: str) -> dict[str, Any]:
+    """The error of an answer in the one shape: `message`, `code`, `param`. Fails if it is not as promised."""
+    assert answer.content_type == "application/json"
+    body = json.loads(answer.data)
+    if not path.startswith("/v1"):
+        assert list(body) == ["error", "code"]
+        return {"message": body["error"], "code": body["code"]}
+    assert list(body) == ["error"]
+    assert list(body["error"]) == ["message", "type", "param", "code"]
+    assert body["error"]["type"] == ("server_error" if answer.status_code >= 500 else "invalid_request_error")
+    return dict(body["error"])
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@named(NOT_OBJECTS | BROKEN)
+def test_a_body_that_is_no_json_object_is_a_400(server: Server, path: str, body: bytes) -> None:
+    answer = server.post(path, body)
+    assert answer.status_code == 400
+    found = problem(answer, path)
+    assert found["code"] == "invalid_input"
+    assert (
+        "请" in found["message"]
+        or "不是" in found["message"]
+        or "必须" in found["message"]
+        or "太深" in found["message"]
+    )
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@named(NO_TEXT)
+def test_no_text_is_asked_for(server: Server, path: str, body: bytes) -> None:
+    answer = server.post(path, body)
+    assert answer.status_code == 400
+    assert problem(answer, path) | {"message": "请输入内容", "code": "empty_input"} == problem(answer, path)
+
+
+@pytest.mark.parametrize(
+    "body", [NO_TEXT["empty"], NO_TEXT["blank"], NO_TEXT["zero width"]], ids=["empty", "blank", "zero width"]
+)
+def test_no_text_is_asked_for_by_tasks_that_do_not_clean_it_too(server: Server, body: bytes) -> None:
+    answer = server.post("/v1/tasks/chat", json.loads(body) | {"sentiment": "正面"})
+    assert answer.status_code == 400
+    assert problem(answer, "/v1")["code"] == "empty_input"
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@named(WRONG_TEXT)
+def test_a_text_that_is_no_text_is_a_400_that_names_the_field(server: Server, path: str, body: bytes) -> None:
+    answer = server.post(path, body)
+    assert answer.status_code == 400
+    found = problem(answer, path)
+    assert found["code"] == "invalid_input"
+    assert found["message"].startswith("text ")
+    assert found.get("param", "text") == "text"
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@named(WRONG_KEYS)
+def test_an_unknown_field_is_a_400(server: Server, path: str, body: bytes) -> None:
+    answer = server.post(path, body)
+    assert answer.status_code == 400
+    assert problem(answer, path)["code"] == "invalid_input"
+    assert len(answer.data) < 1000
+
+
+def test_a_missing_input_that_is_not_the_text_is_named(server: Server) -> None:
+    answer = server.post("/v1/tasks/chat", {"text": "你好"})
+    assert answer.status_code == 400
+    found = problem(answer, "/v1")
+    assert (found["param"], found["code"]) == ("sentiment", "invalid_input")
+    assert "sentiment" in found["message"]
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "application/jsonx",
+        "json",
+    ],
+)
+def test_a_content_type_that_is_not_json_is_a_415(server: Server, path: str, content_type: str | None) -> None:
+    answer = server.client.post(path, data='{"text": "今天很开心"}'.encode(), content_type=content_type)
+    assert answer.status_code == 415
+    found = problem(answer, path)
+    assert found["code"] == "unsupported_media_type"
+    assert "application/json" in found["message"]
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_body_over_the_cap_is_a_413_that_names_the_cap(start_server: StartServer, path: str) -> None:
+    server = start_server(QAIO_MAX_BODY_BYTES="2048")
+    fits = json.dumps({"text": "a"}).encode().ljust(2048)
+    assert server.post(path, fits).status_code == 200
+    answer = server.post(path, fits + b" ")
+    assert answer.status_code == 413
+    found = problem(answer, path)
+    assert found["code"] == "payload_too_large"
+    assert "2048" in found["message"]
+
+
+def post_chunked(server: Server, body: Any) -> TestResponse:
+    """As Gunicorn hands over a chunked body: no length, and an input that ends by itself."""
+    overrides = {"wsgi.input": body, "wsgi.input_terminated": True}
+    return server.client.post("/chat", content_type="application/json", environ_overrides=overrides)
+
+
+def test_a_chunked_body_is_measured_to_the_byte(start_server: StartServer) -> None:
+    server = start_server(QAIO_MAX_BODY_BYTES="2048")
+    fits = json.dumps({"text": "a"}).encode().ljust(2048)
+    assert post_chunked(server, BytesIO(fits)).status_code == 200
+    answer = post_chunked(server, BytesIO(fits + b" "))
+    assert (answer.status_code, answer.get_json()["code"]) == (413, "payload_too_large")
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, RuntimeError])
+def test_a_body_that_breaks_off_is_a_400(
+    server: Server, caplog: pytest.LogCaptureFixture, error: type[Exception]
+) -> None:
+    class Broken(BytesIO):
+        def read(self, *_: Any) -> bytes:
+            raise error("Invalid chunk size: b'zz'")
+
+        readinto = readline = read  # type: ignore[assignment]
+
+    answer = post_chunked(server, Broken())
+    assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_input")
+    assert "完整" in answer.get_json()["error"]
+    assert "Traceback" not in caplog.text
+
+
+def test_a_length_that_is_only_claimed_is_refused_before_a_byte_is_read(server: Server) -> None:
+    class Unread:
+        def read(self, *_: int) -> bytes:
+            raise AssertionError("the body was read")
+
+        readline = read
+
+    overrides = {"wsgi.input": Unread(), "CONTENT_LENGTH": str(10**12)}
+    answer = server.client.post("/chat", content_type="application/json", environ_overrides=overrides)
+    assert answer.status_code == 413
+
+
+COSTLY = {
+    "a million letters": "a" * 1_000_000,
+    "300,000 different characters": "".join(chr(0x4E00 + i % 20_000) for i in range(300_000)),
+    "10,000 combining marks": "a" + "\u0301" * 10_000,
+    "marks in the costliest order": "a" + "\u0301\u0323" * 8_000,
+    "10,000 joiners": "👩" + "\u200d" * 10_000,
+    "ligatures that normalise to 18 letters each": "\ufdfa" * 16_000,
+    "one mark of punctuation": "!" * 16_000,
+    "blanks and line breaks": " \n" * 8_000 + "a",
+}
+
+
+@pytest.mark.parametrize("path", [*ROUTES, "/v1/tasks/chat"])
+@named(COSTLY)
+def test_a_text_made_to_cost_time_is_answered_within_a_second(server: Server, path: str, body: str) -> None:
+    inputs = {"text": body} | ({"sentiment": "正面"} if path.endswith("chat") and path != "/chat" else {})
+    raw = json.dumps(inputs, ensure_ascii=False).encode()
+    began = time.thread_time()  # of this thread, which does all but the model's part; the machine may be busy
+    answer = server.post(path, raw)
+    assert time.thread_time() - began < 1.0
+    assert answer.status_code in (200, 400)
+    if len(body) >= 300_000:
+        assert problem(answer, path)["code"] == "input_too_long"
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_text_of_too_many_tokens_is_a_400_that_names_both_numbers(server: Server, path: str) -> None:
+    answer = server.post(path, {"text": "".join(f"{number}，" for number in range(2_000))})
+    assert answer.status_code == 400
+    found = problem(answer, path)
+    assert found["code"] == "input_too_long"
+    assert "1024" in found["message"] and "token" in found["message"]
+
+
+def test_a_text_over_the_cap_does_not_come_back_in_the_answer(server: Server) -> None:
+    assert len(server.post("/chat", {"text": "秘密" * 20_000}).data) < 500
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/nowhere", "/chat/", "/v2/tasks", "/v1/nowhere", "/v1", "/v1/", "/.env", "/static/../app.py"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_address_that_does_not_exist_is_a_404(server: Server, path: str, method: str) -> None:
+    answer = server.client.open(path, method=method)
+    assert answer.status_code == 404
+    assert problem(answer, path)["code"] == "not_found"
+
+
+@pytest.mark.parametrize("name", ["nothing", "Sentiment", "任务", "sentiment%00", "a" * 500])
+def test_an_unknown_task_is_a_404_that_lists_the_tasks(server: Server, name: str) -> None:
+    answer = server.post(f"/v1/tasks/{name}", {"text": "a"})
+    assert answer.status_code == 404
+    found = problem(answer, "/v1")
+    assert (found["code"], found["param"]) == ("unknown_task", "task")
+    assert all(task.name in found["message"] for task in server.service.registry)
+    assert len(found["message"]) < 300
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/chat", "POST"),
+        ("PUT", "/chat", "POST"),
+        ("DELETE", "/v1/tasks", "GET"),
+        ("POST", "/v1/tasks", "GET"),
+        ("GET", "/v1/tasks/sentiment", "POST"),
+        ("PATCH", "/v1/tasks/sentiment", "POST"),
+        ("POST", "/health", "GET"),
+        ("POST", "/livez", "GET"),
+        ("POST", "/openapi.json", "GET"),
+    ],
+)
+def test_another_method_is_a_405_that_names_those_allowed(server: Server, method: str, path: str, allowed: str) -> None:
+    answer = server.client.open(path, method=method)
+    assert answer.status_code == 405
+    assert allowed in answer.headers["Allow"].replace(" ", "").split(",")
+    assert method not in answer.headers["Allow"].replace(" ", "").split(",")
+    assert problem(answer, path)["code"] == "method_not_allowed"
+
+
+def test_after_all_that_the_server_answers_as_before(server: Server) -> None:
+    for body in (NOT_OBJECTS | BROKEN | NO_TEXT | WRONG_TEXT | WRONG_KEYS).values():
+        assert server.post("/chat", body).status_code == 400
+    assert server.post("/chat", {"text": "今天很开心"}).status_code == 200
+    assert (server.service.engine.running, server.service.engine.waiting) == (0, 0)

@@ -1,0 +1,48 @@
+"""Prompt folders for services on tiny checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# $-places are filled by `write_prompts`.
+SENTIMENT = """\
+---
+description: 判断情感
+inputs: {text: {max_tokens: 40}}
+clean: true
+output:
+  kind: label
+  labels: [{name: 正面, emoji: 😄}, {name: 负面, emoji: 😢}]
+decoding: {strategy: greedy, max_new_tokens: 8}
+---
+判断情感。
+输入：$text
+情感：
+"""
+CHAT = """\
+---
+description: 回应
+inputs:
+  text: {max_tokens: 40}
+  sentiment: {max_tokens: 16}
+output: {kind: text}
+decoding: {strategy: sample, temperature: 0.7, top_p: 0.9, max_new_tokens: 12}
+---
+system: 情绪：$sentiment
+user: $text
+"""
+ABSTAIN = "  unknown: {name: 说不准, below: 0.99999}\n"
+
+
+def write_prompts(root: Path, *, sentiment: str | None = SENTIMENT, chat: str | None = CHAT, **others: str) -> Path:
+    """Write one folder for each task; None leaves it out. Returns `root`."""
+    for name, text in {"sentiment": sentiment, "chat": chat, **others}.items():
+        if text is not None:
+            (root / name).mkdir(parents=True)
+            (root / name / "prompt.md").write_text(text, encoding="utf-8")
+    return root
+
+
+def abstaining(prompt: str = SENTIMENT) -> str:
+    """The prompt with an abstain label that is nearly always the answer."""
+    return prompt.replace("decoding:", ABSTAIN + "decoding:")

@@ -1,0 +1,400 @@
+"""What a step computes: decode before prefill, prompts in chunks, first come first served; how requests end."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from qwen_allinone.engine import FinishReason, Ticket
+from qwen_allinone.engine.slots import SlotTable
+from qwen_allinone.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    EmptyInput,
+    EngineFailed,
+    InputTooLong,
+    NotReady,
+    QaioError,
+    ServerBusy,
+)
+from tests.support.fake_model import Bench, classify, expected_label, expected_reply, generate
+
+PAST = -1.0
+
+
+def chunk_sizes(bench: Bench) -> list[int]:
+    return [len(chunk.tokens) for chunk in bench.step()]
+
+
+def check_failed(ticket: Ticket, kind: type[QaioError]) -> None:
+    assert ticket.future.done()
+    assert type(ticket.future.exception()) is kind
+
+
+def test_a_reply_is_the_one_of_the_slow_loop() -> None:
+    bench = Bench()
+    ticket = bench.submit(generate([5, 6, 7], 10))
+    bench.run()
+    result = ticket.future.result(0)
+    assert result.ids == expected_reply([5, 6, 7], 10)
+    assert (result.finish_reason, result.prompt_tokens, result.reused_tokens) == (FinishReason.LENGTH, 3, 0)
+    assert bench.model.forwarded == 3 + 9, "the last token needs no forward pass"
+
+
+def test_a_stop_token_ends_a_reply_and_is_not_part_of_it() -> None:
+    reply = expected_reply([5, 6, 7], 10)
+    stop = frozenset({reply[4]})
+    bench = Bench()
+    ticket = bench.submit(generate([5, 6, 7], 10, stop))
+    bench.run()
+    result = ticket.future.result(0)
+    assert result.finish_reason is FinishReason.STOP
+    assert result.ids == expected_reply([5, 6, 7], 10, stop) == reply[: reply.index(reply[4])]
+
+
+def test_the_first_token_is_never_a_stop() -> None:
+    stop = frozenset(expected_reply([5, 6, 7], 1))
+    bench = Bench()
+    ticket = bench.submit(generate([5, 6, 7], 4, stop))
+    bench.run()
+    assert ticket.future.result(0).ids == expected_reply([5, 6, 7], 4, stop) != ()
+
+
+def test_decoding_comes_before_prompts() -> None:
+    bench = Bench(step_tokens=8)
+    talking = bench.submit(generate([1, 2, 3], 20))
+    bench.step()
+    bench.submit(generate([9] * 20, 2))
+    for _ in range(2):
+        chunks = bench.step()
+        assert [len(chunk.tokens) for chunk in chunks] == [1, 7]
+        assert chunks[0].start == len(talking.work.tokens) - 2
+    assert chunk_sizes(bench) == [1, 6]
+    assert chunk_sizes(bench) == [1, 1], "both decode now"
+
+
+def test_a_prompt_that_is_remembered_but_for_one_token_does_not_wait_behind_a_long_one() -> None:
+    bench = Bench(step_tokens=8)
+    bench.submit(generate([1, 2, 3], 1))
+    bench.run()
+    bench.submit(generate([9] * 30, 1))
+    bench.submit(generate([1, 2, 3], 20))
+    for _ in range(3):
+        assert [(len(chunk.tokens), chunk.tokens[0] == 9) for chunk in bench.step()] == [(1, False), (7, True)]
+
+
+def test_a_long_prompt_is_cut_so_that_no_step_is_longer_than_allowed() -> None:
+    bench = Bench(step_tokens=8)
+    ticket = bench.submit(generate([number % 50 for number in range(30)], 1))
+    assert [chunk_sizes(bench) for _ in range(4)] == [[8], [8], [8], [6]]
+    assert ticket.future.done()
+    assert [(c[0].start, c[0].end) for c in bench.model.steps] == [(0, 8), (8, 16), (16, 24), (24, 30)]
+
+
+def test_two_prompts_are_computed_in_order_of_arrival() -> None:
+    bench = Bench(step_tokens=8)
+    bench.submit(generate([1] * 10, 1))
+    bench.submit(generate([2] * 10, 1))
+    steps = [bench.step() for _ in range(3)]
+    assert [[(chunk.tokens[0], len(chunk.tokens)) for chunk in chunks] for chunks in steps] == [
+        [(1, 8)],
+        [(1, 2), (2, 6)],
+        [(2, 4)],
+    ]
+
+
+def test_requests_wait_in_order_of_arrival() -> None:
+    bench = Bench(slots=1)
+    tickets = [bench.submit(generate([number], 2)) for number in (1, 2, 3)]
+    finished = []
+    while bench.scheduler.running or bench.scheduler.waiting:
+        bench.step()
+        finished += [i for i, t in enumerate(tickets) if t.future.done() and i not in finished]
+    assert finished == [0, 1, 2]
+
+
+def test_a_long_request_at_the_head_is_waited_for_not_overtaken() -> None:
+    bench = Bench(slots=3, context=64, kv_tokens=64)
+    bench.submit(generate([1, 2], 30))
+    bench.step()
+    long = bench.submit(generate([3, 4], 60))
+    short = bench.submit(generate([5, 6], 1))
+    for _ in range(20):
+        bench.step()
+    assert bench.scheduler.waiting == 2 and not short.future.done()
+    bench.run()
+    assert long.future.result(0).ids == expected_reply([3, 4], 60)
+
+
+def test_as_many_wait_as_the_limit_says() -> None:
+    """Two have slots, three wait; the sixth is told to come back."""
+    bench = Bench(slots=2, max_waiting=3)
+    tickets = [bench.submit(generate([number], 3)) for number in range(5)]
+    with pytest.raises(ServerBusy) as caught:
+        bench.submit(generate([9], 3))
+    assert (caught.value.status, caught.value.retry_after) == (503, 2)
+    bench.step()
+    with pytest.raises(ServerBusy):
+        bench.submit(generate([9], 3))
+    while not any(ticket.future.done() for ticket in tickets):
+        bench.step()
+    late = bench.submit(generate([9], 3))
+    bench.run()
+    assert [t.future.result(0).ids for t in tickets] == [expected_reply([n], 3) for n in range(5)]
+    assert late.future.result(0).ids == expected_reply([9], 3)
+
+
+def test_nobody_needs_to_wait_where_nobody_may() -> None:
+    bench = Bench(slots=2, max_waiting=0)
+    for number in (1, 2):
+        bench.submit(generate([number], 3))
+    with pytest.raises(ServerBusy):
+        bench.submit(generate([3], 3))
+    bench.run()
+
+
+@pytest.mark.parametrize(("prompt", "reply", "fits"), [(54, 10, True), (55, 10, False), (1, 64, False), (63, 1, True)])
+def test_a_request_that_could_never_fit_is_refused_at_once(prompt: int, reply: int, fits: bool) -> None:
+    bench = Bench(context=64)
+    work = generate([1] * prompt, reply)
+    if fits:
+        ticket = bench.submit(work)
+        bench.run()
+        assert len(ticket.future.result(0).ids) == reply
+    else:
+        with pytest.raises(InputTooLong, match="64"):
+            bench.submit(work)
+        assert bench.scheduler.waiting == 0
+
+
+def test_a_request_beyond_the_memory_is_refused_even_if_the_context_would_take_it() -> None:
+    bench = Bench(context=64, kv_tokens=40)
+    with pytest.raises(InputTooLong, match="40"):
+        bench.submit(generate([1] * 31, 10))
+
+
+def test_a_request_of_nothing_is_refused() -> None:
+    """There is no token to compute logits after: it would wait for ever."""
+    bench = Bench()
+    with pytest.raises(EmptyInput):
+        bench.submit(generate([], 5))
+    assert bench.scheduler.waiting == 0
+
+
+def test_a_request_that_waits_past_its_deadline_is_never_computed() -> None:
+    bench = Bench(slots=1)
+    running = bench.submit(generate([1, 2, 3], 5))
+    bench.step()
+    late = bench.submit(generate([4, 5, 6], 5), deadline=time.monotonic() + 0.01)
+    time.sleep(0.02)
+    bench.run()
+    check_failed(late, DeadlineExceeded)
+    assert running.future.result(0).ids == expected_reply([1, 2, 3], 5)
+    assert bench.model.forwarded == 3 + 4, "only the first request's tokens"
+
+
+def test_a_request_submitted_past_its_deadline_is_never_computed() -> None:
+    bench = Bench()
+    ticket = bench.submit(generate([1, 2, 3], 5), deadline=time.monotonic() + PAST)
+    assert bench.step() == []
+    check_failed(ticket, DeadlineExceeded)
+    assert bench.model.forwarded == 0 and bench.slots.busy == 0
+
+
+def test_a_running_request_ends_at_its_deadline() -> None:
+    bench = Bench()
+    ticket = bench.submit(generate([1, 2, 3], 50), deadline=time.monotonic() + 60)
+    bench.step()
+    assert not ticket.future.done()
+    ticket.deadline = time.monotonic()
+    assert bench.step() == []
+    check_failed(ticket, DeadlineExceeded)
+    assert bench.slots.busy == bench.scheduler.running == 0
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 6], ids=["waiting", "in prefill", "at the first token", "decoding"])
+def test_a_cancelled_request_frees_its_slot_within_two_steps(steps: int) -> None:
+    bench = Bench(slots=1, step_tokens=4)
+    ticket = bench.submit(generate([1, 2, 3, 4, 5, 6], 30))
+    follower = bench.submit(generate([7, 8], 2))
+    for _ in range(steps):
+        bench.step()
+    ticket.cancel()
+    before = bench.model.forwarded
+    bench.step()
+    check_failed(ticket, Cancelled)
+    assert bench.model.forwarded - before == 2, "the follower's prompt and nothing of the cancelled request"
+    bench.run()
+    assert follower.future.result(0).ids == expected_reply([7, 8], 2)
+
+
+def test_what_a_cancelled_request_computed_is_reused() -> None:
+    bench = Bench(slots=1, step_tokens=4)
+    ticket = bench.submit(generate([1, 2, 3, 4, 5, 6, 7, 8, 9], 30))
+    bench.step()
+    ticket.cancel()
+    again = bench.submit(generate([1, 2, 3, 4, 5, 6, 7, 8, 9], 3))
+    bench.run()
+    assert again.future.result(0).reused_tokens == 4
+    assert again.future.result(0).ids == expected_reply([1, 2, 3, 4, 5, 6, 7, 8, 9], 3)
+
+
+def test_a_cancelled_waiter_leaves_the_line_to_the_others() -> None:
+    bench = Bench(slots=1)
+    first, second, third = (bench.submit(generate([number], 3)) for number in (1, 2, 3))
+    second.cancel()
+    bench.step()
+    check_failed(second, Cancelled)
+    bench.run()
+    assert bench.model.forwarded == 2 * 3
+    assert [t.future.result(0).ids for t in (first, third)] == [expected_reply([1], 3), expected_reply([3], 3)]
+
+
+def test_failing_what_runs_spares_what_waits() -> None:
+    bench = Bench(slots=2)
+    running = [bench.submit(generate([number, 9], 5)) for number in (1, 2)]
+    waiting = bench.submit(generate([3, 9], 5))
+    bench.step()
+    assert bench.scheduler.fail_running(EngineFailed()) == 2
+    for ticket in running:
+        check_failed(ticket, EngineFailed)
+    assert (bench.scheduler.running, bench.scheduler.waiting, bench.slots.busy) == (0, 1, 0)
+    bench.run()
+    assert waiting.future.result(0).ids == expected_reply([3, 9], 5)
+
+
+def test_what_a_failed_step_left_in_a_slot_is_not_trusted() -> None:
+    bench = Bench(slots=1)
+    bench.submit(generate([1, 2, 3, 4], 5))
+    bench.step()
+    bench.scheduler.fail_running(EngineFailed())
+    again = bench.submit(generate([1, 2, 3, 4], 5))
+    bench.run()
+    assert again.future.result(0).reused_tokens == 0
+    assert again.future.result(0).ids == expected_reply([1, 2, 3, 4], 5)
+
+
+def test_closing_ends_everything_and_refuses_what_comes_later() -> None:
+    bench = Bench(slots=1)
+    tickets = [bench.submit(generate([number], 5)) for number in (1, 2, 3)]
+    bench.step()
+    bench.scheduler.close(NotReady())
+    for ticket in tickets:
+        check_failed(ticket, NotReady)
+    assert (bench.scheduler.running, bench.scheduler.waiting, bench.slots.busy) == (0, 0, 0)
+    with pytest.raises(NotReady):
+        bench.submit(generate([4], 5))
+
+
+def test_waiting_for_work_ends_when_there_is_some() -> None:
+    bench = Bench()
+    began = time.monotonic()
+    assert bench.scheduler.wait_for_work(0.05) is False
+    assert time.monotonic() - began >= 0.05
+    bench.submit(generate([1], 1))
+    assert bench.scheduler.wait_for_work(60) is True
+
+
+def test_labels_with_different_first_tokens_take_one_pass() -> None:
+    labels = [(7,), (8, 1), (9,)]
+    bench = Bench()
+    ticket = bench.submit(classify([1, 2, 3], labels))
+    bench.run()
+    result = ticket.future.result(0)
+    assert result.label == expected_label([1, 2, 3], labels)
+    assert result.finish_reason is FinishReason.LABEL and result.ids == labels[result.label]
+    assert sum(result.probabilities) == pytest.approx(1.0, abs=1e-5)
+    assert [[len(chunk.tokens) for chunk in chunks] for chunks in bench.model.steps] == [[3]]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [(7, 1), (7, 2), (8, 1)],
+        [(7, 7, 1), (7, 7, 2)],
+        [(1, 2, 3, 4), (1, 2, 3, 5), (1, 2, 6), (1, 7, 3), (9, 9)],
+        [(5, 1, 1), (5, 1, 2), (5, 2, 1), (5, 2, 2), (6, 1, 1), (6, 1, 2)],
+    ],
+)
+def test_labels_that_share_tokens_go_along_the_trie(labels: list[tuple[int, ...]]) -> None:
+    for prompt in ([1, 2, 3], [7], [40, 41, 42, 43, 44]):
+        bench = Bench()
+        ticket = bench.submit(classify(prompt, labels))
+        bench.run()
+        assert ticket.future.result(0).label == expected_label(prompt, labels)
+        passes = len(bench.model.steps)
+        assert bench.model.forwarded <= len(prompt) + passes * 3, "the prompt is computed once"
+
+
+def test_a_second_turn_computes_only_what_is_new() -> None:
+    bench = Bench()
+    first = bench.submit(generate([1, 2, 3, 4, 5], 6))
+    bench.run()
+    history = [1, 2, 3, 4, 5, *first.future.result(0).ids]
+    before = bench.model.forwarded
+    second = bench.submit(generate([*history, 50, 51], 4))
+    bench.run()
+    result = second.future.result(0)
+    assert result.ids == expected_reply([*history, 50, 51], 4)
+    # The last token of the first reply was never computed.
+    assert result.reused_tokens == len(history) - 1
+    assert bench.model.forwarded - before == 1 + 2 + 3
+
+
+def test_times_of_a_result_add_up() -> None:
+    bench = Bench(slots=1)
+    began = time.monotonic()
+    bench.submit(generate([1], 2))
+    ticket = bench.submit(generate([2], 2))
+    time.sleep(0.02)
+    bench.run()
+    took = time.monotonic() - began
+    result = ticket.future.result(0)
+    assert result.queue_s >= 0.02 and result.prefill_s >= 0 and result.decode_s >= 0
+    assert result.queue_s + result.prefill_s + result.decode_s <= took
+
+
+def test_every_reply_gets_a_token_in_each_step_when_all_slots_decode() -> None:
+    """Slots may be as many as the tokens of a step; settings see to it that they are not more."""
+    bench = Bench(slots=16, context=64, kv_tokens=64 * 16, step_tokens=16)
+    tickets = [bench.submit(generate([number], 40)) for number in range(16)]
+    for step in range(8):
+        bench.step()
+        assert {len(ticket.work.tokens) for ticket in tickets} == {step + 2}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_random_life_gives_every_request_the_slow_loops_answer(seed: int) -> None:
+    """Prompts with common beginnings, texts and labels, cancels and deadlines, under several sizes."""
+    rng = random.Random(seed)
+    bench = Bench(
+        slots=rng.choice([1, 2, 5]), kv_tokens=rng.choice([64, 100, 400]), step_tokens=rng.choice([16, 32]), max_waiting=99
+    )  # fmt: skip
+    stem = [rng.randrange(97) for _ in range(12)]
+    expected: list[tuple[Ticket, object]] = []
+    given_up: list[Ticket] = []
+    for number in range(60):
+        prompt = stem[: rng.randint(1, 12)] + [rng.randrange(97) for _ in range(rng.randint(0, 30))]
+        if rng.random() < 0.4:
+            labels = rng.choice([[(1,), (2,)], [(1, 2), (1, 3)], [(1, 2, 3), (1, 2, 4), (1, 5), (6,)]])
+            expected.append((bench.submit(classify(prompt, labels)), expected_label(prompt, labels)))
+        else:
+            count = rng.randint(1, 15)
+            stop = frozenset(rng.sample(range(97), 5))
+            expected.append((bench.submit(generate(prompt, count, stop)), expected_reply(prompt, count, stop)))
+        if rng.random() < 0.15:
+            given_up.append(expected[-1][0])
+        if number % 3 == 0:
+            bench.step()
+        if given_up and rng.random() < 0.5:
+            given_up.pop().cancel()
+    bench.run(5000)
+    for ticket, answer in expected:
+        if ticket.cancelled and ticket.future.exception(0):
+            check_failed(ticket, Cancelled)
+        else:
+            result = ticket.future.result(0)
+            assert (result.ids if result.label is None else result.label) == answer
+    assert isinstance(bench.slots, SlotTable) and bench.slots.busy == 0
