@@ -1,0 +1,51 @@
+# Build:  docker build -t qwen-allinone .
+#         docker build -t qwen-allinone --build-arg MODEL=Qwen/Qwen1.5-0.5B .    (model baked in)
+# Run:    docker run -p 5000:5000 --memory=4g -v qwen-models:/models qwen-allinone
+# Trial:  docker run -p 5000:5000 -e QAIO_MODEL=demo qwen-allinone
+FROM python:3.11-slim
+
+# PyTorch's CPU wheels; set it empty to take torch from the default index.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+ENV PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1
+
+WORKDIR /app
+
+# Dependencies first: this layer is rebuilt only when the pins change.
+COPY requirements.txt ./
+RUN pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -r requirements.txt
+
+COPY app.py gunicorn.conf.py ./
+COPY qwen_allinone ./qwen_allinone
+COPY prompts ./prompts
+COPY demo/checkpoint ./demo/checkpoint
+COPY demo/MODEL_CARD.md ./demo/
+
+# The hub's cache, so that a volume keeps the model between runs. Unlike a root-owned volume, it is writable for us.
+RUN useradd --uid 10001 --no-create-home --home-dir /models qaio \
+    && mkdir -p /models && chown 10001:10001 /models
+ENV HF_HOME=/models
+USER 10001
+
+# With a model id here, the weights become part of the image and the container needs no network.
+ARG MODEL=
+RUN if [ -n "$MODEL" ]; then \
+      python -c "import sys; from qwen_allinone.model.checkpoint import find; find(sys.argv[1], 'main')" "$MODEL"; \
+    fi
+
+# Two workers in 4 GB: weights stored as fp16 (arithmetic stays FP32), and a cap on keys and values.
+ENV QAIO_WORKERS=2 \
+    QAIO_WEIGHTS=fp16 \
+    QAIO_KV_TOKENS=3072
+
+EXPOSE 5000
+# The first start may download the model; until then /health says 503.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=15m --retries=4 \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ.get('QAIO_PORT', '5000') + '/health', timeout=4)"]
+
+# Longer than gunicorn's graceful timeout: docker stop -t 130, or stop_grace_period in compose.
+STOPSIGNAL SIGTERM
+CMD ["python", "-m", "qwen_allinone", "serve"]

@@ -1,0 +1,55 @@
+# Everything a newcomer or CI does, each in one command. `make` alone lists them.
+VENV := .venv
+PY := $(VENV)/bin/python
+# On Linux without a GPU, `make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"`
+# spares several GB of CUDA libraries.
+PIP_ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo serve test check install install-dev clean
+
+help:
+	@echo "make demo    start the service on port 5000 with the embedded demo model"
+	@echo "make serve   the same with Qwen/Qwen1.5-0.5B, or QAIO_MODEL=./folder"
+	@echo "make test    install what tests need and run them all"
+	@echo "make check   ruff, mypy, import-linter, README against the settings"
+	@echo "make clean   remove the virtual environment and caches"
+
+$(VENV)/bin/python:
+	python3 -m venv $(VENV)
+
+$(VENV)/.installed: requirements.txt pyproject.toml | $(VENV)/bin/python
+	$(PY) -m pip install $(PIP_ARGS) -r requirements.txt
+	$(PY) -m pip install --no-deps -e .
+	@touch $@
+
+$(VENV)/.installed-dev: tests/requirements.txt $(VENV)/.installed
+	$(PY) -m pip install $(PIP_ARGS) -r tests/requirements.txt
+	@touch $@
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+
+demo: install
+	@echo
+	@echo "Starting with the demo model. When it says 'ready', try in another terminal:"
+	@echo
+	@echo "  curl -X POST localhost:$${QAIO_PORT:-5000}/chat -H \"Content-Type: application/json\" -d '{\"text\": \"今天心情特别差，工作也不顺利\"}'"
+	@echo
+	QAIO_MODEL=demo $(PY) -m qwen_allinone serve
+
+serve: install
+	$(PY) -m qwen_allinone serve
+
+test: install-dev
+	$(PY) -m pytest
+
+check: install-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(PY) -m pytest -q tests/unit/test_readme.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
