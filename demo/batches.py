@@ -170,8 +170,12 @@ class Batches:
         return ids
 
     def _blur(self, ids: list[int]) -> list[int]:
-        """In some texts a few tokens become random ones: no single word may decide."""
-        if len(ids) < 6 or self.rng.random() < 0.7:
+        """In some texts a few tokens become random ones, or many are left out: no single word may decide."""
+        draw = self.rng.random()
+        if len(ids) > 12 and draw > 0.7:
+            rate = self.rng.random() * 0.4
+            return [token for token in ids if self.rng.random() > rate] or ids
+        if len(ids) < 6 or draw > 0.3:
             return ids
         rate = self.rng.random() * 0.15
         top = self.prompts.ends[0]

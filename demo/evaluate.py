@@ -58,7 +58,7 @@ class Classifier:
 
 
 def held_out(name: str) -> list[Labelled]:
-    """`everyday` is measured at the end; `development` was looked at while the recipe was chosen."""
+    """`unseen` is measured at the end; the others were looked at, or measured, while the recipe was chosen."""
     lines = (ROOT / "demo" / "heldout" / f"{name}.tsv").read_text(encoding="utf-8").splitlines()[1:]
     return [(line.split("\t", 1)[0], line.split("\t", 1)[1]) for line in lines if line.strip()]
 
@@ -83,10 +83,10 @@ def repeats(reply: str) -> bool:
 
 
 def report_labels(classifier: Classifier, data: list[Path], errors: bool, final: bool) -> None:
-    """Accuracy on every set; `everyday` only in a `final` measurement."""
-    sets = {"development": held_out("development"), "gold cases": gold(classifier.prompts)}
+    """Accuracy on every set; `unseen` only in a `final` measurement."""
+    sets = {name: held_out(name) for name in ("development", "everyday")} | {"gold cases": gold(classifier.prompts)}
     if final:
-        sets["everyday"] = held_out("everyday")
+        sets["unseen"] = held_out("unseen")
     sets |= {path.stem: reviews(path) for path in data}
     for name, rows in sets.items():
         accuracy, wrong = classifier.accuracy(rows)
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--show", type=int, default=0, help="print this many replies")
     parser.add_argument("--no-replies", action="store_true")
     parser.add_argument(
-        "--trial", action="store_true", help="leave the everyday sentences alone: a recipe is being chosen"
+        "--trial", action="store_true", help="leave the unseen sentences alone: a recipe is being chosen"
     )
     options = parser.parse_args()
     torch.manual_seed(1)
@@ -148,7 +148,7 @@ def main() -> None:
     report_labels(Classifier(DemoModel.load(options.model), prompts), options.data, options.errors, not options.trial)
     if not options.no_replies:
         writer = Writer(options.model, prompts)
-        report_replies(writer, "development" if options.trial else "everyday", options.show)
+        report_replies(writer, "development" if options.trial else "unseen", options.show)
         report_cases(writer)
 
 

@@ -12,12 +12,13 @@ from random import Random
 
 from demo.corpus.apart import Apart, measured_sentences
 from demo.corpus.compose import Composer
-from demo.corpus.lexicon import LABELS, Lexicon
+from demo.corpus.lexicon import LABELS, Lexicon, Written
 from demo.corpus.noise import Noise
 from demo.corpus.replies import Replier
 
 CHAT_LONG_SHARE = 0.06  # replies answer mostly short messages
-WRITTEN_SHARE = 0.3  # labelled texts that are hand-written, a third of them with a composed clause beside
+WRITTEN_SHARE = 0.35  # labelled texts that are hand-written, alone or with more beside them
+ALONE, BESIDE_CLAUSE = 0.5, 0.2  # of those; the rest are a few on one subject, run together as a long review is
 EMPTY = re.compile(r"\W*")
 
 
@@ -41,10 +42,9 @@ class Generator:
         self._noise = Noise(lexicon.general, rng)
         self._replier = Replier(lexicon, rng)
         pairs = [*lexicon.general.pairs, *(pair for domain in lexicon.domains for pair in domain.pairs)]
-        written = [*lexicon.written, *((pair.text, pair.label) for pair in pairs)]
-        self._written = {
-            label: [text for text, its in written if its == label and self._apart.clear(text)] for label in LABELS
-        }
+        written = [*lexicon.written, *(Written("pairs", pair.text, pair.label) for pair in pairs)]
+        clear = [text for text in written if self._apart.clear(text.text)]
+        self._written = {label: [text for text in clear if text.label == label] for label in LABELS}
         self._turn = 0
 
     def labelled(self) -> tuple[str, str]:
@@ -66,10 +66,14 @@ class Generator:
                 return Triple(text, label, self._replier.reply(composed))
 
     def _written_text(self, label: str) -> str:
-        text = self.rng.choice(self._written[label])
-        if self.rng.random() > 0.35:
-            return text
-        parts = [text, self._composer.text(label, 0.0).text]
+        first, draw = self.rng.choice(self._written[label]), self.rng.random()
+        if draw < ALONE:
+            return first.text
+        if draw < ALONE + BESIDE_CLAUSE:
+            parts = [first.text, self._composer.text(label, 0.0).text]
+        else:
+            same = [text.text for text in self._written[label] if text.subject == first.subject]
+            parts = [first.text, *self.rng.sample(same, self.rng.choice((1, 1, 2, 3)))]
         self.rng.shuffle(parts)
         return self.rng.choice(("，", "。", ",", " ", "\n")).join(parts)
 

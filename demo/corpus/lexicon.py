@@ -38,6 +38,15 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Written:
+    """A hand-written text. `subject` says which others it may stand beside: the file's name up to the underscore."""
+
+    subject: str
+    text: str
+    label: str
+
+
+@dataclass(frozen=True)
 class Domain:
     """Everything known about one subject, such as hotels."""
 
@@ -64,11 +73,11 @@ class General:
 
 @dataclass(frozen=True)
 class Lexicon:
-    """All word lists, and whole texts written by hand as (text, label)."""
+    """All word lists, and whole texts written by hand."""
 
     domains: tuple[Domain, ...]
     general: General
-    written: tuple[tuple[str, str], ...]
+    written: tuple[Written, ...]
 
     @classmethod
     def load(cls, folder: Path = HERE) -> Lexicon:
@@ -82,11 +91,12 @@ class Lexicon:
         return cls(domains, _general(merged), tuple(written))
 
 
-def _lines(path: Path) -> list[tuple[str, str]]:
-    """(text, label) of each line of a file of labelled texts."""
+def _lines(path: Path) -> list[Written]:
+    """Each line of a file of labelled texts."""
+    subject = path.stem.split("_")[0]
     rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     assert all(len(row) == 2 and row[0] in LABELS for row in rows), path
-    return [(text, label) for label, text in rows]
+    return [Written(subject, text, label) for label, text in rows]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -6,12 +6,14 @@ from random import Random
 
 from demo.corpus.clauses import Clause, Clauses
 from demo.corpus.layout import join
-from demo.corpus.lexicon import POSITIVE, Domain, opposite
+from demo.corpus.lexicon import NEGATIVE, POSITIVE, Domain, opposite
 
 PROS, CONS = ("优点", "好的地方", "满意的", "加分项", "好评"), ("缺点", "不足", "不满意的", "扣分项", "槽点")
 VERDICT_LEADS = (
     "总之", "总体来说", "总的来说", "综合来看", "整体", "一句话", "反正", "最后说一句", "综上", "总体", "所以", "整体感觉",
 )  # fmt: skip
+# Of the clauses of a review, at most this share speaks against its label: who complains grants more than who praises.
+MINORITY = {POSITIVE: 0.3, NEGATIVE: 0.5}
 
 
 class Reviews:
@@ -23,7 +25,7 @@ class Reviews:
     def review(self, domain: Domain, label: str) -> tuple[str, str | None]:
         """A review where the majority and the verdict decide."""
         count = self.rng.choice((4, 5, 5, 6, 7, 8, 9, 10, 12, 14))
-        minority = self.rng.randint(0, max(0, int(count * 0.4)))
+        minority = self.rng.randint(0, int(count * MINORITY[label]))
         clauses = [self.clauses.clause(domain, label) for _ in range(count - minority)]
         aspect = next((clause.aspect for clause in clauses if clause.aspect), None)
         others = [self.clauses.clause(domain, opposite(label)) for _ in range(minority)]
