@@ -3,15 +3,16 @@
 python -m benchmarks.engine --model DIR --weights fp32
 
 Steps are the engine's own (schedule, forward, sample, deliver), driven without its thread. Nothing else should run
-meanwhile. Figures are medians; the bandwidth and the GEMM peak are the best of several tries in the same run.
+meanwhile. Figures are medians; the resident size is that with 8 slots of 512 tokens in use; the bandwidth and the GEMM
+peak are the best of several tries in the same run.
 """
 
 from __future__ import annotations
 
+import enum
 import json
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -32,7 +33,7 @@ from qwen_allinone.engine.scheduler import Scheduler
 from qwen_allinone.engine.slots import SlotTable
 from qwen_allinone.model import checkpoint
 from qwen_allinone.model.config import ModelConfig
-from qwen_allinone.model.linear import Weights, choose_kernel
+from qwen_allinone.model.linear import PackedLinear, Weights
 from qwen_allinone.model.qwen2 import Qwen2
 from qwen_allinone.report import resident_bytes
 
@@ -41,7 +42,18 @@ PREFILLS = (16, 64, 256)
 CONTEXT = 200
 LABEL_TEXT = 24  # tokens of a short text behind the fixed prompt
 LABEL_PREFIX = 120
+TURNS, TURN_TEXT, TURN_REPLY = 10, 24, 16
+FULL_SLOTS = 8  # of _LENGTH tokens, when the resident size is taken
 _SLOTS, _LENGTH = 16, 512
+_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
+
+
+class Kind(enum.StrEnum):
+    """The choices of --weights."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
 
 
 class Bench:
@@ -73,6 +85,24 @@ class Bench:
         self._complete(Classify(prefix + self._tokens(LABEL_TEXT), trie))
         return _median_ms(lambda: self._complete(Classify(prefix + self._tokens(LABEL_TEXT), trie)), repeats)
 
+    def turns_ms(self) -> dict[str, float]:
+        """Time to the first token of each turn of one conversation: the same amount of new text, a longer history."""
+        self._fresh()
+        history: list[int] = []
+        times = {}
+        for turn in range(1, TURNS + 1):
+            history += self._tokens(TURN_TEXT)
+            work = Generate(history, Sampling(max_new_tokens=TURN_REPLY), frozenset())
+            self._submit(work)
+            began = time.perf_counter()
+            while len(work.tokens) == len(history):
+                self._step()
+            times[str(turn)] = (time.perf_counter() - began) * 1e3
+            while self._scheduler.running:
+                self._step()
+            history = list(work.tokens)
+        return times
+
     def _complete(self, work: Work) -> None:
         self._submit(work)
         while self._scheduler.waiting or self._scheduler.running:
@@ -84,7 +114,17 @@ class Bench:
     def _step(self) -> None:
         step(self._model, self._cache, self._scheduler)
 
+    def fill(self, slots: int) -> None:
+        """Leave `slots` slots full, and no other memory in use for keys and values."""
+        self._fresh()
+        for _ in range(slots):
+            self._submit(Generate(self._tokens(_LENGTH - 1), _one_token(), frozenset()))
+        while self._scheduler.waiting or self._scheduler.running:
+            self._step()
+
     def _fresh(self) -> None:
+        for slot in range(_SLOTS):
+            self._cache.discard(slot)
         slots = SlotTable(self._cache, _SLOTS, _SLOTS * _LENGTH)
         self._scheduler = Scheduler(slots, max_waiting=_SLOTS, step_tokens=256, longest=_LENGTH)
 
@@ -96,7 +136,7 @@ def read_gbps(tries: int = 5) -> float:
     """Bandwidth of reading memory once, GB/s: the best of a sum and of the packed kernel at four rows."""
     data = torch.ones(256 * 1024 * 1024 // 4)
     weight, rows = torch.ones(16384, 4096), torch.ones(4, 4096)
-    linear = choose_kernel("fp32")(weight, None)
+    linear = PackedLinear(weight, None)
     by_sum = max(data.nbytes / _seconds(data.sum) for _ in range(tries))
     by_kernel = max(weight.nbytes / _seconds(lambda: linear(rows)) for _ in range(tries))
     return max(by_sum, by_kernel) / 1e9
@@ -124,6 +164,8 @@ def measure(model_dir: Path, weights: Weights, steps: int, progress: Progress) -
     figures["decode_ms"] = each(BATCHES, "decode", lambda batch: bench.decode_ms(batch, steps))
     figures["prefill_ms"] = each(PREFILLS, "prefill", lambda tokens: bench.prefill_ms(tokens, max(3, steps // 8)))
     figures["label_ms"] = bench.label_ms(max(5, steps // 4))
+    figures["turns_ms"] = bench.turns_ms()
+    bench.fill(FULL_SLOTS)
     figures["rss_mb"] = resident_bytes() / 1e6
     figures["read_gbps"], figures["gemm_gflops"] = read_gbps(), gemm_gflops()
     config = loaded.model.config
@@ -135,14 +177,17 @@ def measure(model_dir: Path, weights: Weights, steps: int, progress: Progress) -
 def table_of(figures: dict[str, Any]) -> Table:
     """The figures with their share of what the machine can do: weights over bandwidth, products over the GEMM peak."""
     table = Table("what", "figure", "of the limit", title=f"{figures['weights']} ({figures['kernel']})")
-    size = 2 if figures["weights"] == "fp16" else 4
-    floor_ms = (figures["layer_weights"] + figures["head_weights"]) * size / figures["read_gbps"] / 1e6
+    weights = figures["layer_weights"] + figures["head_weights"]
+    floor_ms = weights * _BYTES[figures["weights"]] / figures["read_gbps"] / 1e6
     for batch, value in figures["decode_ms"].items():
         share = f"{floor_ms / value:.0%} of the bandwidth" if batch == "1" else ""
         table.add_row(f"decode, batch {batch}, ms a step", f"{value:.1f}", share)
     for tokens, value in figures["prefill_ms"].items():
         gflops = 2 * (figures["layer_weights"] * int(tokens) + figures["head_weights"]) / value / 1e6
         table.add_row(f"prefill, {tokens} tokens, ms", f"{value:.1f}", f"{gflops / figures['gemm_gflops']:.0%} of GEMM")
+    turns = figures["turns_ms"]
+    share = f"{turns[str(TURNS)] / turns['2']:.2f} x turn 2"
+    table.add_row(f"first token of turn {TURNS}, ms", f"{turns[str(TURNS)]:.1f}", share)
     for name in ("label_ms", "load_s", "rss_mb", "read_gbps", "gemm_gflops"):
         table.add_row(name, f"{figures[name]:.4g}", "")
     return table
@@ -170,17 +215,15 @@ def _median_ms(action: Callable[[], object], repeats: int) -> float:
 
 def main(
     model: Annotated[Path, typer.Option(help="Model folder", exists=True, file_okay=False)],
-    weights: Annotated[str, typer.Option(help="fp32 or fp16")] = "fp32",
+    weights: Annotated[Kind, typer.Option(help="How weights are stored")] = Kind.FP32,
     steps: Annotated[int, typer.Option(min=3, help="Decode steps timed at each batch size")] = 24,
     threads: Annotated[int, typer.Option(min=0, help="Compute threads; 0: all cores available")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here too")] = None,
 ) -> None:
     """Measure decode, prefill, labels, load time and memory."""
-    if weights not in ("fp32", "fp16"):
-        sys.exit(f"--weights {weights}: use fp32 or fp16")
     torch.set_num_threads(compute_threads(threads, 1))
     with Progress(console=Console(stderr=True)) as progress:
-        figures = measure(model, "fp16" if weights == "fp16" else "fp32", steps, progress)
+        figures = measure(model, weights.value, steps, progress)
     Console().print(table_of(figures))
     if json_file:
         json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

@@ -7,27 +7,21 @@ The CSV has the columns `text` and `label`. Exits with 1 if any request failed.
 
 from __future__ import annotations
 
-import csv
-import http.client
 import json
 import math
-import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import urlsplit
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-_TIMEOUT_S = 300.0
+from benchmarks.client import Answer, Target, closed_loop, percentile, read_csv
 
 
 @dataclass(frozen=True)
@@ -48,55 +42,22 @@ class Reply:
     error: str = ""
 
 
-class Client:
-    """Posts to /chat over one connection a thread."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
-        self._path = parts.path.rstrip("/") + "/chat"
-        self._local = threading.local()
-
-    def send(self, row: Row) -> Reply:
-        """Send one row; every failure becomes an error in the reply."""
-        began = time.perf_counter()
-        try:
-            status, body = self._post(json.dumps({"text": row.text}).encode())
-            error = "" if status == 200 and body.get("response") else f"{status}: {body}"
-            return Reply(row, time.perf_counter() - began, str(body.get("sentiment", "")), error)
-        except (OSError, http.client.HTTPException, ValueError) as problem:
-            self._local.connection = None
-            return Reply(row, time.perf_counter() - began, error=f"{type(problem).__name__}: {problem}")
-
-    def _post(self, body: bytes) -> tuple[int, dict[str, Any]]:
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_S)
-            self._local.connection = connection
-        connection.request("POST", self._path, body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        return response.status, json.loads(response.read())
-
-
 def read_rows(file: Path) -> list[Row]:
     """The rows of a CSV with the columns `text` and `label`; raises SystemExit if they are missing."""
-    with file.open(encoding="utf-8-sig", newline="") as source:
-        reader = csv.DictReader(source)
-        if not {"text", "label"} <= set(reader.fieldnames or ()):
-            sys.exit(f"{file}: needs the columns text and label, has {reader.fieldnames}")
-        return [Row(line["text"], line["label"]) for line in reader]
+    return [Row(text, label) for text, label in read_csv(file, "text", "label")]
 
 
-def replay(client: Client, rows: Iterable[Row], clients: int) -> Iterator[Reply]:
+def replay(target: Target, rows: list[Row], clients: int) -> Iterator[Reply]:
     """Send all rows, `clients` at a time."""
-    with ThreadPoolExecutor(clients) as pool:
-        yield from pool.map(client.send, rows)
+    for number, answer in closed_loop(target, ({"text": row.text} for row in rows), clients):
+        yield _reply(rows[number], answer)
 
 
-def percentile(values: list[float], share: float) -> float:
-    """The value that `share` of `values` do not exceed (nearest rank)."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+def _reply(row: Row, answer: Answer) -> Reply:
+    error = answer.detail
+    if not answer.problem and not answer.body.get("response"):
+        error = f"{answer.status}: {answer.body}"
+    return Reply(row, answer.seconds, str(answer.body.get("sentiment", "")), error)
 
 
 def summarise(replies: list[Reply], seconds: float) -> dict[str, float]:
@@ -126,7 +87,7 @@ def main(
     rows = read_rows(data)[: limit or None]
     began = time.perf_counter()
     with Progress(console=Console(stderr=True)) as progress:
-        stream = replay(Client(url), rows, clients)
+        stream = replay(Target(url), rows, clients)
         replies = list(progress.track(stream, total=len(rows), description=f"/chat x {clients}"))
     figures = summarise(replies, time.perf_counter() - began)
     table = Table("figure", "value", title=f"{data.name}, {clients} clients")

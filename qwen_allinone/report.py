@@ -93,7 +93,7 @@ def _advice(settings: Settings, service: AllInOne) -> Iterator[str]:
     if need > limit:
         yield (
             f"{settings.workers} workers can come to {need / _MIB:.0f} MiB, but {limit / _MIB:.0f} MiB are granted: "
-            "lower QAIO_KV_TOKENS or QAIO_WORKERS, or set QAIO_WEIGHTS=fp16"
+            "lower QAIO_KV_TOKENS or QAIO_WORKERS, or set QAIO_WEIGHTS=fp16 (or int8)"
         )
     if service.checkpoint.model.kernel == "dense":
         yield "no packed kernel works on this CPU; replies take about twice as long as they could"

@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
 
 from qwen_allinone.errors import CheckpointError
 from qwen_allinone.model.config import ModelConfig
+from qwen_allinone.model.heap import heap_returned
 from qwen_allinone.model.linear import Weights
 from qwen_allinone.model.qwen2 import Qwen2
 from qwen_allinone.model.tokenizer import Tokenizer
@@ -60,7 +61,7 @@ def load(name: str, revision: str, weights: Weights, context: int) -> Checkpoint
         log.warning("QAIO_CONTEXT=%d is cut to the model's %d", context, config.max_position_embeddings)
         context = config.max_position_embeddings
     tokenizer = Tokenizer.load(folder)
-    with WeightReader(folder) as reader:
+    with WeightReader(folder) as reader, heap_returned():
         model = Qwen2(config, reader, context, weights)
     return Checkpoint(name, folder, model, tokenizer, stop_ids(folder, tokenizer))
 

@@ -1,28 +1,58 @@
-"""The linear layers' kernels behind one seam: `make_linear` picks the fastest exact one this CPU has.
+"""The linear layers' kernels behind one seam: `Linears` makes them, measuring once for each shape what is fastest.
 
-All take x [rows, in] float32 and give [rows, out] float32. The packed kernels are operators inside torch
-that are not a stable interface, so each is tried once at load and `F.linear` stands in where it fails.
+`fp32` weights may be stored as FP16 where that loses no digit, as it does not for the bf16 numbers of checkpoints: half
+the memory to read, and the same products.
+
+All take x [rows, in] float32 and give [rows, out] float32. All but `F.linear` are operators inside torch that are not
+a stable interface, so each is tried at load and one that fails or gives wrong numbers is left out.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Literal
+import math
+import os
+import threading
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Weights = Literal["fp32", "fp16"]
-Linear = Callable[[Tensor], Tensor]
+Weights = Literal["fp32", "fp16", "int8"]
 
 log = logging.getLogger(__name__)
 
 # oneDNN packs for a row count; 16 serves decode batches and prefill alike.
 _PACK_ROWS = 16
-# The packed kernel gains nothing below four rows and is often slower there, so fewer are padded.
-_LEAST_ROWS = 4
+# Row counts of decode steps: tried one by one, since a kernel can be slower with fewer rows than with more.
+_TRIED_ROWS = (1, 2, 3, 4, 6, 8, 12, 16)
+_GAIN = 0.93  # a change must save this much time to be more than noise
+# Below this many elements a product is over before its weights' way through memory matters.
+_WORTH_MEASURING = 1 << 19
+_SAMPLE_ROWS = 8192  # of the vocabulary's head: enough to see the kernel
+_ROW_BLOCK = 4096
+_TINY = 1e-30  # instead of a largest magnitude of zero
+_PINNED = 16  # columns that pin the range of INT8 activations; two are needed, 16 keep rows aligned
+
+
+class Linear(Protocol):
+    """y = x W^T + b."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+class Kernel(Linear, Protocol):
+    """One way to store and multiply a weight [out, in] of any float type."""
+
+    name: str
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None: ...
 
 
 class DenseLinear:
@@ -47,42 +77,239 @@ class PackedLinear:
         self._bias = bias
 
     def __call__(self, x: Tensor) -> Tensor:
-        rows = x.shape[0]
-        if rows < _LEAST_ROWS:
-            x = F.pad(x, (0, 0, 0, _LEAST_ROWS - rows))
         out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
-        return out[:rows]
+        return out
 
 
 class HalfLinear:
-    """Weights stored as FP16, arithmetic in FP32 (FBGEMM, x86). Exact for bf16 checkpoints down to 2^-17."""
+    """Weights stored as FP16, arithmetic in FP32 (FBGEMM, x86).
+
+    The weight is scaled by a power of two, which changes no digit, so that its largest element comes near FP16's
+    largest number. Elements down to 2^-31 of that keep all digits of a bf16 number: `is_lossless` tells.
+    """
 
     name = "fbgemm-fp16"
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._packed = torch.ops.quantized.linear_prepack_fp16(weight.float().contiguous(), bias)
+        self._unscale = 2.0 ** -_half_exponent(weight)
+        scaled = weight.to(torch.float32, copy=True).mul_(1 / self._unscale)
+        self._packed = torch.ops.quantized.linear_prepack_fp16(scaled, bias)
 
     def __call__(self, x: Tensor) -> Tensor:
-        out: Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
+        out: Tensor = torch.ops.quantized.linear_dynamic_fp16(x * self._unscale, self._packed)
         return out
 
-
-def choose_kernel(weights: Weights) -> type[DenseLinear] | type[PackedLinear] | type[HalfLinear]:
-    """The fastest kernel for `weights` that gives right numbers on this CPU."""
-    wanted = HalfLinear if weights == "fp16" else PackedLinear
-    if _works(wanted):
-        return wanted
-    if weights == "fp16":
-        log.warning("fp16 weights need FBGEMM (an x86 CPU); using fp32, which takes twice the memory")
-        return choose_kernel("fp32")
-    return DenseLinear
+    @staticmethod
+    def is_lossless(weight: Tensor) -> bool:
+        """True if no element loses a digit, so that results differ from FP32 storage by the order of sums only."""
+        scale = 2.0 ** _half_exponent(weight)
+        scaled = (block.float() * scale for block in torch.split(weight, _ROW_BLOCK))
+        return all(torch.equal(block.half().float(), block) for block in scaled)
 
 
-def _works(kernel: type[PackedLinear] | type[HalfLinear]) -> bool:
+def _half_exponent(weight: Tensor) -> int:
+    """The largest n for which weight x 2^n stays below FP16's largest number, 65504."""
+    largest = float(weight.abs().max())
+    return math.floor(math.log2(65504 / largest)) if largest else 0
+
+
+class Int8Linear:
+    """INT8 weights with a scale for each output, INT8 activations with a scale for each row (FBGEMM, x86).
+
+    The operator takes the range of activations from all of x, and one request's outlier would coarsen its neighbours'
+    numbers. So rows are divided by their own largest magnitude before and multiplied by it after, and columns of
+    constant +1 and -1 that meet zero weights pin the range: the sums between are integers, and a row's result is the
+    same bits alone and in a batch.
+    """
+
+    name = "fbgemm-int8"
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        # Block by block: the FP32 copy of a whole vocabulary would be four times the final size.
+        blocks = [_quantize(block) for block in torch.split(weight, _ROW_BLOCK)]
+        values = F.pad(torch.cat([values for values, _ in blocks]), (0, _PINNED))
+        scales = torch.cat([scales for _, scales in blocks]).double()
+        with warnings.catch_warnings():  # quantized tensors are to leave torch some day; this release is pinned
+            warnings.simplefilter("ignore")
+            zeros = torch.zeros(len(scales), dtype=torch.long)
+            quantized = torch._make_per_channel_quantized_tensor(values, scales, zeros, 0)
+        self._packed = torch.ops.quantized.linear_prepack(quantized, None)
+        self._bias = torch.zeros(1) if bias is None else bias
+        self._rows = _pinned_rows(0, weight.shape[1])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows, width = x.shape
+        if len(self._rows) < rows:
+            self._rows = _pinned_rows(rows, width)
+        scaled = self._rows[:rows]
+        largest = torch.linalg.vector_norm(x, float("inf"), dim=1, keepdim=True).clamp_min_(_TINY)
+        torch.div(x, largest, out=scaled[:, :width])
+        out = torch.ops.quantized.linear_dynamic(scaled, self._packed, _saturates())
+        return torch.addcmul(self._bias, out, largest)
+
+
+def _pinned_rows(rows: int, width: int) -> Tensor:
+    """Room for `rows` rows with the constant columns behind them."""
+    out = torch.zeros(rows, width + _PINNED)
+    out[:, width], out[:, width + 1] = 1.0, -1.0
+    return out
+
+
+@cache
+def _saturates() -> bool:
+    """True if this CPU sums pairs of INT8 products in 16 bits (no VNNI): activations must then do with 7 bits."""
+    scale, zero = torch.ones(16, dtype=torch.double), torch.zeros(16, dtype=torch.long)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        weight = torch._make_per_channel_quantized_tensor(torch.full((16, 64), 127, dtype=torch.int8), scale, zero, 0)
+    x = torch.ones(1, 64)
+    x[0, 0] = -1.0
+    packed = torch.ops.quantized.linear_prepack(weight, None)
+    return abs(float(torch.ops.quantized.linear_dynamic(x, packed, False)[0, 0]) - 62 * 127) > 127
+
+
+def _quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """INT8 [out, in] and a scale for each row [out], symmetric."""
+    values = weight.float()
+    scales = values.abs().amax(1).clamp_min(_TINY) / 127
+    return (values / scales.unsqueeze(1)).round_().to(torch.int8), scales
+
+
+_KERNELS: dict[Weights, tuple[type[Kernel], ...]] = {
+    "fp32": (PackedLinear, HalfLinear, DenseLinear),
+    "fp16": (HalfLinear,),
+    "int8": (Int8Linear,),
+}
+_INSTEAD: dict[Weights, Weights] = {"int8": "fp16", "fp16": "fp32"}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The kernel for one shape, and `feed`: how many rows to give it for 0, 1, 2, ... rows (zeros are added)."""
+
+    kernel: type[Kernel]
+    feed: tuple[int, ...] = ()
+
+
+class Padded:
+    """A kernel that is given a few rows of zeros more where that is faster."""
+
+    def __init__(self, kernel: Kernel, feed: tuple[int, ...]) -> None:
+        self._kernel, self._feed = kernel, feed
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows = x.shape[0]
+        if rows >= len(self._feed) or self._feed[rows] == rows:
+            return self._kernel(x)
+        return self._kernel(F.pad(x, (0, 0, 0, self._feed[rows] - rows)))[:rows]
+
+
+class Stacked:
+    """A tall linear in parts that lie one below the other."""
+
+    def __init__(self, parts: Sequence[Linear]) -> None:
+        self._parts = parts
+
+    def __call__(self, x: Tensor) -> Tensor:
+        outs = [part(x) for part in self._parts]
+        return outs[0] if len(outs) == 1 else torch.cat(outs, dim=-1)
+
+
+class Linears:
+    """Makes the linears of one model with the fastest kernel for each shape. Thread-safe."""
+
+    def __init__(self, weights: Weights) -> None:
+        """`weights` is what is asked for; a CPU that lacks its kernel gets the next larger, with a warning."""
+        self._kernels: list[type[Kernel]] = []
+        while not self._kernels:
+            self._kernels = [kernel for kernel in _KERNELS[weights] if _works(kernel)]
+            if not self._kernels:
+                log.warning("this CPU has no kernel for %s weights; using %s", weights, _INSTEAD[weights])
+                weights = _INSTEAD[weights]
+        self._exact = weights == "fp32"
+        self._choices: dict[tuple[int, int, bool], Choice] = {}
+        self._choosing = threading.Lock()
+
+    def make(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
+        """The linear of `weight` [out, in], any float type, and `bias` [out] float32."""
+        large = weight.numel() >= _WORTH_MEASURING
+        halves = large and self._exact and HalfLinear in self._kernels and HalfLinear.is_lossless(weight)
+        key = (weight.shape[0], weight.shape[1], halves)
+        with self._choosing:
+            if key not in self._choices:
+                able = [kernel for kernel in self._kernels if kernel is not HalfLinear or halves or not self._exact]
+                self._choices[key] = _choose(able, weight) if large else Choice(able[0])
+            choice = self._choices[key]
+        return Padded(choice.kernel(weight, bias), choice.feed)
+
+    @property
+    def names(self) -> str:
+        """The kernels in use, for people."""
+        return ", ".join(dict.fromkeys(choice.kernel.name for choice in self._choices.values()))
+
+
+def _choose(kernels: list[type[Kernel]], weight: Tensor) -> Choice:
+    """The kernel that takes the least time over all row counts of decode steps, and what to feed it."""
+    tables = {kernel: _measure(kernel, weight[:_SAMPLE_ROWS]) for kernel in kernels}
+    best = min(kernels, key=lambda kernel: sum(tables[kernel].values()))
+    return Choice(best, feed_of(tables[best]))
+
+
+def feed_of(seconds: dict[int, float]) -> tuple[int, ...]:
+    """From times by row count, for each number of rows the row count, at least as large, to feed.
+
+    A number between two measured ones is taken to be as slow as the slower of them.
+    """
+    tried = sorted(seconds)
+    feed = [0]
+    for rows in range(1, tried[-1] + 1):
+        above = [count for count in tried if count >= rows]
+        below = [count for count in tried if count <= rows]
+        own = max(seconds[above[0]], seconds[below[-1] if below else above[0]])
+        best = min(above, key=lambda count: seconds[count])
+        feed.append(best if seconds[best] < _GAIN * own else rows)
+    return tuple(feed)
+
+
+def _measure(kernel: type[Kernel], weight: Tensor) -> dict[int, float]:
+    """Seconds of one product by row count, with a weight that comes from memory as it does in a decode step."""
+    linear = kernel(weight, None)
+    cached = torch.ones(2 * _cache_bytes() // 4)
+    times = {}
+    for rows in _TRIED_ROWS:
+        x = torch.ones(rows, weight.shape[1])
+        linear(x)
+        times[rows] = min(_seconds(linear, x, cached) for _ in range(2))
+    return times
+
+
+def _seconds(linear: Kernel, x: Tensor, cached: Tensor) -> float:
+    cached.sum()  # drives the weight out of the cache
+    began = time.perf_counter()
+    linear(x)
+    return time.perf_counter() - began
+
+
+def _cache_bytes() -> int:
+    """Size of the last-level cache; a guess where the system does not say."""
+    known = "SC_LEVEL3_CACHE_SIZE" in os.sysconf_names
+    return (os.sysconf("SC_LEVEL3_CACHE_SIZE") if known else 0) or 32 << 20
+
+
+def _works(kernel: type[Kernel]) -> bool:
+    """True if the kernel runs here and its numbers are right, at full scale too.
+
+    INT8 instructions of older CPUs saturate 16-bit sums in between: the largest weights against the largest inputs
+    would show it.
+    """
     generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(48, 32, generator=generator).half().float()
-    bias, x = torch.randn(48, generator=generator), torch.randn(5, 32, generator=generator)
+    weight = torch.randn(48, 64, generator=generator).half().float()
+    weight[0] = weight.abs().max()
+    bias, x = torch.randn(48, generator=generator), torch.randn(5, 64, generator=generator)
+    x[0] = 3.0
+    wanted = F.linear(x, weight, bias)
     try:
-        return torch.allclose(kernel(weight, bias)(x), F.linear(x, weight, bias), atol=1e-4)
+        error = (kernel(weight, bias)(x) - wanted).norm() / wanted.norm()
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
+    return bool(error < (0.03 if kernel is Int8Linear else 1e-5))

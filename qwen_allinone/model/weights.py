@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -43,31 +43,37 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 class WeightReader:
-    """Reads tensors by name from the mapped files; nothing is copied until a caller converts it."""
+    """Reads tensors by name from the mapped files; nothing is copied until a caller converts it.
+
+    Pages that were read count as this process's memory as long as the file stays mapped: `release` between layers
+    keeps the peak of loading near the final size. Several threads may read; each maps the files for itself.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._stack = ExitStack()
-        self._where: dict[str, Any] = {}
+        self._files: dict[str, Path] = {}
+        self._local = threading.local()
         for file in weight_files(folder):
-            try:
-                handle = self._stack.enter_context(safe_open(file, framework="pt", device="cpu"))
-            except (OSError, SafetensorError) as error:
-                self._stack.close()
-                raise CheckpointError(f"{file} is truncated, damaged or missing ({error})") from None
-            self._where.update(dict.fromkeys(handle.keys(), handle))
+            self._files.update(dict.fromkeys(self._handle(file).keys(), file))
 
     def __enter__(self) -> WeightReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self.release()
+
+    def release(self) -> None:
+        """Unmap this thread's files, but for tensors still in use; the next `read` maps them again."""
+        handles = self._handles()
+        while handles:
+            _, handle = handles.popitem()
+            handle.__exit__(None, None, None)
 
     def check(self, config: ModelConfig) -> None:
         """Every tensor the config calls for is there in the right shape; raises CheckpointError if not."""
         for name, shape in expected_shapes(config):
-            if name not in self._where:
+            if name not in self._files:
                 raise CheckpointError(f"the weights lack the tensor {name}")
-            stored = self._where[name].get_slice(name)
+            stored = self._handle(self._files[name]).get_slice(name)
             if stored.get_dtype() not in _FLOATS:
                 kind = stored.get_dtype()
                 raise CheckpointError(f"the tensor {name} holds {kind}; quantized weights are not supported")
@@ -77,8 +83,22 @@ class WeightReader:
 
     def read(self, name: str) -> Tensor:
         """The tensor called `name`, in the file's own type, mapped from the file."""
-        tensor: Tensor = self._where[name].get_tensor(name)
+        tensor: Tensor = self._handle(self._files[name]).get_tensor(name)
         return tensor
+
+    def _handle(self, file: Path) -> Any:
+        handles = self._handles()
+        if file not in handles:
+            try:
+                handles[file] = safe_open(file, framework="pt", device="cpu").__enter__()  # type: ignore[no-untyped-call]
+            except (OSError, SafetensorError) as error:
+                self.release()
+                raise CheckpointError(f"{file} is truncated, damaged or missing ({error})") from None
+        return handles[file]
+
+    def _handles(self) -> dict[Path, Any]:
+        handles: dict[Path, Any] = self._local.__dict__.setdefault("handles", {})
+        return handles
 
 
 def expected_shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -89,7 +89,7 @@ def test_the_table_above_names_every_setting() -> None:
         ({"QAIO_DEADLINE_S": "nan"}, ["QAIO_DEADLINE_S='nan'"]),
         ({"QAIO_DEADLINE_S": "inf"}, ["QAIO_DEADLINE_S='inf'"]),
         ({"QAIO_MAX_BODY_BYTES": "1"}, ["QAIO_MAX_BODY_BYTES='1'"]),
-        ({"QAIO_WEIGHTS": "int4"}, ["QAIO_WEIGHTS='int4'", "'fp32'", "'fp16'"]),
+        ({"QAIO_WEIGHTS": "int4"}, ["QAIO_WEIGHTS='int4'", "'fp32'", "'fp16'", "'int8'"]),
         ({"QAIO_LOG_LEVEL": "INFO"}, ["QAIO_LOG_LEVEL='INFO'", "'info'"]),
         ({"QAIO_KV_TOKENS": "1000"}, ["QAIO_KV_TOKENS=1000", "QAIO_CONTEXT=1536", "raise the first or lower the second"]),
         ({"QAIO_CONTEXT": "8192"}, ["QAIO_KV_TOKENS=4096", "QAIO_CONTEXT=8192"]),
