@@ -77,10 +77,12 @@ class Bench:
 
     def prefill_ms(self, tokens: int, repeats: int) -> float:
         """A prompt of `tokens` new tokens up to its first logits."""
+        self._fresh()
         return _median_ms(lambda: self._complete(Generate(self._tokens(tokens), _one_token(), frozenset())), repeats)
 
     def label_ms(self, repeats: int) -> float:
         """A label request behind a fixed prompt that is already in a slot."""
+        self._fresh()
         prefix, trie = self._tokens(LABEL_PREFIX), LabelTrie(((1,), (2,)))
         self._complete(Classify(prefix + self._tokens(LABEL_TEXT), trie))
         return _median_ms(lambda: self._complete(Classify(prefix + self._tokens(LABEL_TEXT), trie)), repeats)

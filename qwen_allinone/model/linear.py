@@ -27,6 +27,7 @@ from torch import Tensor
 Weights = Literal["fp32", "fp16", "int8"]
 
 log = logging.getLogger(__name__)
+_room = threading.local()
 
 # oneDNN packs for a row count; 16 serves decode batches and prefill alike.
 _PACK_ROWS = 16
@@ -135,13 +136,10 @@ class Int8Linear:
             quantized = torch._make_per_channel_quantized_tensor(values, scales, zeros, 0)
         self._packed = torch.ops.quantized.linear_prepack(quantized, None)
         self._bias = torch.zeros(1) if bias is None else bias
-        self._rows = _pinned_rows(0, weight.shape[1])
 
     def __call__(self, x: Tensor) -> Tensor:
         rows, width = x.shape
-        if len(self._rows) < rows:
-            self._rows = _pinned_rows(rows, width)
-        scaled = self._rows[:rows]
+        scaled = _pinned_rows(rows, width)
         largest = torch.linalg.vector_norm(x, float("inf"), dim=1, keepdim=True).clamp_min_(_TINY)
         torch.div(x, largest, out=scaled[:, :width])
         out = torch.ops.quantized.linear_dynamic(scaled, self._packed, _saturates())
@@ -149,10 +147,13 @@ class Int8Linear:
 
 
 def _pinned_rows(rows: int, width: int) -> Tensor:
-    """Room for `rows` rows with the constant columns behind them."""
-    out = torch.zeros(rows, width + _PINNED)
-    out[:, width], out[:, width + 1] = 1.0, -1.0
-    return out
+    """Room for `rows` rows with the constant columns behind them; used again by all linears of a thread."""
+    room: Tensor | None = getattr(_room, str(width), None)
+    if room is None or len(room) < rows:
+        room = torch.zeros(rows, width + _PINNED)
+        room[:, width], room[:, width + 1] = 1.0, -1.0
+        setattr(_room, str(width), room)
+    return room[:rows]
 
 
 @cache

@@ -8,9 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.runners.protocol import Prompts, median_ms, serve
+from benchmarks.peers.runners.protocol import LENGTH, SEQUENCES, Prompts, median_ms, serve
 
-_CACHE_GB = 1  # 16 sequences of some 270 tokens in f32
+_BLOCK = 32  # tokens of a block of keys and values on a CPU
 
 
 class OpenVino:
@@ -21,7 +21,8 @@ class OpenVino:
         self._openvino, self._numpy = import_module("openvino"), import_module("numpy")
         self._genai = import_module("openvino_genai")
         scheduler = self._genai.SchedulerConfig()
-        scheduler.cache_size = _CACHE_GB
+        # Sequences grow while others wait for their prompts: two blocks more than LENGTH tokens take.
+        scheduler.num_kv_blocks = SEQUENCES * (LENGTH // _BLOCK + 2)
         scheduler.enable_prefix_caching = False
         properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
         if mode.endswith("-kv32"):
