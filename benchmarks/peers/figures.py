@@ -55,9 +55,10 @@ def by_size(figures: Figures, what: str) -> dict[str, float]:
 
 def table_of(title: str, rows: Iterable[tuple[str, Figures]], cells: Sequence[Cell], digits: int) -> Table:
     """One row for each name, one column for each cell."""
-    table = Table("engine", title=title)
+    table = Table(title=title)
+    table.add_column("engine", no_wrap=True)
     for cell in cells:
-        table.add_column(str(cell), justify="right")
+        table.add_column(f"{cell.what}\n{cell.size}", justify="right")
     for name, figures in rows:
         table.add_row(name, *(f"{figures[cell]:.{digits}f}" if cell in figures else "-" for cell in cells))
     return table

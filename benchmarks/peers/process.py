@@ -83,7 +83,10 @@ class Runner:
 
     def _ask(self, request: dict[str, Any]) -> float:
         self._tell(request)
-        return float(self._answer()["ms"])
+        answer = self._answer()
+        if not isinstance(answer.get("ms"), int | float):
+            raise PeerFailed(f"not an answer to {request}: {answer}")
+        return float(answer["ms"])
 
     def _tell(self, request: dict[str, Any]) -> None:
         assert self._process.stdin

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_LIKELY = 256
+_TRIES = 16
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,32 @@ def choose(logits: Tensor, seen: Sequence[int], sampling: Sampling, generator: t
         logits = _penalise(logits, seen, sampling.repetition_penalty)
     if sampling.temperature == 0.0:
         return int(logits.argmax())
-    kept, ids = nucleus(logits / sampling.temperature, sampling.top_k, sampling.top_p)
+    logits = logits / sampling.temperature
+    if not sampling.top_k:
+        drawn = _draw(logits.softmax(-1), sampling.top_p, generator)
+        if drawn is not None:
+            return drawn
+    kept, ids = nucleus(logits, sampling.top_k, sampling.top_p)
     pick = torch.multinomial(kept, 1, generator=generator)
     return int(pick) if ids is None else int(ids[pick])
+
+
+def _draw(probabilities: Tensor, top_p: float, generator: torch.Generator) -> int | None:
+    """A token drawn from those that top-p keeps, without sorting the vocabulary; None if _TRIES draws were in vain.
+
+    Rejection sampling: a token is among the kept ones if those likelier than it weigh less than `top_p` together. At
+    least `top_p` of the draws are kept, so one is mostly enough, and what is kept is spread as it should be.
+    """
+    cumulative = probabilities.cumsum(-1, dtype=torch.float64)
+    for _ in range(_TRIES):
+        point = torch.rand(1, generator=generator, dtype=torch.float64) * cumulative[-1]
+        token = min(int(torch.searchsorted(cumulative, point, right=True)), probabilities.numel() - 1)
+        if top_p >= 1.0:
+            return token
+        likelier = probabilities * (probabilities > probabilities[token])
+        if float(likelier.sum()) < top_p:
+            return token
+    return None
 
 
 def nucleus(logits: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor | None]:
@@ -54,26 +77,22 @@ def nucleus(logits: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor | 
     """
     if top_k:
         logits, ids = torch.topk(logits, min(top_k, logits.numel()))
-        kept, _ = _smallest_set(logits.softmax(-1), top_p)
+        kept = _smallest_set(logits.softmax(-1), top_p)
         return kept, ids[: kept.numel()]
     probabilities = logits.softmax(-1)
     if top_p >= 1.0:
         return probabilities, None
-    # The set is nearly always small: sorting a whole vocabulary of 150,000 costs more than the rest of the step.
-    for count in (min(_LIKELY, logits.numel()), logits.numel()):
-        best, ids = torch.topk(probabilities, count)
-        kept, enough = _smallest_set(best, top_p)
-        if enough:
-            break
+    best, ids = torch.sort(probabilities, descending=True)
+    kept = _smallest_set(best, top_p)
     return kept, ids[: kept.numel()]
 
 
-def _smallest_set(probabilities: Tensor, top_p: float) -> tuple[Tensor, bool]:
-    """The first of `probabilities` (descending) that reach `top_p`, made to sum to 1; False if they never do."""
+def _smallest_set(probabilities: Tensor, top_p: float) -> Tensor:
+    """The first of `probabilities` (descending) that reach `top_p`, made to sum to 1."""
     cumulative = probabilities.cumsum(-1)
     size = max(1, int((cumulative - probabilities < top_p).sum()))
     kept = probabilities[:size]
-    return kept / kept.sum(), bool(cumulative[-1] >= top_p)
+    return kept / kept.sum()
 
 
 def _penalise(logits: Tensor, seen: Sequence[int], penalty: float) -> Tensor:

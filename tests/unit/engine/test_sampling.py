@@ -133,6 +133,14 @@ def test_a_tiny_nucleus_keeps_the_likeliest_token() -> None:
         assert kept.tolist() == [1.0] and ids is not None and ids.tolist() == [int(some_logits(0).argmax())]
 
 
+def test_a_tiny_nucleus_is_found_though_nearly_every_draw_misses_it() -> None:
+    logits = torch.zeros(1000)
+    logits[321] = 0.01
+    sampling = Sampling(1, temperature=1.0, top_p=1e-9, seed=3)
+    generator = sampling.generator()
+    assert {choose(logits, [0], sampling, generator) for _ in range(20)} == {321}
+
+
 def test_flat_logits_need_the_whole_vocabulary() -> None:
     kept, ids = nucleus(torch.zeros(1000), 0, 0.75)
     assert ids is not None and len(set(ids.tolist())) == kept.numel()
