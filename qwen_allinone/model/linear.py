@@ -109,9 +109,9 @@ class HalfLinear:
 
 
 def _half_exponent(weight: Tensor) -> int:
-    """The largest n for which weight x 2^n stays below FP16's largest number, 65504."""
+    """The largest n for which weight x 2^n stays below FP16's largest number, 65504; 0 for a weight without scale."""
     largest = float(weight.abs().max())
-    return math.floor(math.log2(65504 / largest)) if largest else 0
+    return math.floor(math.log2(65504 / largest)) if 0 < largest < math.inf else 0
 
 
 class Int8Linear:

@@ -115,6 +115,8 @@ def test_half_size_weights_are_exact_for_bf16_checkpoints() -> None:
         ([1.0, 2.0**-38 * 1.9921875], False),
         ([0.1, 1.0], False),  # more digits than FP16 has
         ([1e30, 1e28], False),
+        ([float("nan"), 1.0], False),
+        ([1.0, 1e-45], False),
         ([2.0**100, 2.0**90 * 1.5], True),
         ([2.0**-100, 2.0**-120 * 1.5], True),
     ],
