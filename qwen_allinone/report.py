@@ -96,7 +96,7 @@ def _advice(settings: Settings, service: AllInOne) -> Iterator[str]:
             "lower QAIO_KV_TOKENS or QAIO_WORKERS, or set QAIO_WEIGHTS=fp16 (or int8)"
         )
     if service.checkpoint.model.kernel == "dense":
-        yield "no packed kernel works on this CPU; replies take about twice as long as they could"
+        yield "plain products are used on this CPU: packed kernels fail here or are no faster"
     if settings.model == "demo":
         yield "the demo model is a stand-in; set QAIO_MODEL to a Qwen checkpoint for real use"
 
