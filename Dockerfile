@@ -1,6 +1,8 @@
 # Build:  docker build -t qwen-allinone .
 #         docker build -t qwen-allinone --build-arg MODEL=Qwen/Qwen1.5-0.5B .    (model baked in)
 # Run:    docker run -p 5000:5000 --memory=4g -v qwen-models:/models qwen-allinone
+# Locked: docker run -p 5000:5000 --memory=4g -v qwen-models:/models --read-only --tmpfs /tmp --cap-drop ALL \
+#             --security-opt no-new-privileges --init --stop-timeout 140 qwen-allinone
 # Trial:  docker run -p 5000:5000 -e QAIO_MODEL=demo qwen-allinone
 FROM python:3.11-slim
 
@@ -26,9 +28,13 @@ COPY demo/MODEL_CARD.md ./demo/
 
 # The hub's cache, so that a volume keeps the model between runs. Unlike a root-owned volume, it is writable for us.
 RUN useradd --uid 10001 --no-create-home --home-dir /models qaio \
-    && mkdir -p /models && chown 10001:10001 /models
+    && mkdir -p /models && chown 10001:10001 /models \
+    # No program that lends its owner's rights: the base image's su, mount, passwd.
+    && find / -xdev -type f -perm /6000 -exec chmod a-s {} +
+# Nothing but /models, /tmp and /dev/shm is written to when it runs: the root may be read-only. A number, so that
+# Kubernetes can tell it is not root.
 ENV HF_HOME=/models
-USER 10001
+USER 10001:10001
 
 # With a model id here, the weights become part of the image and the container needs no network.
 ARG MODEL=
@@ -46,6 +52,6 @@ EXPOSE 5000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=15m --retries=4 \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ.get('QAIO_PORT', '5000') + '/health', timeout=4)"]
 
-# Longer than gunicorn's graceful timeout: docker stop -t 130, or stop_grace_period in compose.
+# A stop may take as long as Gunicorn's graceful timeout, QAIO_DEADLINE_S + 5: docker stop -t 140.
 STOPSIGNAL SIGTERM
 CMD ["python", "-m", "qwen_allinone", "serve"]

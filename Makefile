@@ -6,12 +6,13 @@ PY := $(VENV)/bin/python
 PIP_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve test check install install-dev clean
+.PHONY: help demo serve test faults check install install-dev clean
 
 help:
 	@echo "make demo    start the service on port 5000 with the embedded demo model"
 	@echo "make serve   the same with Qwen/Qwen1.5-0.5B, or QAIO_MODEL=./folder"
 	@echo "make test    install what tests need and run them all"
+	@echo "make faults  kills, floods and cuts off real servers for most of an hour; see docs/faults.md"
 	@echo "make check   ruff, mypy, import-linter, README against the settings"
 	@echo "make clean   remove the virtual environment and caches"
 
@@ -43,6 +44,9 @@ serve: install
 
 test: install-dev
 	$(PY) -m pytest
+
+faults: install-dev
+	$(PY) -m tests.faults
 
 check: install-dev
 	$(VENV)/bin/ruff check .

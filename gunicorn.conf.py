@@ -1,16 +1,23 @@
 """How Gunicorn runs the workers. Every value has its reason; sizes come from the QAIO_* settings."""
 
+import math
+import resource
 import sys
 from pathlib import Path
 
+from qwen_allinone.access import Credentials
 from qwen_allinone.errors import StartupError
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry
+from qwen_allinone.telemetry import audit, logs, shared
 
 try:
     # A worker that raises while booting stops the master with a traceback; say it in one line before that.
     settings = Settings.load()
     Registry.load(settings.prompts)
+    Credentials(settings).check()
+    if settings.audit_file:
+        audit.check(settings.audit_file)
 except StartupError as error:
     sys.exit(f"qwen-allinone cannot start: {error}")
 
@@ -21,32 +28,61 @@ chdir = str(Path(__file__).resolve().parent)
 # Each worker holds the model, so few of them; the engine batches, so one serves many requests.
 workers = settings.workers
 # Threads only wait for the engine. sync workers would be killed by `timeout` while they generate.
-worker_class = "gthread"
+# gthread, but for what worker.py says: who is accepted, and how a worker ends.
+worker_class = "qwen_allinone.worker.EngineWorker"
 # Every admitted request holds a thread; eight more answer health checks and refusals meanwhile.
 threads = settings.slots + settings.max_waiting + 8
-# Beyond its threads a worker would queue connections where nobody sees them.
-worker_connections = threads + 8
-# Likewise the kernel's queue.
-backlog = 128
+# Far more than threads: who finds no place is to be told so, not left in the kernel's queue. Those without a thread
+# are idle, silent or closing; they cost a file each, of which the process must have enough.
+_files, _most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+_wanted = threads + 1024 + 256
+if _most_files != resource.RLIM_INFINITY:
+    _wanted = min(_wanted, _most_files)
+if _files != resource.RLIM_INFINITY and _files < _wanted:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_wanted, _most_files))
+worker_connections = max(_wanted - 256, threads + 8)
+# A burst waits here for the few milliseconds until it is accepted; a full queue would cost clients a second or more.
+backlog = 1024
 # Forking after torch has started its threads hangs: each worker loads for itself.
 preload_app = False
-# A stop waits for the longest request that may be running.
-graceful_timeout = int(settings.deadline_s) + 5
-# Liveness of the worker's main loop; gthread requests are not bound by it.
-timeout = graceful_timeout + 30
+# A stop waits for admitted requests; two seconds more, so that a worker whose time is up ends what is left itself.
+graceful_timeout = math.ceil(settings.stop_s) + 2
+# Liveness of the worker's main loop, which no request can hold up. An engine that hangs is noticed earlier.
+timeout = math.ceil(settings.stuck_s) + 30
 keepalive = 5
 # Nobody manages a running service through a socket in the home folder, which may be read-only.
 control_socket_disable = True
 # The heartbeat file must not wait for a disk.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
-# X-Forwarded-* only from a proxy on this machine.
-forwarded_allow_ips = "127.0.0.1,::1"
+# X-Forwarded-* only from the proxies that the service trusts too.
+forwarded_allow_ips = ",".join(map(str, settings.trusted_proxies))
 limit_request_line = 4094
 limit_request_fields = 50
 limit_request_field_size = 8190
 # A header written two ways (a-b, a_b) could say two things.
 header_map = "refuse"
-# The service says what it does itself; an access log line a request is the proxy's job.
+# The service writes a line a request itself, and Gunicorn's own lines go the same way.
 accesslog = None
-errorlog = "-"
 loglevel = settings.log_level
+logconfig_dict = logs.config(settings)
+
+
+# Metrics: the workers share their numbers through a folder, each under a number that its successor takes over.
+def on_starting(server):
+    shared.make_folder()
+
+
+def pre_fork(server, worker):
+    worker.number = shared.free_number(other.number for other in server.WORKERS.values())
+
+
+def post_fork(server, worker):
+    shared.become(worker.number)
+
+
+def child_exit(server, worker):
+    shared.forget(worker.number)
+
+
+def on_exit(server):
+    shared.remove_folder()

@@ -29,8 +29,9 @@ from qwen_allinone.bootstrap import build_service
 from qwen_allinone.cpu import compute_threads
 from qwen_allinone.engine import Status
 from qwen_allinone.model import checkpoint
+from qwen_allinone.model.attention import Chunk
 from qwen_allinone.model.linear import Weights
-from qwen_allinone.model.qwen2 import Chunk, Qwen2
+from qwen_allinone.model.qwen2 import Qwen2
 from qwen_allinone.settings import Settings
 
 _SEQUENCES, _PROMPT, _DECODED = 4, 64, 8

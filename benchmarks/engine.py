@@ -27,15 +27,16 @@ from rich.table import Table
 
 from qwen_allinone.cpu import compute_threads
 from qwen_allinone.engine import Classify, Generate, LabelTrie, Sampling, Ticket
-from qwen_allinone.engine.engine import step
 from qwen_allinone.engine.request import Work
 from qwen_allinone.engine.scheduler import Scheduler
 from qwen_allinone.engine.slots import SlotTable
+from qwen_allinone.engine.step import step
+from qwen_allinone.memory import resident_bytes
 from qwen_allinone.model import checkpoint
 from qwen_allinone.model.config import ModelConfig
+from qwen_allinone.model.heap import give_back
 from qwen_allinone.model.linear import PackedLinear, Weights
 from qwen_allinone.model.qwen2 import Qwen2
-from qwen_allinone.report import resident_bytes
 
 BATCHES = (1, 2, 4, 8, 16)
 PREFILLS = (16, 64, 256)
@@ -128,7 +129,7 @@ class Bench:
         for slot in range(_SLOTS):
             self._cache.discard(slot)
         slots = SlotTable(self._cache, _SLOTS, _SLOTS * _LENGTH)
-        self._scheduler = Scheduler(slots, max_waiting=_SLOTS, step_tokens=256, longest=_LENGTH)
+        self._scheduler = Scheduler(slots, step_tokens=256, longest=_LENGTH)
 
     def _tokens(self, count: int) -> list[int]:
         return [self._random.randrange(1000, self._model.config.vocab_size) for _ in range(count)]
@@ -168,6 +169,7 @@ def measure(model_dir: Path, weights: Weights, steps: int, progress: Progress) -
     figures["label_ms"] = bench.label_ms(max(5, steps // 4))
     figures["turns_ms"] = bench.turns_ms()
     bench.fill(FULL_SLOTS)
+    give_back()  # as the engine does when idle
     figures["rss_mb"] = resident_bytes() / 1e6
     figures["read_gbps"], figures["gemm_gflops"] = read_gbps(), gemm_gflops()
     config = loaded.model.config

@@ -4,10 +4,12 @@
     sudo apt-get install debootstrap
     sudo python3 deploy/dockerfile_in_chroot.py /var/tmp/image-root            # build
     sudo python3 deploy/dockerfile_in_chroot.py /var/tmp/image-root --run -e QAIO_MODEL=demo
+    sudo python3 deploy/dockerfile_in_chroot.py /var/tmp/image-root --run --locked -e QAIO_MODEL=demo
 
 It stands in for `FROM python:3.11-slim` with Debian 12 and its Python 3.11, then does what each instruction says: ARG,
-ENV, WORKDIR, COPY, RUN, USER, CMD. It shows that the steps work; it is no container: nothing is isolated or limited.
-pip's own PIP_* variables are passed on; a folder they name can be made visible with --share.
+ENV, WORKDIR, COPY, RUN, USER, CMD. It shows that the steps work; it is no container: only mounts are its own.
+--locked runs CMD as deploy/compose.yaml does: a read-only root, memory at /tmp and /dev/shm, no capabilities, no new
+privileges. pip's own PIP_* variables are passed on; a folder they name can be made visible with --share.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 # Passed into the root so that pip and apt find their packages the way they do outside.
 HOST_FILES = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/hosts")
-PACKAGES = "python3,python3-venv,ca-certificates"
+# What setpriv takes from a process for good.
+LOCKS = ("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all")
 METADATA = {"FROM", "EXPOSE", "HEALTHCHECK", "STOPSIGNAL", "LABEL"}
 
 
@@ -60,24 +63,36 @@ class Image:
         self.run("python3 -m venv /opt/python", user="0")
 
     def show(self, path: str) -> None:
-        """Bind-mount a path of the host at the same place in the root, once."""
+        """Bind-mount a path of the host at the same place in the root."""
         there = self.root / path.lstrip("/")
-        if os.path.ismount(there):
-            return
         if Path(path).is_dir():
             there.mkdir(parents=True, exist_ok=True)
         else:
             there.touch()
         subprocess.run(["mount", "--bind", path, there], check=True)
 
-    def run(self, script: str, *, user: str | None = None, extra: dict[str, str] | None = None) -> None:
+    def lock(self) -> None:
+        """Make the root read-only; what is mounted below it stays as it is."""
+        for path in ("/tmp", "/dev/shm"):
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", self.root / path.lstrip("/")], check=True
+            )
+        subprocess.run(["mount", "-o", "remount,bind,ro", self.root], check=True)
+
+    def run(self, script: str, *, user: str | None = None, locked: bool = False, **extra: str) -> None:
         """RUN and CMD: a shell in the root, as the current user, with the environment so far."""
-        home = self.environment.get("HF_HOME", "/root") if (user or self.user) != "0" else "/root"
-        environment = {**self.environment, **self.build_arguments, "HOME": home, **(extra or {})}
-        owner = user or self.user
+        user, _, group = (user or self.user).partition(":")
+        home = self.environment.get("HF_HOME", "/root") if user != "0" else "/root"
+        become = [
+            "setpriv",
+            f"--reuid={user}",
+            f"--regid={group or user}",
+            "--clear-groups",
+            *(LOCKS if locked else ()),
+        ]
         subprocess.run(
-            ["chroot", f"--userspec={owner}:{owner}", self.root, "/bin/sh", "-c", f"cd {self.workdir} && {script}"],
-            env=environment,
+            ["chroot", self.root, *become, "/bin/sh", "-c", f"cd {self.workdir} && {script}"],
+            env={**self.environment, **self.build_arguments, "HOME": home, **extra},
             check=True,
         )
 
@@ -134,13 +149,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path)
     parser.add_argument("--run", action="store_true", help="run CMD in a root built before")
+    parser.add_argument("--locked", action="store_true", help="with --run: read-only root, no capabilities")
     parser.add_argument("--share", action="append", default=[], metavar="DIR", help="folder of the host to show inside")
     parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("-e", dest="variables", action="append", default=[], metavar="NAME=VALUE")
     options = parser.parse_args()
+    if "IN_OWN_MOUNTS" not in os.environ:  # so that nothing stays mounted, however this ends
+        os.execvpe("unshare", ["unshare", "--mount", sys.executable, *sys.argv], os.environ | {"IN_OWN_MOUNTS": "1"})
     image = Image(options.root, dict(pair.split("=", 1) for pair in options.build_arg))
     if not options.run:
         image.bootstrap()
+    subprocess.run(["mount", "--bind", options.root, options.root], check=True)
     for folder in ["/proc", "/dev/shm", "/dev/urandom", *options.share]:
         image.show(folder)
     for word, rest in instructions(PROJECT / "Dockerfile"):
@@ -148,7 +167,10 @@ def main() -> None:
         if not options.run or word in {"ARG", "ENV", "USER", "CMD", "WORKDIR"}:
             image.carry_out(word, rest)
     if options.run:
-        image.run("exec " + shlex.join(image.command), extra=dict(pair.split("=", 1) for pair in options.variables))
+        if options.locked:
+            image.lock()
+        variables = dict(pair.split("=", 1) for pair in options.variables)
+        image.run("exec " + shlex.join(image.command), locked=options.locked, **variables)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwen_allinone.engine import Classify, Engine, Generate, LabelTrie, Result, Sampling, Status
+from qwen_allinone.engine import Classify, Engine, Generate, LabelTrie, Permit, Result, Sampling, Status
 from qwen_allinone.engine.request import Work
 from qwen_allinone.errors import (
     DeadlineExceeded,
@@ -28,6 +29,14 @@ CHAT = "chat"
 _MOST_CHARS_PER_TOKEN = 16
 # How long a caller waits past its deadline for the engine to say so itself.
 _GRACE_S = 2.0
+
+# Given a way to give a request up, watches whether its caller is still there for as long as the context lasts.
+Watch = Callable[[Callable[[], None]], AbstractContextManager[None]]
+
+
+def unwatched(_: Callable[[], None]) -> AbstractContextManager[None]:
+    """The `Watch` for a caller that cannot leave."""
+    return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -100,62 +109,71 @@ class AllInOne:
     def checkpoint(self) -> Checkpoint:
         """The checkpoint in use; raises NotReady before it is loaded."""
         checkpoint = self._checkpoint
-        self._ready()
-        if checkpoint is None:
+        if checkpoint is None or self.engine.status is not Status.READY:
             raise NotReady()
         return checkpoint
 
-    def chat(self, text: str, *, deadline_s: float | None = None, seed: int | None = None) -> ChatAnswer:
-        """Label the sentiment of `text`, then answer it; `deadline_s` bounds both together.
+    def chat(
+        self, text: str, *, deadline_s: float | None = None, seed: int | None = None, watch: Watch = unwatched
+    ) -> ChatAnswer:
+        """Label the sentiment of `text`, then answer it, as one request; `deadline_s` bounds both together.
 
         Raises:
-            RequestError: the text is empty or too long. ServiceError: busy, not ready, too late, failed.
+            RequestError: the text is empty or too long. ServiceError: busy, not ready, too late, failed, given up.
         """
-        ends = self._deadline(deadline_s)
-        sentiment = self._run(self.registry.get(SENTIMENT), {"text": text}, ends)
-        inputs = {"text": text}
-        chat = self.registry.get(CHAT)
-        if "sentiment" in chat.spec.inputs:
-            inputs["sentiment"] = str(sentiment.label)
-        return ChatAnswer(sentiment, self._run(chat, inputs, ends, seed))
+        with self._admitted(deadline_s, watch) as permit:
+            sentiment = self._run(self.registry.get(SENTIMENT), {"text": text}, permit)
+            inputs = {"text": text}
+            chat = self.registry.get(CHAT)
+            if "sentiment" in chat.spec.inputs:
+                inputs["sentiment"] = str(sentiment.label)
+            return ChatAnswer(sentiment, self._run(chat, inputs, permit, seed))
 
     def run(
-        self, name: str, inputs: Mapping[str, str], *, deadline_s: float | None = None, seed: int | None = None
+        self,
+        name: str,
+        inputs: Mapping[str, str],
+        *,
+        deadline_s: float | None = None,
+        seed: int | None = None,
+        watch: Watch = unwatched,
     ) -> Answer:
         """Run the task `name` on `inputs`, one string for each declared input.
 
         Raises:
             UnknownTask, and what `chat` raises.
         """
-        return self._run(self.registry.get(name), inputs, self._deadline(deadline_s), seed)
+        task = self.registry.get(name)
+        with self._admitted(deadline_s, watch) as permit:
+            return self._run(task, inputs, permit, seed)
 
-    def _deadline(self, seconds: float | None) -> float:
-        return time.monotonic() + min(seconds or self._deadline_s, self._deadline_s)
+    @contextmanager
+    def _admitted(self, seconds: float | None, watch: Watch) -> Iterator[Permit]:
+        """One place for the whole request: a chat is not turned away between its two halves."""
+        deadline = time.monotonic() + min(seconds or self._deadline_s, self._deadline_s)
+        with self.engine.admit(deadline) as permit, watch(permit.cancel):
+            yield permit
 
-    def _run(self, task: Task, inputs: Mapping[str, str], deadline: float, seed: int | None = None) -> Answer:
-        bound = self._ready()
+    def _run(self, task: Task, inputs: Mapping[str, str], permit: Permit, seed: int | None = None) -> Answer:
+        bound = self._bound
+        if bound is None:
+            raise NotReady()
         ids = bound.tokenizer.encode_rendered(render(task, prepare(task, inputs, bound.tokenizer)))
         if trie := bound.tries.get(task.name):
-            return _label_answer(task, self._wait(Classify(ids, trie), deadline))
+            return _label_answer(task, self._wait(Classify(ids, trie), permit))
         sampling = _sampling(task.spec.decoding, seed)
-        result = self._wait(Generate(ids, sampling, bound.stop_ids), deadline)
+        result = self._wait(Generate(ids, sampling, bound.stop_ids), permit)
         # A reply cut at its limit may end inside a character.
         text = bound.tokenizer.decode(result.ids).rstrip("\ufffd").strip()
         return Answer(task.name, result, text=text)
 
-    def _ready(self) -> _Bound:
-        bound = self._bound
-        if bound is None or self.engine.status is not Status.READY:
-            raise NotReady()
-        return bound
-
-    def _wait(self, work: Work, deadline: float) -> Result:
-        ticket = self.engine.submit(work, deadline=deadline)
+    def _wait(self, work: Work, permit: Permit) -> Result:
+        ticket = self.engine.submit(work, permit=permit)
+        assert permit.deadline is not None
         try:
-            return ticket.future.result(timeout=deadline - time.monotonic() + _GRACE_S)
+            return ticket.future.result(timeout=permit.deadline - time.monotonic() + _GRACE_S)
         except TimeoutError:
             # The engine ends expired requests itself; it did not, so it is stuck in a step.
-            ticket.cancel()
             raise DeadlineExceeded() from None
 
 

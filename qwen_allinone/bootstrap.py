@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import atexit
 import logging
-import sys
 from pathlib import Path
 
 from flask import Flask
 
+from qwen_allinone import __version__
+from qwen_allinone.access import Credentials, Windows
 from qwen_allinone.allinone import AllInOne
 from qwen_allinone.cpu import compute_threads
-from qwen_allinone.engine import Engine, Limits, Loaded
-from qwen_allinone.http import create_app
+from qwen_allinone.engine import Engine, Limits, Loaded, Status
+from qwen_allinone.http import WINDOW_S, Guards, Quota, create_app
+from qwen_allinone.memory import resident_bytes
 from qwen_allinone.model import checkpoint
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry
+from qwen_allinone.telemetry import Telemetry, logs
+from qwen_allinone.telemetry.audit import AuditFile, AuditLog
+from qwen_allinone.telemetry.metrics import Metrics, Vitals
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +32,29 @@ def build_app(settings: Settings | None = None) -> Flask:
         StartupError: a setting or a task file is at fault.
     """
     settings = settings or Settings.load()
-    configure_logging(settings)
-    service = build_service(settings)
-    return create_app(service, model_name=public_name(settings.model), max_body_bytes=settings.max_body_bytes)
+    logs.configure(settings)
+    return wrap(build_service(settings), settings)
+
+
+def wrap(service: AllInOne, settings: Settings) -> Flask:
+    """The WSGI app around a service."""
+    return create_app(
+        service,
+        model_name=public_name(settings.model),
+        max_body_bytes=settings.max_body_bytes,
+        guarded_by=_guards(settings),
+        telemetry=_telemetry(settings, service),
+    )
+
+
+def _guards(settings: Settings) -> Guards:
+    """Who may call and how much. Broken key files stop the master (gunicorn.conf.py), not a worker that starts later:
+    it refuses everybody until they are mended."""
+    url = settings.redis_url.get_secret_value() if settings.redis_url else None
+    quota = Quota(settings.rate_requests, settings.rate_tokens)
+    if quota and settings.workers > 1 and url is None:
+        log.warning("limits: %d workers each count for themselves; set QAIO_REDIS_URL", settings.workers)
+    return Guards(Credentials(settings), settings.trusted_proxies, quota, Windows(WINDOW_S, url))
 
 
 def public_name(model: str) -> str:
@@ -47,7 +72,7 @@ def build_service(settings: Settings) -> AllInOne:
         step_tokens=settings.step_tokens,
         max_waiting=settings.max_waiting,
     )
-    engine = Engine(lambda: _load(settings, service), limits)
+    engine = Engine(lambda: _load(settings, service), limits, stuck_s=settings.stuck_s)
     service.attach(engine)
     engine.start()
     # A thread inside torch while the interpreter is torn down aborts the process.
@@ -55,15 +80,30 @@ def build_service(settings: Settings) -> AllInOne:
     return service
 
 
-def configure_logging(settings: Settings) -> None:
-    """One format on stderr for everything this process says."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s [%(process)d] %(name)s: %(message)s",
-    )
-    for chatty in ("httpx", "httpcore", "filelock"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+def _telemetry(settings: Settings, service: AllInOne) -> Telemetry:
+    """Metrics that watch the engine, and the audit log if there is to be one."""
+    audit = None
+    if settings.audit_file:
+        file = AuditFile(settings.audit_file, max_bytes=settings.audit_max_mb * 1_000_000, keep=settings.audit_keep)
+        audit = AuditLog(file)
+    build = {"version": __version__, "model": public_name(settings.model), "weights": settings.weights}
+    metrics = Metrics(build, {task.name: task.labels for task in service.registry if task.labels})
+    engine = service.engine
+
+    def vitals() -> Vitals:
+        return Vitals(
+            ready=engine.status is Status.READY,
+            running=engine.running,
+            waiting=engine.waiting,
+            resident_bytes=resident_bytes(),
+            lost_log_lines=logs.lost_lines(),
+            lost_audit_lines=audit.lost if audit else 0,
+        )
+
+    metrics.watch(vitals)
+    telemetry = Telemetry(metrics, audit, tells_text=settings.log_text)
+    atexit.register(telemetry.close)
+    return telemetry
 
 
 def _load(settings: Settings, service: AllInOne) -> Loaded:
@@ -73,5 +113,5 @@ def _load(settings: Settings, service: AllInOne) -> Loaded:
         log.warning("QAIO_MODEL=demo: a tiny stand-in model, not Qwen; see demo/MODEL_CARD.md")
     loaded = checkpoint.load(settings.model, settings.model_revision, settings.weights, settings.context)
     prefixes = service.bind(loaded)
-    log.info("ready: model %s, kernel %s, weights %s", loaded.name, loaded.model.kernel, settings.weights)
-    return Loaded(loaded.model, prefixes)
+    title = f"model {loaded.name}, kernel {loaded.model.kernel}, weights {settings.weights}"
+    return Loaded(loaded.model, prefixes, title)

@@ -1,4 +1,4 @@
-"""The command line: serve, ask, check, doctor."""
+"""The command line: serve, ask, check, doctor, keys."""
 
 from __future__ import annotations
 
@@ -9,17 +9,24 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from qwen_allinone import bootstrap, report
+from qwen_allinone.access import keys
 from qwen_allinone.allinone import AllInOne
 from qwen_allinone.checking import Outcome, check_task
 from qwen_allinone.engine import Status
-from qwen_allinone.errors import QaioError, StartupError
+from qwen_allinone.errors import QaioError, SettingsError, StartupError
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry
+from qwen_allinone.telemetry import logs
 
 app = typer.Typer(help="One small language model, many jobs.", no_args_is_help=True, add_completion=False)
+keys_app = typer.Typer(
+    help="API keys: new, list, remove. The service takes up changes by itself.", no_args_is_help=True
+)
+app.add_typer(keys_app, name="keys")
 out = Console()
 err = Console(stderr=True)
 
@@ -86,6 +93,44 @@ def doctor() -> None:
     report.print_advice(out, settings, service)
 
 
+@keys_app.command("new")
+def new_key(name: Annotated[str, typer.Argument(help="Whose key it is; appears in logs")]) -> None:
+    """Make a key, print it this once, and put its hash into QAIO_API_KEYS_FILE."""
+    try:
+        key = keys.add(_keys_file(), name)
+    except StartupError as error:
+        raise _quit(str(error)) from None
+    err.print(f"The key of {name}. It is shown only now; the file holds its hash.", highlight=False)
+    typer.echo(key)
+
+
+@keys_app.command("list")
+def list_keys() -> None:
+    """Print the names of all who have a key."""
+    try:
+        names = keys.names(_keys_file())
+    except StartupError as error:
+        raise _quit(str(error)) from None
+    for name in names:
+        typer.echo(name)
+
+
+@keys_app.command("remove")
+def remove_key(name: Annotated[str, typer.Argument(help="Whose key no longer holds")]) -> None:
+    """Take a key out of QAIO_API_KEYS_FILE; from the next request on it does not hold."""
+    try:
+        keys.remove(_keys_file(), name)
+    except StartupError as error:
+        raise _quit(str(error)) from None
+
+
+def _keys_file() -> Path:
+    file = Settings.load().api_keys_file
+    if file is None:
+        raise SettingsError("QAIO_API_KEYS_FILE is not set: name the file that holds the hashes of the keys")
+    return file
+
+
 def _settings() -> Settings:
     try:
         settings = Settings.load()
@@ -97,7 +142,7 @@ def _settings() -> Settings:
 
 def _service(settings: Settings) -> AllInOne:
     """The service with its model loaded, or an exit that says why not."""
-    bootstrap.configure_logging(settings.model_copy(update={"log_level": "error"}))
+    logs.configure(settings.model_copy(update={"log_level": "error"}))
     service = bootstrap.build_service(settings)
     with err.status(f"loading {settings.model}"):
         status = service.engine.wait_until_settled()
@@ -107,5 +152,5 @@ def _service(settings: Settings) -> AllInOne:
 
 
 def _quit(message: str) -> typer.Exit:
-    err.print(f"[bold red]qwen-allinone:[/] {message}", highlight=False)
+    err.print(f"[bold red]qwen-allinone:[/] {escape(message)}", highlight=False)
     return typer.Exit(2)

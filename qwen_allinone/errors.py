@@ -5,23 +5,30 @@ QaioError
 │   ├── InvalidInput        400     wrong type, unknown key, broken JSON, ...
 │   │   ├── EmptyInput      400     nothing to work on
 │   │   └── InputTooLong    400     more tokens than the task or the context takes
+│   ├── Unauthorized        401     no key or token, or one that does not hold
 │   ├── UnknownTask         404
 │   ├── PayloadTooLarge     413
-│   └── UnsupportedMediaType 415
+│   ├── UnsupportedMediaType 415
+│   └── RateLimited         429     this caller's own limit, Retry-After
 ├── ServiceError                    ours; message in Chinese
 │   ├── ServerBusy          503     queue full, Retry-After
-│   ├── NotReady            503     loading, failed to load, or draining, Retry-After
+│   ├── NotReady            503     loading or failed to load, Retry-After
+│   │   ├── Draining        503     this process is about to end
+│   │   └── EngineStuck     503     this process is about to be replaced
 │   ├── DeadlineExceeded    504
 │   ├── Cancelled           503     given up before it was done
+│   ├── OutOfMemory         503     there was no memory for the step this request was part of, Retry-After
 │   └── EngineFailed        500     the step this request was part of raised
 └── StartupError                    the operator's; message in English, says which file or setting to fix
     ├── SettingsError               a QAIO_* name or value
     ├── TaskFileError               a file under prompts/
+    ├── AccessFileError             the file of API keys or the key of JSON web tokens
     └── CheckpointError             the model cannot be found, verified or loaded
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -30,15 +37,16 @@ class QaioError(Exception):
 
 
 class RequestError(QaioError):
-    """The request is at fault. `param` names the field, if there is one."""
+    """The request is at fault. `param` names the field, if there is one; `headers` go with the answer."""
 
     status = 400
     code = "bad_request"
 
-    def __init__(self, message: str, *, param: str | None = None) -> None:
+    def __init__(self, message: str, *, param: str | None = None, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
+        self.headers = dict(headers or {})
 
 
 class InvalidInput(RequestError):
@@ -54,6 +62,29 @@ class EmptyInput(InvalidInput):
 
 class InputTooLong(InvalidInput):
     code = "input_too_long"
+
+
+class Unauthorized(RequestError):
+    status = 401
+    code = "unauthorized"
+
+    def __init__(self, *, given: bool) -> None:
+        """`given`: something was shown, but it does not hold."""
+        if given:
+            message, reason = "密钥无效或已过期，请检查密钥，或向管理员索取新的", ', error="invalid_token"'
+        else:
+            message, reason = "需要密钥，请放在请求头 Authorization: Bearer <密钥> 或 X-API-Key 中", ""
+        super().__init__(message, headers={"WWW-Authenticate": f'Bearer realm="qwen-allinone"{reason}'})
+
+
+class RateLimited(RequestError):
+    """More than the caller may have in this window; `retry_after` in seconds."""
+
+    status = 429
+    code = "rate_limited"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(f"{message}，请在 {retry_after} 秒后再试", headers={"Retry-After": str(retry_after)})
 
 
 class UnknownTask(RequestError):
@@ -104,6 +135,24 @@ class NotReady(ServiceError):
     message = "模型尚未就绪，请稍后再试"
 
 
+class Draining(NotReady):
+    code = "draining"
+    message = "服务正在停止，请稍后再试"
+
+
+class EngineStuck(NotReady):
+    code = "engine_stuck"
+    retry_after = 10
+    message = "模型计算卡住，服务正在自动恢复，请稍后再试"
+
+
+class OutOfMemory(ServiceError):
+    status = 503
+    code = "out_of_memory"
+    retry_after = 5
+    message = "内存不足，暂时无法处理，请稍后再试或缩短输入"
+
+
 class DeadlineExceeded(ServiceError):
     status = 504
     code = "deadline_exceeded"
@@ -140,6 +189,10 @@ class TaskFileError(StartupError):
         super().__init__(f"{file}: {key}: {problem}. Fix: {fix}")
         self.file = file
         self.key = key
+
+
+class AccessFileError(StartupError):
+    """A file that says who may call is missing or broken."""
 
 
 WAYS_OUT = (

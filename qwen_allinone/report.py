@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,13 +11,10 @@ from rich.table import Table
 from qwen_allinone.allinone import AllInOne
 from qwen_allinone.checking import Outcome
 from qwen_allinone.cpu import available_cores, compute_threads
+from qwen_allinone.memory import memory_limit, resident_bytes
 from qwen_allinone.settings import PREFIX, Settings
 
 _MIB = 1024 * 1024
-_MEMORY_LIMIT_FILES = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
 
 
 def check_table(outcomes: Mapping[str, list[Outcome]]) -> Table:
@@ -103,18 +97,3 @@ def _advice(settings: Settings, service: AllInOne) -> Iterator[str]:
 
 def _threads(settings: Settings) -> int:
     return compute_threads(settings.threads, settings.workers)
-
-
-def resident_bytes() -> int:
-    """Resident memory of this process (proc(5), statm)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def memory_limit(files: Sequence[Path] = _MEMORY_LIMIT_FILES) -> int:
-    """Bytes this process group may use: the cgroup's limit (v2, then v1) or the machine's memory."""
-    limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for file in files:
-        with suppress(OSError, ValueError):  # no such cgroup version, or "max"
-            limit = min(limit, int(file.read_text()))
-    return limit

@@ -4,16 +4,40 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from qwen_allinone.errors import SettingsError
 
 PREFIX = "QAIO_"
 _PROJECT = Path(__file__).resolve().parents[1]
+_SECRET = {"redis_url"}  # may hold a password: never shown
+
+
+def _networks(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    networks = tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+    if any(network.prefixlen == 0 for network in networks):
+        raise ValueError("a network of everybody is not a proxy: name the proxies' own addresses")
+    return networks
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    # The message must not show the value: it may hold a password.
+    url = urlsplit(value.get_secret_value())
+    if url.scheme not in ("redis", "rediss", "unix") or not (url.hostname or url.path) or url.port == 0:
+        raise ValueError("must look like redis://host:6379/0, rediss://... or unix:///path (Valkey too)")
+    return value
+
+
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 
 
 class Settings(BaseSettings):
@@ -48,10 +72,49 @@ class Settings(BaseSettings):
         32, ge=0, le=4096, description="Requests that may wait for a slot, per worker; beyond: 503"
     )
     deadline_s: float = Field(120.0, gt=0, le=3600, description="Longest time a request may take, in seconds")
+    grace_s: float = Field(
+        0.0, ge=0, le=3600, description="Longest time a stop waits for admitted requests; 0: `QAIO_DEADLINE_S` + 5"
+    )
+    stuck_s: float = Field(
+        60.0, ge=1, le=3600, description="A forward pass that takes longer, in seconds, has the worker replaced"
+    )
     max_body_bytes: int = Field(
         1_048_576, ge=1024, le=67_108_864, description="Largest request body in bytes; beyond: 413"
     )
+    api_keys_file: Path | None = Field(
+        None,
+        description="File of API keys (`qwen-allinone keys new NAME`); with it, calls need a key or token",
+    )
+    jwt_algorithm: Literal["RS256", "ES256", "HS256"] | None = Field(
+        None, description="The one algorithm of JSON web tokens: `RS256`, `ES256` or `HS256`; needs the next three"
+    )
+    jwt_key_file: Path | None = Field(
+        None, description="Public key (PEM) that verifies tokens, or the secret of `HS256`, 32 bytes at least"
+    )
+    jwt_issuer: str | None = Field(None, min_length=1, description="The `iss` that tokens must carry")
+    jwt_audience: str | None = Field(None, min_length=1, description="The `aud` that tokens must carry")
+    trusted_proxies: Networks = Field(
+        (), description="Proxies whose `X-Forwarded-For` is believed: addresses or networks, comma-separated"
+    )
+    rate_requests: int = Field(
+        0, ge=0, le=1_000_000, description="Requests a minute for each caller; beyond: 429; 0: no limit"
+    )
+    rate_tokens: int = Field(
+        0, ge=0, le=1_000_000_000, description="Generated tokens a minute for each caller; beyond: 429; 0: no limit"
+    )
+    redis_url: RedisUrl | None = Field(
+        None, description="Redis or Valkey where all workers count together; without it each worker counts alone"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log lines shown")
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="One line a record: `json`, `text`; `auto`: text if stderr is a terminal, else json"
+    )
+    log_text: bool = Field(False, description="Log what users write and get, cut to 500 characters")
+    audit_file: Path | None = Field(
+        None, description="File (absolute path) for one line a request: who, what, when; its folder must exist"
+    )
+    audit_max_mb: int = Field(100, ge=1, le=10_000, description="Size in MB at which the audit file is rotated")
+    audit_keep: int = Field(10, ge=1, le=1000, description="Rotated audit files kept; older ones are deleted")
 
     @classmethod
     def settings_customise_sources(
@@ -77,6 +140,10 @@ class Settings(BaseSettings):
                 f"QAIO_STEP_TOKENS={self.step_tokens} is less than QAIO_SLOTS={self.slots}: "
                 "not every running reply would get a token in a step; raise the first or lower the second"
             )
+        jwt = ("jwt_algorithm", "jwt_key_file", "jwt_issuer", "jwt_audience")
+        absent = [PREFIX + name.upper() for name in jwt if getattr(self, name) is None]
+        if 0 < len(absent) < len(jwt):
+            raise ValueError(f"JSON web tokens need all of QAIO_JWT_*, or none: {', '.join(absent)} not set")
         return self
 
     @classmethod
@@ -99,6 +166,11 @@ class Settings(BaseSettings):
             raise SettingsError("; ".join(problems))
         return settings
 
+    @property
+    def stop_s(self) -> float:
+        """Seconds that a stop waits for admitted requests."""
+        return self.grace_s or self.deadline_s + 5
+
     @classmethod
     def names(cls) -> list[str]:
         """Every variable this service reads, in order."""
@@ -109,4 +181,5 @@ def _describe(detail: Any, values: Mapping[str, str]) -> str:
     if not detail["loc"]:
         return str(detail["msg"]).removeprefix("Value error, ")
     field = str(detail["loc"][0])
-    return f"{PREFIX}{field.upper()}={values.get(field, '')!r}: {detail['msg']}"
+    shown = "***" if field in _SECRET else repr(values.get(field, ""))
+    return f"{PREFIX}{field.upper()}={shown}: {detail['msg']}"

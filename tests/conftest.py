@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from qwen_allinone.telemetry.logs import StderrHandler
 from tests.support.checkpoints import Shape, write_checkpoint, write_tokenizer
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -43,6 +47,19 @@ def _no_qaio_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own QAIO_* variables must not change what a test sees."""
     for name in [name for name in os.environ if name.startswith("QAIO_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A test that sets the service's logging up must not decide what later tests see."""
+    root, hooks = logging.getLogger(), (sys.excepthook, threading.excepthook)
+    level = root.level
+    yield
+    for handler in [handler for handler in root.handlers if isinstance(handler, StderrHandler)]:
+        root.removeHandler(handler)
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    sys.excepthook, threading.excepthook = hooks
 
 
 @pytest.fixture(scope="session")

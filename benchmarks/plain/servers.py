@@ -53,8 +53,10 @@ def plain(model: Path, workers: int, home: Path, python: str) -> Iterator[Server
     """The plain app, each of its answers as long as its limit."""
     port = _free_port()
     given = {"PLAIN_MODEL": str(model.resolve()), "PLAIN_FIXED": "1"}
-    # Its default timeout would kill workers that generate for longer than 30 s.
-    command = [python, "-m", "gunicorn", "-w", str(workers), "--timeout", "0", "-b", f"127.0.0.1:{port}"]
+    # An empty module as configuration, or Gunicorn takes the service's gunicorn.conf.py. The default timeout would kill
+    # workers that generate for longer than 30 s.
+    command = [python, "-m", "gunicorn", "-c", "python:benchmarks.plain", "-w", str(workers), "--timeout", "0"]
+    command += ["-b", f"127.0.0.1:{port}"]
     server = Server("plain", f"http://127.0.0.1:{port}", "/sentiment")
     loaded = "plain: ready"
     with _running(

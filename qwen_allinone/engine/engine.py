@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import enum
 import logging
 import threading
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from qwen_allinone.engine.request import FinishReason, Ticket, Work
-from qwen_allinone.engine.scheduler import Planned, Running, Scheduler
+from qwen_allinone.engine.admission import Admission, Permit
+from qwen_allinone.engine.contract import Limits, Loaded, Loader, Status
+from qwen_allinone.engine.failure import fail_step
+from qwen_allinone.engine.request import Ticket, Work
+from qwen_allinone.engine.scheduler import Scheduler
 from qwen_allinone.engine.slots import SlotTable
-from qwen_allinone.errors import EngineFailed, NotReady, StartupError
+from qwen_allinone.engine.step import compute_prefix, step
+from qwen_allinone.engine.watchdog import Watchdog
+from qwen_allinone.errors import (
+    Cancelled,
+    Draining,
+    EngineStuck,
+    NotReady,
+    QaioError,
+    StartupError,
+)
+from qwen_allinone.model.heap import give_back
 from qwen_allinone.model.kv import KVCache
-from qwen_allinone.model.qwen2 import Chunk, Qwen2
+from qwen_allinone.model.qwen2 import Qwen2
 
 log = logging.getLogger(__name__)
 
@@ -26,45 +34,23 @@ _IDLE_WAIT_S = 0.5
 _MOST_FAILURES = 3
 
 
-class Status(enum.StrEnum):
-    """What the engine is doing; requests are taken in READY only."""
-
-    LOADING = "loading"
-    READY = "ready"
-    FAILED = "failed"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What a loader gives the engine: the model, and prompt beginnings to compute once."""
-
-    model: Qwen2
-    prefixes: Sequence[Sequence[int]] = ()
-
-
-Loader = Callable[[], Loaded]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Sizes of one engine, in compute threads, requests and tokens (see the settings of the same names)."""
-
-    threads: int = 1
-    slots: int = 8
-    kv_tokens: int = 4096
-    step_tokens: int = 256
-    max_waiting: int = 32
-
-
 class Engine:
-    """Runs a model in a thread of its own. `submit` may be called from any thread."""
+    """Runs a model in a thread of its own. `admit`, `submit` and `abandon` may be called from any thread."""
 
-    def __init__(self, loader: Loader, limits: Limits, *, retry_load_s: float = 30.0) -> None:
-        """`loader` runs in the engine's thread; if it raises, it is tried again every `retry_load_s` seconds."""
+    def __init__(
+        self, loader: Loader, limits: Limits, *, retry_load_s: float = 30.0, stuck_s: float | None = None
+    ) -> None:
+        """`loader` runs in the engine's thread; if it raises, it is tried again every `retry_load_s` seconds.
+
+        A step that takes longer than `stuck_s` seconds is given up, and the engine with it; None: never.
+        """
         self._loader = loader
         self._limits = limits
         self._retry_load_s = retry_load_s
+        self._admission = Admission(limits.slots, limits.max_waiting)
+        self._watchdog = Watchdog(self._progress, stuck_s, self._give_up) if stuck_s else None
+        self._steps = 0
+        self._draining = False
         self._stopping = threading.Event()
         self._settled = threading.Event()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -76,10 +62,14 @@ class Engine:
     def start(self) -> None:
         """Begin loading; returns at once."""
         self._thread.start()
+        if self._watchdog:
+            self._watchdog.start()
 
     def stop(self, timeout: float = 10.0) -> None:
         """End after the step in hand; requests that are left fail with NotReady."""
         self._stopping.set()
+        if self._watchdog:
+            self._watchdog.stop()
         if self._thread.is_alive():
             self._thread.join(timeout)
 
@@ -88,26 +78,77 @@ class Engine:
         self._settled.wait(timeout)
         return self._status
 
-    def submit(self, work: Work, *, deadline: float | None = None) -> Ticket:
-        """Queue `work`; the answer comes through the ticket's future.
+    def admit(self, deadline: float | None = None) -> Permit:
+        """Take a place for a request that will `submit` work; to be given back, so use it as a context manager.
 
         Raises:
-            NotReady: no model is loaded.
-            InputTooLong, ServerBusy: see Scheduler.submit.
+            NotReady: no model is loaded. Draining: the process is about to end.
+            ServerBusy: see Admission.enter.
+        """
+        self._check_ready()
+        return self._admission.enter(deadline)
+
+    def check_room(self) -> None:
+        """Raise ServerBusy if `admit` would find all places taken: for a refusal before any work is done."""
+        if self.status is Status.READY and self._admission.room <= 0:
+            raise self._admission.busy()
+
+    def submit(self, work: Work, *, permit: Permit) -> Ticket:
+        """Queue `work` of an admitted request; the answer comes through the ticket's future.
+
+        Raises:
+            NotReady: there is no model any more. Cancelled: the permit was.
+            EmptyInput, InputTooLong: see Scheduler.submit.
         """
         scheduler = self._scheduler
-        if self.status is not Status.READY or scheduler is None:
+        if scheduler is None:
             raise NotReady()
-        ticket = Ticket(work, deadline)
+        if permit.cancelled:
+            raise Cancelled()
+        ticket = Ticket(work, permit.deadline, permit.place)
         scheduler.submit(ticket)
+        permit.hold(ticket)
         return ticket
+
+    def drain(self) -> None:
+        """Admit nobody any more; who is inside is served. Safe in a signal handler."""
+        self._draining = True
+
+    def abandon(self, error: QaioError) -> None:
+        """End what is left at once with `error`, even if the engine's thread hangs."""
+        if scheduler := self._scheduler:
+            scheduler.abandon(error)
 
     @property
     def status(self) -> Status:
-        """READY only while the thread that computes is alive."""
-        if self._status is Status.READY and not self._thread.is_alive():
+        """READY only while the thread that computes is alive and new requests are taken."""
+        status = self._status
+        if status is Status.READY and not self._thread.is_alive():
             return Status.FAILED
-        return self._status
+        if self._draining and status in (Status.LOADING, Status.READY):
+            return Status.DRAINING
+        return status
+
+    @property
+    def broken(self) -> bool:
+        """Nothing will be computed any more: the thread hangs, or it died without being told to stop."""
+        died = self._thread.ident is not None and not self._thread.is_alive() and not self._stopping.is_set()
+        return self._status is Status.STUCK or died
+
+    @property
+    def admitted(self) -> int:
+        """Requests that have a place, computing, waiting or on their way between the two."""
+        return self._admission.inside
+
+    @property
+    def room(self) -> int:
+        """Places for further requests; none while the engine does not take any."""
+        return max(self._admission.room, 0) if self.status is Status.READY else 0
+
+    @property
+    def has_free_slot(self) -> bool:
+        """Whether the next request would be computed without waiting in line."""
+        return self._admission.inside < self._limits.slots
 
     @property
     def problem(self) -> str:
@@ -133,7 +174,8 @@ class Engine:
         while not self._stopping.is_set():
             if not self._load_and_serve():
                 self._stopping.wait(self._retry_load_s)
-        self._status = Status.STOPPED
+        if self._status is not Status.STUCK:
+            self._status = Status.STOPPED
         self._settled.set()
 
     def _load_and_serve(self) -> bool:
@@ -144,13 +186,13 @@ class Engine:
         loaded = self._load()
         if loaded is None:
             return False
+        steps = self._steps
         try:
             self._serve(loaded)
         except Exception as error:
-            served = self._status is Status.READY
             log.exception("engine loop failed, restarting it")
             self._fail(error)
-            return served
+            return self._steps > steps
         return True
 
     def _load(self) -> Loaded | None:
@@ -174,82 +216,58 @@ class Engine:
         cache = model.new_cache(limits.slots)
         slots = SlotTable(cache, limits.slots, limits.kv_tokens)
         for prefix in loaded.prefixes:
-            _compute_prefix(prefix, model, cache, slots)
-        scheduler = Scheduler(
-            slots,
-            max_waiting=limits.max_waiting,
-            step_tokens=limits.step_tokens,
-            longest=min(model.context, limits.kv_tokens),
-        )
+            compute_prefix(prefix, model, cache, slots)
+        longest = min(model.context, limits.kv_tokens)
+        scheduler = Scheduler(slots, step_tokens=limits.step_tokens, longest=longest)
         self._model, self._scheduler = model, scheduler
         self._problem, self._status = "", Status.READY
+        log.info("ready: %s", loaded.title)
         self._settled.set()
         try:
             self._loop(model, cache, scheduler)
         finally:
+            if self._status is Status.READY:  # before anybody learns that his request has failed
+                self._status = Status.FAILED
             scheduler.close(NotReady())
             self._model = self._scheduler = None  # a reload must not hold two models
 
     def _loop(self, model: Qwen2, cache: KVCache, scheduler: Scheduler) -> None:
-        failures = 0
+        failures, rested = 0, False
         while not self._stopping.is_set():
             if not scheduler.wait_for_work(_IDLE_WAIT_S):
+                if not rested:
+                    give_back()
+                rested = True
                 continue
+            rested = False
             try:
                 step(model, cache, scheduler)
                 failures = 0
             except Exception as error:
                 failures += 1
-                lost = scheduler.fail_running(EngineFailed())
+                lost = fail_step(scheduler, error)
                 log.exception("engine step failed; %d running requests failed with it", lost)
                 if failures >= _MOST_FAILURES:
                     raise error
+            finally:
+                self._steps += 1
 
+    def _check_ready(self) -> None:
+        status = self.status
+        if status is Status.DRAINING:
+            raise Draining()
+        if status is Status.STUCK:
+            raise EngineStuck()
+        if status is not Status.READY:
+            raise NotReady()
 
-def step(model: Qwen2, cache: KVCache, scheduler: Scheduler) -> None:
-    """One forward pass over what the running requests need next."""
-    plan = scheduler.schedule()
-    if not plan:
-        return
-    hidden = model.forward([planned.chunk for planned in plan], cache)
-    for planned in plan:
-        scheduler.computed(planned)
-    due = [row for row, planned in enumerate(plan) if planned.complete]
-    logits = _sample_rows(model, hidden, [plan[row] for row in due], due)
-    for row in due:
-        _deliver(scheduler, plan[row].running, logits[row])
+    def _progress(self) -> int | None:
+        scheduler = self._scheduler
+        return self._steps if scheduler and (scheduler.running or scheduler.waiting) else None
 
-
-def _sample_rows(model: Qwen2, hidden: Tensor, due: list[Planned], rows: list[int]) -> dict[int, Tensor]:
-    """Logits of the requests that are due, by row: all of the vocabulary in one product, labels on their own."""
-    wanted = {row: planned.running.ticket.work.wanted_ids for row, planned in zip(rows, due, strict=True)}
-    free = [row for row in rows if wanted[row] is None]
-    out = {row: model.logits_of(hidden[row], ids) for row, ids in wanted.items() if ids is not None}
-    if free:
-        out.update(zip(free, model.logits(hidden[free]), strict=True))
-    return out
-
-
-def _deliver(scheduler: Scheduler, running: Running, logits: Tensor) -> None:
-    ticket = running.ticket
-    if not ticket.first_token:
-        ticket.first_token = time.monotonic()
-    reason: FinishReason | None = ticket.work.accept(logits)
-    if reason is None:
-        scheduler.rewind(running)
-        return
-    result = ticket.result(reason)  # before the request leaves the running ones: if this raises, it fails with them
-    scheduler.remove(running)
-    ticket.future.set_result(result)
-
-
-def _compute_prefix(prefix: Sequence[int], model: Qwen2, cache: KVCache, slots: SlotTable) -> None:
-    """Compute a fixed beginning in a slot and keep a copy. One longer than the budget is not worth keeping."""
-    slot = slots.acquire(prefix, len(prefix)) if len(prefix) <= model.context else None
-    if slot is None:
-        return
-    rest = prefix[len(slot.tokens) :]
-    model.forward([Chunk(slot.index, len(slot.tokens), rest)], cache)
-    slot.tokens.extend(rest)
-    slots.remember_prefix(slot)
-    slots.release(slot)
+    def _give_up(self) -> None:
+        """The watchdog's call. The thread cannot be ended; what can be is the waiting for it."""
+        self._problem, self._status = "a step of the model does not end", Status.STUCK
+        log.critical("engine stuck: %s; %d requests fail with it", self._problem, self.admitted)
+        self._stopping.set()
+        self.abandon(EngineStuck())

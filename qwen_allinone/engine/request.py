@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -37,6 +38,12 @@ class Result:
     queue_s: float = 0.0
     prefill_s: float = 0.0
     decode_s: float = 0.0
+
+    @property
+    def inter_token_s(self) -> float | None:
+        """Mean time between two tokens; the stop token was waited for too. None for labels and single tokens."""
+        steps = len(self.ids) - (self.finish_reason is not FinishReason.STOP)
+        return self.decode_s / steps if steps > 0 and self.label is None else None
 
 
 class Work(Protocol):
@@ -130,6 +137,7 @@ class Ticket:
 
     work: Work
     deadline: float | None = None
+    place: int = 0  # the older request's is lower, see Permit
     future: Future[Result] = field(default_factory=Future)
     cancelled: bool = False
     submitted: float = field(default_factory=time.monotonic)
@@ -161,6 +169,12 @@ class Ticket:
         } | self.work.fields()
         return Result(**fields)  # type: ignore[arg-type]
 
+    def finish(self, result: Result) -> None:
+        """End with an answer."""
+        with suppress(InvalidStateError):  # ended by another thread while its last step ran
+            self.future.set_result(result)
+
     def fail(self, error: Exception) -> None:
-        """End with a typed error."""
-        self.future.set_exception(error)
+        """End with a typed error. The first end counts."""
+        with suppress(InvalidStateError):
+            self.future.set_exception(error)

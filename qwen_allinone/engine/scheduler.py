@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import bisect
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 
 from qwen_allinone.engine.request import Ticket
 from qwen_allinone.engine.slots import Slot, SlotTable
-from qwen_allinone.errors import Cancelled, DeadlineExceeded, EmptyInput, InputTooLong, QaioError, ServerBusy
-from qwen_allinone.model.qwen2 import Chunk
+from qwen_allinone.errors import Cancelled, DeadlineExceeded, EmptyInput, InputTooLong, QaioError
+from qwen_allinone.model.attention import Chunk
 
 
 @dataclass(eq=False)
@@ -39,25 +39,26 @@ class Planned:
 
 
 class Scheduler:
-    """The waiting line and the running set. `submit` is for any thread, the rest for the engine's."""
+    """The waiting line and the running set. `submit` and `abandon` are for any thread, the rest for the engine's.
 
-    def __init__(self, slots: SlotTable, *, max_waiting: int, step_tokens: int, longest: int) -> None:
+    The line is as long as those who are admitted make it, see Admission.
+    """
+
+    def __init__(self, slots: SlotTable, *, step_tokens: int, longest: int) -> None:
         self._slots = slots
-        self._max_waiting = max_waiting
         self._step_tokens = step_tokens
         self._longest = longest
-        self._waiting: deque[Ticket] = deque()
+        self._waiting: list[Ticket] = []
         self._running: list[Running] = []
         self._changed = threading.Condition()
         self._closed: Exception | None = None
 
     def submit(self, ticket: Ticket) -> None:
-        """Queue a request.
+        """Queue a request, before those whose place is behind its own.
 
         Raises:
             EmptyInput: there is no token to compute.
             InputTooLong: it could never fit a slot.
-            ServerBusy: the waiting line is full.
         """
         if not ticket.work.tokens:
             raise EmptyInput()
@@ -66,10 +67,7 @@ class Scheduler:
         with self._changed:
             if self._closed:
                 raise self._closed
-            # Requests that will get a free slot at the next step do not count as waiting.
-            if len(self._waiting) + len(self._running) >= self._max_waiting + self._slots.count:
-                raise ServerBusy()
-            self._waiting.append(ticket)
+            bisect.insort(self._waiting, ticket, key=lambda waiting: waiting.place)
             self._changed.notify()
 
     def wait_for_work(self, timeout: float) -> bool:
@@ -122,12 +120,22 @@ class Scheduler:
 
     def close(self, error: QaioError) -> None:
         """End everything with `error` and refuse what comes later with it."""
+        self.abandon(error)
+        self.fail_running(error)
+
+    def abandon(self, error: QaioError) -> None:
+        """The same from any thread, even while a step is computed: nobody waits any more, slots stay as they are."""
         with self._changed:
             self._closed = error
-            waiting, self._waiting = self._waiting, deque()
-        for ticket in waiting:
+            waiting, self._waiting = self._waiting, []
+            left = [*waiting, *(running.ticket for running in list(self._running))]
+        for ticket in left:
+            ticket.cancel()
             ticket.fail(error)
-        self.fail_running(error)
+
+    def forget_idle(self) -> None:
+        """Give back the memory of what finished requests left in their slots."""
+        self._slots.forget_idle()
 
     @property
     def waiting(self) -> int:
@@ -153,16 +161,22 @@ class Scheduler:
 
     def _admit(self) -> None:
         """First come, first served: a long request at the head is waited for, not overtaken."""
-        while self._waiting:
-            ticket = self._waiting[0]
+        while (ticket := self._head()) is not None:
             slot = self._slots.acquire(ticket.work.tokens, ticket.work.most_tokens)
             if slot is None:
                 return
             ticket.admitted = time.monotonic()
             ticket.reused = len(slot.tokens)
             with self._changed:
-                self._waiting.popleft()
+                if ticket not in self._waiting:  # abandoned meanwhile
+                    self._slots.release(slot)
+                    return
+                self._waiting.remove(ticket)
                 self._running.append(Running(ticket, slot))
+
+    def _head(self) -> Ticket | None:
+        with self._changed:
+            return self._waiting[0] if self._waiting else None
 
 
 def _given_up(ticket: Ticket, now: float) -> QaioError | None:

@@ -80,6 +80,12 @@ class SlotTable:
         self._cache.discard(slot.index)
         slot.tokens, slot.held, slot.busy = [], 0, False
 
+    def forget_idle(self) -> None:
+        """Forget what the free slots hold and give its memory back."""
+        for slot in self._slots:
+            if not slot.busy:
+                self.forget(slot)
+
     def remember_prefix(self, slot: Slot) -> None:
         """Keep a copy of what `slot` holds for all requests that begin the same way."""
         self._prefixes.append(Prefix(tuple(slot.tokens), self._cache.copy_out(slot.index, len(slot.tokens))))

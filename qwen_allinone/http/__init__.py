@@ -1,5 +1,7 @@
 """Flask lives here and nowhere else: parse, one service call, serialise."""
 
 from qwen_allinone.http.app import create_app
+from qwen_allinone.http.guards import Guards
+from qwen_allinone.http.limits import WINDOW_S, Quota
 
-__all__ = ["create_app"]
+__all__ = ["WINDOW_S", "Guards", "Quota", "create_app"]

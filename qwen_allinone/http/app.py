@@ -11,16 +11,22 @@ from flask_openapi import Info, OpenAPI
 
 from qwen_allinone import __version__
 from qwen_allinone.allinone import AllInOne
-from qwen_allinone.http import chat, errors, ops, tasks
+from qwen_allinone.http import chat, demand, errors, guards, observe, ops, tasks
 from qwen_allinone.http.body import StrictRequest
+from qwen_allinone.http.guards import Guards
+from qwen_allinone.http.presence import Presence
+from qwen_allinone.telemetry import Telemetry
+from qwen_allinone.telemetry.logs import begin_request
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _OPENAPI_VERSION = "3.1.0"
 _ABOUT = "一个小模型，多种任务。One small language model behind a small HTTP API; every task is a prompt folder."
 
 
-def create_app(service: AllInOne, *, model_name: str, max_body_bytes: int) -> OpenAPI:
-    """Build the WSGI app around `service`; `model_name` goes into the header X-Model."""
+def create_app(
+    service: AllInOne, *, model_name: str, max_body_bytes: int, guarded_by: Guards, telemetry: Telemetry
+) -> OpenAPI:
+    """Build the WSGI app around `service`; `model_name` goes into the header X-Model, `telemetry` hears of requests."""
     app = OpenAPI(
         __name__,
         info=Info(title="Qwen All-in-One", version=__version__, description=_ABOUT),
@@ -35,12 +41,17 @@ def create_app(service: AllInOne, *, model_name: str, max_body_bytes: int) -> Op
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    observe.register(app, telemetry)  # first, so that it sees whatever the others do
     _carry_headers(app, model_name)
     errors.register(app)
-    chat.register(app, service)
-    tasks.register(app, service)
+    guards.register(app, guarded_by)
+    app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see worker.py
+    presence = Presence()
+    demand.register(app, service.engine)
+    chat.register(app, service, presence)
+    tasks.register(app, service, presence)
     ops.register(app, service.engine)
-    _serve_docs(app)
+    _serve_docs(app, guarded_by)
     return app
 
 
@@ -51,6 +62,7 @@ def _carry_headers(app: OpenAPI, model_name: str) -> None:
     def take_request_id() -> None:
         given = request.headers.get("X-Request-Id", "")
         g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        begin_request(g.request_id)
 
     @app.after_request
     def add_headers(response: Response) -> Response:
@@ -61,12 +73,12 @@ def _carry_headers(app: OpenAPI, model_name: str) -> None:
         return response
 
 
-def _serve_docs(app: OpenAPI) -> None:
+def _serve_docs(app: OpenAPI, guarded_by: Guards) -> None:
     """/openapi.json and /docs; the Swagger page and its scripts come from an installed package."""
 
     @app.get("/openapi.json", doc_ui=False)
     def openapi_json() -> Response:
-        return jsonify(errors.document_errors(app.api_doc))
+        return jsonify(guards.document(errors.document_errors(app.api_doc), guarded_by))
 
     # The page asks for its own copy below /docs; both must be the same document.
     app.view_functions["openapi.doc_url"] = openapi_json

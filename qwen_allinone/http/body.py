@@ -31,12 +31,13 @@ class StrictRequest(Request):
         """
         if self.mimetype != "application/json":
             raise UnsupportedMediaType("请求头 Content-Type 必须是 application/json")
-        value = parse_json(self._read_body())
+        value = parse_json(self.read_body())
         if not isinstance(value, dict):
             raise InvalidInput('请求体必须是 JSON 对象，例如 {"text": "今天很开心"}')
         return value
 
-    def _read_body(self) -> bytes:
+    def read_body(self) -> bytes:
+        """All bytes of the body; raises PayloadTooLarge or InvalidInput."""
         try:
             raw = self.get_data(cache=True)
             # Of a chunked body werkzeug (3.1) gives the first bytes up to the cap and says nothing of the rest.

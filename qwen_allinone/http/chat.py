@@ -7,8 +7,11 @@ from flask_openapi import OpenAPI
 from pydantic import BaseModel, Field
 
 from qwen_allinone.allinone import AllInOne
+from qwen_allinone.http import demand
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.errors import ErrorBody, error_responses
+from qwen_allinone.http.presence import Presence
+from qwen_allinone.http.usage import note
 
 
 class ChatRequest(Body):
@@ -24,14 +27,18 @@ class ChatResponse(BaseModel):
     response: str = Field(description="温暖的回应")
 
 
-def register(app: OpenAPI, service: AllInOne) -> None:
+def register(app: OpenAPI, service: AllInOne, presence: Presence) -> None:
     """Add the route to `app`."""
 
     @app.post(
         "/chat",
         summary="判断情感并温暖地回应",
         responses={200: ChatResponse, **error_responses(ErrorBody, 400, 413, 415, 500, 503, 504)},
+        openapi_extensions=demand.TIMEOUT_PARAMETER,
     )
+    @demand.needs_engine
     def chat(body: ChatRequest) -> Response:
-        answer = service.chat(body.text)
+        answer = service.chat(body.text, deadline_s=demand.timeout_s(), watch=presence.watch)
+        note(answer.sentiment)
+        note(answer.reply)
         return jsonify(sentiment=answer.sentiment.label, response=answer.reply.text)

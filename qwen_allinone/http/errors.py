@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from qwen_allinone.errors import EmptyInput, InvalidInput, RequestError, ServiceError
+from qwen_allinone.http.usage import note_error
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ def _printable(field: str | None) -> str | None:
 
 
 def _answer(status: int, message: str, code: str, param: str | None = None) -> Response:
+    note_error(code)
     if request.path.startswith("/v1/") or request.path == "/v1":
         kind = "server_error" if status >= 500 else "invalid_request_error"
         response = jsonify(error={"message": message, "type": kind, "param": param, "code": code})
@@ -95,7 +97,9 @@ def _answer(status: int, message: str, code: str, param: str | None = None) -> R
 
 
 def _request_error(error: RequestError) -> Response:
-    return _answer(error.status, error.message, error.code, error.param)
+    response = _answer(error.status, error.message, error.code, error.param)
+    response.headers.update(error.headers)
+    return response
 
 
 def _service_error(error: ServiceError) -> Response:

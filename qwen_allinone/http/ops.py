@@ -7,6 +7,7 @@ from flask_openapi import OpenAPI
 from pydantic import BaseModel, Field
 
 from qwen_allinone.engine import Engine, Status
+from qwen_allinone.http.auth import is_stranger
 
 _RETRY_AFTER_S = 5
 
@@ -32,7 +33,7 @@ def register(app: OpenAPI, engine: Engine) -> None:
 
     @app.get("/readyz", summary="模型是否就绪，未就绪时说明原因", responses={200: Readiness, 503: Readiness})
     def readyz() -> Response:
-        return _state(engine, with_problem=True)
+        return _state(engine, with_problem=not is_stranger())  # it names folders and settings
 
     @app.get("/health", summary="服务是否可用", responses={200: Health, 503: Health})
     def health() -> Response:

@@ -9,8 +9,11 @@ from flask_openapi import OpenAPI
 from pydantic import BaseModel, Field, create_model
 
 from qwen_allinone.allinone import AllInOne, Answer
+from qwen_allinone.http import demand
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.errors import NestedErrorBody, error_responses
+from qwen_allinone.http.presence import Presence
+from qwen_allinone.http.usage import note
 from qwen_allinone.tasks import Task
 
 
@@ -44,7 +47,7 @@ class TextAnswer(BaseModel):
     text: str
 
 
-def register(app: OpenAPI, service: AllInOne) -> None:
+def register(app: OpenAPI, service: AllInOne, presence: Presence) -> None:
     """Add the list, one route for each task, and a 404 that names the tasks there are."""
 
     @app.get("/v1/tasks", summary="列出所有任务", responses={200: TaskList})
@@ -52,7 +55,7 @@ def register(app: OpenAPI, service: AllInOne) -> None:
         return jsonify(tasks=[_describe(task) for task in service.registry])
 
     for task in service.registry:
-        _register_task(app, service, task)
+        _register_task(app, service, presence, task)
 
     def unknown_task(name: str) -> Response:
         service.registry.get(name)  # raises UnknownTask; known names have their own routes above
@@ -62,12 +65,15 @@ def register(app: OpenAPI, service: AllInOne) -> None:
     app.add_url_rule("/v1/tasks/<name>", view_func=unknown_task, methods=["POST"])
 
 
-def _register_task(app: OpenAPI, service: AllInOne, task: Task) -> None:
+def _register_task(app: OpenAPI, service: AllInOne, presence: Presence, task: Task) -> None:
     model = _body_model(task)
     answer_model = LabelAnswer if task.labels else TextAnswer
 
+    @demand.needs_engine
     def run_task(body: Body) -> Response:
-        return jsonify(_serialise(service.run(task.name, body.model_dump())))
+        inputs = body.model_dump()
+        answer = service.run(task.name, inputs, deadline_s=demand.timeout_s(), watch=presence.watch)
+        return jsonify(_serialise(note(answer)))
 
     # flask-openapi reads the body's model from the annotation; each task has a model of its own.
     run_task.__annotations__["body"] = model
@@ -76,6 +82,7 @@ def _register_task(app: OpenAPI, service: AllInOne, task: Task) -> None:
         f"/v1/tasks/{task.name}",
         summary=task.spec.description,
         responses={200: answer_model, **error_responses(NestedErrorBody, 400, 413, 415, 500, 503, 504)},
+        openapi_extensions=demand.TIMEOUT_PARAMETER,
     )(run_task)
 
 

@@ -1,4 +1,4 @@
-"""Keeps the C library's heap from holding on to the memory that converting weights took for a moment."""
+"""Keeps the C library's heap from holding on to memory that loading and long prompts took for a moment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def heap_returned() -> Iterator[None]:
     Does nothing on other C libraries.
     """
     library = ctypes.CDLL(None)
-    if not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
+    if not hasattr(library, "mallopt"):
         yield
         return
     library.mallopt(_MMAP_THRESHOLD, _LOADING)
@@ -29,4 +29,11 @@ def heap_returned() -> Iterator[None]:
     finally:
         library.mallopt(_MMAP_THRESHOLD, _SERVING)
         library.mallopt(_TRIM_THRESHOLD, 2 * _SERVING)
+        give_back()
+
+
+def give_back() -> None:
+    """Return what the heap keeps for later to the system: tens of megabytes after long prompts. For idle moments."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)

@@ -4,75 +4,137 @@ from __future__ import annotations
 
 import math
 import mmap
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+# Tokens whose keys lie together, dimension by dimension: a row of 32 floats is two cache lines.
+KEY_BLOCK = 32
+
 Saved = list[tuple[Tensor, Tensor]]
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where one token of each of several slots goes, the same in all layers."""
+
+    keys: Tensor  # [n * kv_heads * head_dim] elements
+    values: Tensor  # [n * kv_heads] rows
+
+
 class KVCache:
-    """FP32 keys and values, [slots, kv_heads, length, head_dim] for each layer.
+    """Keys (FP32) and values of each layer, laid out for the weighted sums of rows that decode attention consists of.
+
+    Values are [slots, kv_heads, length, head_dim]. Keys are [slots, kv_heads, length / KEY_BLOCK, head_dim, KEY_BLOCK]:
+    a query's products with a block of keys are a sum of head_dim rows, weighted by the query's elements.
 
     The pages of a slot become resident when tokens are written and are given back by `discard`, so the
     memory in use follows the tokens held, not slots x length. What was never written reads as zeros:
     masked positions must be finite.
     """
 
-    def __init__(self, layers: int, slots: int, kv_heads: int, length: int, head_dim: int) -> None:
-        shape = (slots, kv_heads, length, head_dim)
-        self.length = length
-        self._maps: list[mmap.mmap] = []
-        self._keys = [self._reserve(shape) for _ in range(layers)]
-        self._values = [self._reserve(shape) for _ in range(layers)]
+    def __init__(
+        self,
+        layers: int,
+        slots: int,
+        kv_heads: int,
+        length: int,
+        head_dim: int,
+        value_dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """`length` is in tokens and rounded up to whole blocks. `value_dtype` may be FP16, which is not exact."""
+        self.layers, self.kv_heads, self.head_dim = layers, kv_heads, head_dim
+        self.blocks = -(-length // KEY_BLOCK)
+        self.length = self.blocks * KEY_BLOCK
+        keys, values = (slots, kv_heads, self.blocks, head_dim, KEY_BLOCK), (slots, kv_heads, self.length, head_dim)
+        self._key_areas, self._keys = _reserve(layers, keys, torch.float32)
+        self._value_areas, self._values = _reserve(layers, values, value_dtype)
 
-    def write(self, layer: int, slot: int, start: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store keys and values [tokens, kv_heads, head_dim] of one slot from position `start` on.
-
-        Returns:
-            Views of all keys and all values of the slot up to the last token written, [kv_heads, end, head_dim].
-        """
+    def write(self, layer: int, slot: int, start: int, keys: Tensor, values: Tensor) -> None:
+        """Store keys and values [tokens, kv_heads, head_dim] of one slot from position `start` on."""
         end = start + keys.shape[0]
-        slot_keys, slot_values = self._keys[layer][slot, :, :end], self._values[layer][slot, :, :end]
-        slot_keys[:, start:] = keys.transpose(0, 1)
-        slot_values[:, start:] = values.transpose(0, 1)
-        return slot_keys, slot_values
+        self._values[layer][slot, :, start:end] = values.transpose(0, 1)
+        blocks = self._keys[layer][slot]
+        done = start
+        while done < end:
+            block, offset = divmod(done, KEY_BLOCK)
+            whole = 0 if offset else (end - done) // KEY_BLOCK
+            until = done + whole * KEY_BLOCK if whole else min(end, done - offset + KEY_BLOCK)
+            part = keys[done - start : until - start]
+            if whole:
+                blocks[:, block : block + whole] = part.view(whole, KEY_BLOCK, *part.shape[1:]).permute(2, 0, 3, 1)
+            else:
+                blocks[:, block, :, offset : offset + until - done] = part.permute(1, 2, 0)
+            done = until
 
-    def write_each(self, layer: int, slots: Tensor, positions: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store one token in each of `slots` [n] at `positions` [n]; keys and values are [n, kv_heads, head_dim]."""
-        self._keys[layer][slots, :, positions] = keys
-        self._values[layer][slots, :, positions] = values
+    def read(self, layer: int, slot: int, end: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of the first `end` tokens, [kv_heads, end, head_dim] float32 each; maybe views."""
+        blocks = self._keys[layer][slot, :, : -(-end // KEY_BLOCK)]
+        return blocks.transpose(2, 3).flatten(1, 2)[:, :end], self._values[layer][slot, :, :end].float()
 
-    def read_range(self, layer: int, slots: slice, end: int) -> tuple[Tensor, Tensor]:
-        """Views of the first `end` positions of neighbouring slots, [slots, kv_heads, end, head_dim]."""
-        return self._keys[layer][slots, :, :end], self._values[layer][slots, :, :end]
+    def places(self, slots: Tensor, positions: Tensor) -> Places:
+        """Where one token in each of `slots` [n] at `positions` [n] goes, for `append`."""
+        heads = slots.unsqueeze(1) * self.kv_heads + torch.arange(self.kv_heads)
+        blocks = heads * self.blocks + (positions // KEY_BLOCK).unsqueeze(1)
+        elements = (blocks.unsqueeze(2) * self.head_dim + torch.arange(self.head_dim)) * KEY_BLOCK
+        keys = elements + (positions % KEY_BLOCK).view(-1, 1, 1)
+        return Places(keys.flatten(), (heads * self.length + positions.unsqueeze(1)).flatten())
+
+    def append(self, layer: int, places: Places, keys: Tensor, values: Tensor) -> None:
+        """Store one token for each of several slots; keys and values are [n, kv_heads, head_dim]."""
+        self._keys[layer].put_(places.keys, keys)
+        rows = self.value_rows(layer)
+        rows.index_copy_(0, places.values, values.reshape(-1, self.head_dim).to(rows.dtype))
+
+    def key_rows(self, layer: int) -> Tensor:
+        """All keys as rows [slots * kv_heads * blocks * head_dim, KEY_BLOCK]."""
+        return self._keys[layer].view(-1, KEY_BLOCK)
+
+    def value_rows(self, layer: int) -> Tensor:
+        """All values as rows [slots * kv_heads * length, head_dim]."""
+        return self._values[layer].view(-1, self.head_dim)
 
     def copy_out(self, slot: int, length: int) -> Saved:
-        """A copy of the first `length` tokens of `slot`: keys and values of each layer."""
+        """A copy of the first `length` tokens of `slot`: keys in whole blocks and values, of each layer."""
+        blocks = -(-length // KEY_BLOCK)
         pairs = zip(self._keys, self._values, strict=True)
-        return [(k[slot, :, :length].clone(), v[slot, :, :length].clone()) for k, v in pairs]
+        return [(keys[slot, :, :blocks].clone(), values[slot, :, :length].clone()) for keys, values in pairs]
 
     def copy_in(self, slot: int, saved: Saved, length: int) -> None:
-        """Write the first `length` tokens of a copy made by `copy_out` into `slot`."""
+        """Write the first `length` tokens of a copy made by `copy_out` into `slot`.
+
+        What the slot held up to the end of the last token's block is lost.
+        """
+        blocks = -(-length // KEY_BLOCK)
         for layer, (keys, values) in enumerate(saved):
-            self._keys[layer][slot, :, :length] = keys[:, :length]
+            self._keys[layer][slot, :, :blocks] = keys[:, :blocks]
             self._values[layer][slot, :, :length] = values[:, :length]
 
     def discard(self, slot: int, keep: int = 0) -> None:
         """Give the slot's memory behind its first `keep` tokens back to the system; what it held is lost."""
-        _, heads, length, dim = self._keys[0].shape
-        run, kept = 4 * length * dim, 4 * keep * dim
-        for head in range(heads) if keep else (0,):
-            begin = (slot * heads + head) * run + kept
-            end = begin - kept + (run if keep else heads * run)
-            # Whole pages of this slot only; the next write finds them zeroed and resident again.
-            begin, end = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
-            if end > begin:
-                for area in self._maps:
-                    area.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+        in_blocks = -(-keep // KEY_BLOCK) * KEY_BLOCK  # keys of a block's tokens are interleaved
+        for head in range(self.kv_heads) if keep else (0,):
+            first = slot * self.kv_heads + head
+            last = first + (1 if keep else self.kv_heads)
+            for areas, kept, size in (
+                (self._key_areas, in_blocks, self._keys[0].itemsize),
+                (self._value_areas, keep, self._values[0].itemsize),
+            ):
+                token = size * self.head_dim
+                for area in areas:
+                    _release(area, (first * self.length + kept) * token, last * self.length * token)
 
-    def _reserve(self, shape: tuple[int, ...]) -> Tensor:
-        """A tensor over private anonymous pages, which cost nothing until written."""
-        area = mmap.mmap(-1, 4 * math.prod(shape), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self._maps.append(area)
-        return torch.frombuffer(area, dtype=torch.float32).view(shape)
+
+def _reserve(count: int, shape: tuple[int, ...], dtype: torch.dtype) -> tuple[list[mmap.mmap], list[Tensor]]:
+    """`count` tensors over private anonymous pages, which cost nothing until written, and the pages."""
+    size, flags = math.prod(shape) * dtype.itemsize, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    areas = [mmap.mmap(-1, size, flags=flags) for _ in range(count)]
+    return areas, [torch.frombuffer(area, dtype=dtype).view(shape) for area in areas]
+
+
+def _release(area: mmap.mmap, begin: int, end: int) -> None:
+    """Whole pages of these bytes only; the next write finds them zeroed and resident again."""
+    begin, end = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+    if end > begin:
+        area.madvise(mmap.MADV_DONTNEED, begin, end - begin)

@@ -38,7 +38,7 @@ _GAIN = 0.93  # a change must save this much time to be more than noise
 _WORTH_MEASURING = 1 << 19
 _SAMPLE_ROWS = 8192  # of the vocabulary's head: enough to see the kernel
 _ROW_BLOCK = 4096
-_TINY = 1e-30  # instead of a largest magnitude of zero
+_TINY = torch.tensor(1e-30)  # instead of a largest magnitude of zero
 _PINNED = 16  # columns that pin the range of INT8 activations; two are needed, 16 keep rows aligned
 
 
@@ -92,8 +92,9 @@ class HalfLinear:
     name = "fbgemm-fp16"
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._unscale = 2.0 ** -_half_exponent(weight)
-        scaled = weight.to(torch.float32, copy=True).mul_(1 / self._unscale)
+        exponent = _half_exponent(weight)
+        scaled = weight.to(torch.float32, copy=True).mul_(2.0**exponent)
+        self._unscale = torch.tensor(2.0**-exponent)
         self._packed = torch.ops.quantized.linear_prepack_fp16(scaled, bias)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -136,24 +137,31 @@ class Int8Linear:
             quantized = torch._make_per_channel_quantized_tensor(values, scales, zeros, 0)
         self._packed = torch.ops.quantized.linear_prepack(quantized, None)
         self._bias = torch.zeros(1) if bias is None else bias
+        self._seven_bits = _saturates()
 
     def __call__(self, x: Tensor) -> Tensor:
-        rows, width = x.shape
-        scaled = _pinned_rows(rows, width)
-        largest = torch.linalg.vector_norm(x, float("inf"), dim=1, keepdim=True).clamp_min_(_TINY)
-        torch.div(x, largest, out=scaled[:, :width])
-        out = torch.ops.quantized.linear_dynamic(scaled, self._packed, _saturates())
+        scaled, pinned = _pinned_rows(x.shape)
+        largest = torch.maximum(x.abs().amax(1, keepdim=True), _TINY)
+        torch.div(x, largest, out=scaled)
+        out = torch.ops.quantized.linear_dynamic(pinned, self._packed, self._seven_bits)
         return torch.addcmul(self._bias, out, largest)
 
 
-def _pinned_rows(rows: int, width: int) -> Tensor:
-    """Room for `rows` rows with the constant columns behind them; used again by all linears of a thread."""
-    room: Tensor | None = getattr(_room, str(width), None)
-    if room is None or len(room) < rows:
-        room = torch.zeros(rows, width + _PINNED)
-        room[:, width], room[:, width + 1] = 1.0, -1.0
-        setattr(_room, str(width), room)
-    return room[:rows]
+def _pinned_rows(shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """Room for rows of `shape`, and the same with the constant columns behind.
+
+    The rows of decode steps are kept, and shared by all linears of a thread.
+    """
+    rooms: dict[torch.Size, tuple[Tensor, Tensor]] = _room.__dict__.setdefault("rooms", {})
+    if shape in rooms:
+        return rooms[shape]
+    rows, width = shape
+    pinned = torch.zeros(rows, width + _PINNED)
+    pinned[:, width], pinned[:, width + 1] = 1.0, -1.0
+    room = pinned[:, :width], pinned
+    if rows <= _TRIED_ROWS[-1]:
+        rooms[shape] = room
+    return room
 
 
 @cache
@@ -172,7 +180,7 @@ def _saturates() -> bool:
 def _quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
     """INT8 [out, in] and a scale for each row [out], symmetric."""
     values = weight.float()
-    scales = values.abs().amax(1).clamp_min(_TINY) / 127
+    scales = torch.maximum(values.abs().amax(1), _TINY) / 127
     return (values / scales.unsqueeze(1)).round_().to(torch.int8), scales
 
 
@@ -190,6 +198,10 @@ class Choice:
 
     kernel: type[Kernel]
     feed: tuple[int, ...] = ()
+
+    @property
+    def pads(self) -> bool:
+        return self.feed != tuple(range(len(self.feed)))
 
 
 class Padded:
@@ -220,13 +232,17 @@ class Linears:
     """Makes the linears of one model with the fastest kernel for each shape. Thread-safe."""
 
     def __init__(self, weights: Weights) -> None:
-        """`weights` is what is asked for; a CPU that lacks its kernel gets the next larger, with a warning."""
+        """`weights` is what is asked for; a CPU that lacks its kernel gets the next larger, with a warning.
+
+        The attribute of that name says what it got.
+        """
         self._kernels: list[type[Kernel]] = []
         while not self._kernels:
             self._kernels = [kernel for kernel in _KERNELS[weights] if _works(kernel)]
             if not self._kernels:
                 log.warning("this CPU has no kernel for %s weights; using %s", weights, _INSTEAD[weights])
                 weights = _INSTEAD[weights]
+        self.weights = weights
         self._exact = weights == "fp32"
         self._choices: dict[tuple[int, int, bool], Choice] = {}
         self._choosing = threading.Lock()
@@ -241,7 +257,8 @@ class Linears:
                 able = [kernel for kernel in self._kernels if kernel is not HalfLinear or halves or not self._exact]
                 self._choices[key] = _choose(able, weight) if large else Choice(able[0])
             choice = self._choices[key]
-        return Padded(choice.kernel(weight, bias), choice.feed)
+        kernel = choice.kernel(weight, bias)
+        return Padded(kernel, choice.feed) if choice.pads else kernel
 
     @property
     def names(self) -> str:

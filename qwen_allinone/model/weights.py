@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import struct
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -16,7 +20,7 @@ from qwen_allinone.model.config import ModelConfig
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-_FLOATS = ("F64", "F32", "F16", "BF16")
+_FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -40,6 +44,34 @@ def weight_files(folder: Path) -> list[Path]:
     if pickled:
         raise CheckpointError(f"{pickled} is a pickle, which can run code; only safetensors files are loaded")
     raise CheckpointError(f"{folder} holds no {SINGLE}")
+
+
+class Rows:
+    """Rows of a stored matrix, read from its file when asked for.
+
+    A mapped file would do the same with less code, but the system maps pages around each one touched, which for a
+    vocabulary come to hundreds of megabytes, and a file cut short meanwhile would end the process, not one step.
+    """
+
+    def __init__(self, file: Path, name: str) -> None:
+        """The tensor `name` of the safetensors file (format: an 8-byte length, a JSON header, then the data)."""
+        self._file = os.open(file, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+        size = struct.unpack("<Q", os.pread(self._file, 8, 0))[0]
+        entry = json.loads(os.pread(self._file, size, 8))[name]
+        self._offset = 8 + size + entry["data_offsets"][0]
+        self._dtype, self._width = _FLOATS[entry["dtype"]], entry["shape"][1]
+        self._bytes = self._width * self._dtype.itemsize
+
+    def read(self, numbers: Sequence[int]) -> Tensor:
+        """Those rows, [len(numbers), width] float32; raises OSError when the file has become too short."""
+        data = bytearray(max(1, len(numbers)) * self._bytes)
+        view = memoryview(data)
+        for place, number in enumerate(numbers):
+            row = view[place * self._bytes : (place + 1) * self._bytes]
+            if os.preadv(self._file, [row], self._offset + number * self._bytes) != self._bytes:
+                raise OSError("the model's file was cut short while in use")
+        return torch.frombuffer(data, dtype=self._dtype).view(-1, self._width)[: len(numbers)].float()
 
 
 class WeightReader:
@@ -85,6 +117,10 @@ class WeightReader:
         """The tensor called `name`, in the file's own type, mapped from the file."""
         tensor: Tensor = self._handle(self._files[name]).get_tensor(name)
         return tensor
+
+    def rows(self, name: str) -> Rows:
+        """The matrix called `name`, to be read row by row for as long as the model lives."""
+        return Rows(self._files[name], name)
 
     def _handle(self, file: Path) -> Any:
         handles = self._handles()

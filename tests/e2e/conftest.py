@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.nginx import Proxy, proxy
+
 PROJECT = Path(__file__).resolve().parents[2]
 GUNICORN = (sys.executable, "-m", "gunicorn", "-c", str(PROJECT / "gunicorn.conf.py"))
 LABELS = ("正面", "负面")
@@ -37,6 +39,19 @@ class Reply:
     @property
     def json(self) -> Any:
         return json.loads(self.data)
+
+
+@dataclass(frozen=True)
+class Echo:
+    """Gunicorn with tests/support/echo_app.py under the service's own gunicorn.conf.py, but for the worker class."""
+
+    service: Service
+    notes: Path
+
+    def seen(self, path: str | None = None) -> list[dict[str, Any]]:
+        """What arrived, oldest first; only for `path` if one is given."""
+        lines = self.notes.read_text(encoding="utf-8").splitlines() if self.notes.exists() else []
+        return [entry for entry in map(json.loads, lines) if path in (None, entry.get("path"))]
 
 
 @dataclass
@@ -175,9 +190,11 @@ def services(home: Path) -> Iterator[StartService]:
             wait_ready(service, int(given.get("QAIO_WORKERS", "1")))
         return service
 
-    yield start
-    for service in started:
-        service.end()
+    try:
+        yield start
+    finally:
+        for service in started:
+            service.end()
 
 
 def wait_ready(service: Service, workers: int = 1) -> None:
@@ -208,3 +225,45 @@ def start_service(demo_checkpoint: Path, tmp_path: Path) -> Iterator[StartServic
 def model_folder(demo_checkpoint: Path, tmp_path: Path) -> Path:
     """A copy of the demo's checkpoint, to be broken; with a name that no header could carry as it is."""
     return Path(shutil.copytree(demo_checkpoint, tmp_path / "模型"))
+
+
+StartEcho = Callable[[], Echo]
+
+
+@contextmanager
+def echoes(home: Path) -> Iterator[StartEcho]:
+    with services(home) as start:
+
+        def start_echo() -> Echo:
+            notes = home / f"seen-{free_port()}.jsonl"
+            # Gunicorn's own worker class: the service's wants an engine.
+            command = (*GUNICORN, "-k", "gthread", "tests.support.echo_app:app")
+            trusting = {"QAIO_TRUSTED_PROXIES": "127.0.0.1"}  # nginx, whose word counts for the scheme
+            running = start(command=command, ready=False, ECHO_LOG=str(notes), QAIO_WORKERS="2", **trusting)
+            until(lambda: running.answers("/livez", 200), "the echo answers")
+            return Echo(running, notes)
+
+        yield start_echo
+
+
+@pytest.fixture(scope="session")
+def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Echo]:
+    """One that tests share; each looks for a path of its own."""
+    with echoes(tmp_path_factory.mktemp("echo")) as start:
+        yield start()
+
+
+@pytest.fixture
+def start_echo(tmp_path: Path) -> Iterator[StartEcho]:
+    """Starts echoes of a test's own."""
+    with echoes(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def front(echo: Echo) -> Iterator[Proxy]:
+    """nginx before the shared echo, with limits by address that no other test comes near."""
+    with proxy(
+        [echo.service.port], PROXY_REQUESTS_PER_S="1000", PROXY_BURST="1000", PROXY_CONNECTIONS="1000"
+    ) as running:
+        yield running

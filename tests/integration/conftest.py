@@ -18,8 +18,14 @@ from werkzeug.test import TestResponse
 from qwen_allinone import bootstrap
 from qwen_allinone.allinone import AllInOne
 from qwen_allinone.engine import Status
-from qwen_allinone.http import create_app
 from qwen_allinone.settings import Settings
+
+
+class ReadingClient(FlaskClient):
+    """Reads each answer to its end and closes it, as a server does."""
+
+    def open(self, *args: Any, buffered: bool = True, **kwargs: Any) -> TestResponse:
+        return super().open(*args, buffered=buffered, **kwargs)
 
 
 @dataclass
@@ -50,10 +56,8 @@ def serve(environment: dict[str, str]) -> Iterator[StartServer]:
     def start(*, ready: bool = True, **given: str) -> Server:
         settings = Settings.load(environment | given)
         service = bootstrap.build_service(settings)
-        app = create_app(
-            service, model_name=bootstrap.public_name(settings.model), max_body_bytes=settings.max_body_bytes
-        )
-        started.append(Server(app, service))
+        started.append(Server(bootstrap.wrap(service, settings), service))
+        started[-1].app.test_client_class = ReadingClient
         if ready:
             status = service.engine.wait_until_settled(60)
             assert status is Status.READY, service.engine.problem
@@ -61,6 +65,7 @@ def serve(environment: dict[str, str]) -> Iterator[StartServer]:
 
     yield start
     for server in started:
+        server.app.extensions["telemetry"].close()
         server.service.engine.stop()
 
 

@@ -19,6 +19,7 @@ from qwen_allinone.model import checkpoint
 from qwen_allinone.model.checkpoint import Checkpoint
 from qwen_allinone.tasks import Chat, Completion
 from tests.support import reference
+from tests.support.engines import submit
 
 WAIT = 100.0
 # Small steps and few slots: prompts are cut into chunks, and sixteen requests take turns.
@@ -89,7 +90,7 @@ def test_alone_a_reply_is_that_of_transformers_token_for_token(subject: Subject,
     engine = subject.start()
     for text in TEXTS:
         prompt = subject.prompt(text, chat)
-        result = engine.submit(subject.generate(prompt, 24)).future.result(WAIT)
+        result = submit(engine, subject.generate(prompt, 24)).future.result(WAIT)
         assert result.ids == subject.reply(prompt, 24), text
 
 
@@ -101,7 +102,7 @@ def test_a_reply_ends_where_transformers_ends_it(subject: Subject) -> None:
     stop = frozenset({reply[len(reply) // 2]}) | subject.checkpoint.stop_ids
     expected = reference.greedy(subject.checkpoint.folder, prompt, 24, stop)
     work = Generate(prompt, Sampling(max_new_tokens=24), stop)
-    assert engine.submit(work).future.result(WAIT).ids == expected
+    assert submit(engine, work).future.result(WAIT).ids == expected
 
 
 @pytest.mark.parametrize("names", LABELS, ids="/".join)
@@ -109,7 +110,7 @@ def test_labels_have_the_probabilities_of_transformers(subject: Subject, names: 
     engine = subject.start()
     for text in TEXTS:
         prompt = subject.prompt(text, chat=False)
-        result = engine.submit(subject.classify(prompt, names)).future.result(WAIT)
+        result = submit(engine, subject.classify(prompt, names)).future.result(WAIT)
         assert result.probabilities == pytest.approx(subject.probabilities(prompt, names), abs=1e-4), text
 
 
@@ -124,7 +125,7 @@ def test_the_label_is_the_argmax_of_transformers_over_the_allowed_tokens(subject
                 allowed = sorted({label[len(path)] for label in labels if label[: len(path)] == path})
                 scores = reference.logits(subject.checkpoint.folder, [*prompt, *path])[-1, allowed]
                 path += (allowed[int(scores.argmax())],)
-            result = engine.submit(subject.classify(prompt, names)).future.result(WAIT)
+            result = submit(engine, subject.classify(prompt, names)).future.result(WAIT)
             assert (result.ids, result.label) == (path, labels.index(path)), text
 
 
@@ -145,7 +146,7 @@ def test_sixteen_at_once_each_get_what_they_get_alone(subject: Subject, limits: 
 
     def ask(prompt: list[int], count: int, names: tuple[str, ...]) -> object:
         work = subject.classify(prompt, names) if names else subject.generate(prompt, count)
-        result = engine.submit(work).future.result(WAIT)
+        result = submit(engine, work).future.result(WAIT)
         return list(result.probabilities) if names else result.ids
 
     with ThreadPoolExecutor(16) as pool:
@@ -162,15 +163,15 @@ def test_a_reused_beginning_changes_nothing(subject: Subject) -> None:
     fixed = subject.prompt("", chat=True)[:8]
     engine = subject.start(prefixes=[fixed])
     history = subject.prompt(TEXTS[0], chat=True)
-    first = engine.submit(subject.generate(history, 12)).future.result(WAIT)
+    first = submit(engine, subject.generate(history, 12)).future.result(WAIT)
     assert first.reused_tokens == len(fixed)
     assert first.ids == subject.reply(history, 12)
     longer = [*history, *first.ids, *subject.checkpoint.tokenizer.encode("再说一句")]
-    second = engine.submit(subject.generate(longer, 12)).future.result(WAIT)
+    second = submit(engine, subject.generate(longer, 12)).future.result(WAIT)
     assert second.reused_tokens >= len(history)
     assert second.ids == subject.reply(longer, 12)
     other = [*history[:-3], *subject.checkpoint.tokenizer.encode("别的")]
-    third = engine.submit(subject.generate(other, 12)).future.result(WAIT)
+    third = submit(engine, subject.generate(other, 12)).future.result(WAIT)
     assert third.reused_tokens >= len(history) - 3
     assert third.ids == subject.reply(other, 12)
 
@@ -181,9 +182,9 @@ def test_a_label_after_a_reply_in_the_same_slot_is_unharmed(subject: Subject) ->
     for text in TEXTS[:3]:
         prompt = subject.prompt(text, chat=False)
         for names in LABELS:
-            result = engine.submit(subject.classify(prompt, names)).future.result(WAIT)
+            result = submit(engine, subject.classify(prompt, names)).future.result(WAIT)
             assert result.probabilities == pytest.approx(subject.probabilities(prompt, names), abs=1e-4)
-        assert engine.submit(subject.generate(prompt, 8)).future.result(WAIT).ids == subject.reply(prompt, 8)
+        assert submit(engine, subject.generate(prompt, 8)).future.result(WAIT).ids == subject.reply(prompt, 8)
 
 
 def test_half_size_weights_give_the_same_replies_from_a_bf16_checkpoint(demo_checkpoint: Path) -> None:
@@ -197,7 +198,7 @@ def test_half_size_weights_give_the_same_replies_from_a_bf16_checkpoint(demo_che
         assert engine.wait_until_settled(WAIT) is Status.READY
         for text in TEXTS:
             prompt = subject.prompt(text, chat=True)
-            result = engine.submit(subject.generate(prompt, 16)).future.result(WAIT)
+            result = submit(engine, subject.generate(prompt, 16)).future.result(WAIT)
             assert result.ids == subject.reply(prompt, 16), text
     finally:
         engine.stop()

@@ -50,7 +50,7 @@ def test_a_step_that_fails_fails_its_request_and_not_the_next(
 
     def fail_once(*_: Any) -> Any:
         model.forward = forward
-        raise MemoryError(SECRET)
+        raise RuntimeError(SECRET)
 
     model.forward = fail_once
     answer = server.post(path, {"text": "今天很开心"})
@@ -60,6 +60,38 @@ def test_a_step_that_fails_fails_its_request_and_not_the_next(
     until(lambda: SECRET in caplog.text)  # the engine answers first and writes then
     assert server.post(path, {"text": "今天很开心"}).status_code == 200
     assert server.client.get("/readyz").status_code == 200
+
+
+NO_MEMORY = [
+    MemoryError(SECRET),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
+    ),
+    RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8589934592 bytes."),
+]
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("error", NO_MEMORY, ids=["python", "linux", "others"])
+def test_a_step_without_memory_is_a_503_and_the_next_request_a_200(
+    start_server: StartServer, path: str, error: Exception
+) -> None:
+    server = start_server()
+    model: Any = server.service.engine.model
+    forward = model.forward
+
+    def fail_once(*_: Any) -> Any:
+        model.forward = forward
+        raise error
+
+    model.forward = fail_once
+    answer = server.post(path, {"text": "今天很开心"})
+    assert answer.status_code == 503
+    assert problem(answer, path)["code"] == "out_of_memory"
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert_tells_nothing(answer.get_data(as_text=True), str(answer.headers))
+    assert server.post(path, {"text": "今天很开心"}).status_code == 200
+    assert server.service.engine.admitted == server.service.engine.running == 0
 
 
 def assert_tells_nothing(*texts: str) -> None:

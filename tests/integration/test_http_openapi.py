@@ -63,10 +63,10 @@ def test_every_route_is_documented_and_nothing_else(server: Server, document: di
 def test_every_operation_has_a_summary_an_id_of_its_own_and_json_answers(document: dict[str, Any]) -> None:
     ids = [operation["operationId"] for operation in operations(document).values()]
     assert len(ids) == len(set(ids))
-    for operation in operations(document).values():
+    for (_, path), operation in operations(document).items():
         assert operation["summary"]
         for answer in operation["responses"].values():
-            assert list(answer["content"]) == ["application/json"]
+            assert list(answer["content"]) == ["text/plain" if path == "/metrics" else "application/json"]
 
 
 def test_the_list_of_tasks_and_the_document_say_the_same_of_the_inputs(

@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from qwen_allinone.engine.engine import step
 from qwen_allinone.engine.labels import LabelTrie
 from qwen_allinone.engine.request import Classify, Generate, Ticket, Work
 from qwen_allinone.engine.sampling import Sampling
 from qwen_allinone.engine.scheduler import Scheduler
 from qwen_allinone.engine.slots import SlotTable
+from qwen_allinone.engine.step import step
+from qwen_allinone.model.attention import Chunk
 from qwen_allinone.model.kv import KVCache
-from qwen_allinone.model.qwen2 import Chunk
 
 VOCABULARY = 97
 
@@ -65,17 +65,14 @@ class Bench:
         context: int = 64,
         kv_tokens: int = 256,
         step_tokens: int = 16,
-        max_waiting: int = 8,
     ) -> None:
         self.model = FakeModel(context)
         self.cache = self.model.new_cache(slots)
         self.slots = SlotTable(self.cache, slots, kv_tokens)
-        self.scheduler = Scheduler(
-            self.slots, max_waiting=max_waiting, step_tokens=step_tokens, longest=min(context, kv_tokens)
-        )
+        self.scheduler = Scheduler(self.slots, step_tokens=step_tokens, longest=min(context, kv_tokens))
 
-    def submit(self, work: Work, deadline: float | None = None) -> Ticket:
-        ticket = Ticket(work, deadline)
+    def submit(self, work: Work, deadline: float | None = None, place: int = 0) -> Ticket:
+        ticket = Ticket(work, deadline, place)
         self.scheduler.submit(ticket)
         return ticket
 
@@ -136,7 +133,8 @@ def _write(chunk: Chunk, cache: KVCache) -> list[int]:
     """Put the chunk into the cache; returns the slot's tokens up to its end."""
     positions = range(chunk.start, chunk.end)
     marks = torch.tensor([[[token, place]] for token, place in zip(chunk.tokens, positions, strict=True)]).float()
-    keys, values = cache.write(0, chunk.slot, chunk.start, marks, -marks)
+    cache.write(0, chunk.slot, chunk.start, marks, -marks)
+    keys, values = cache.read(0, chunk.slot, chunk.end)
     assert keys[0, :, 1].tolist() == list(range(chunk.end)), f"slot {chunk.slot} holds other positions"
     assert torch.equal(keys, -values), f"slot {chunk.slot} holds values of other keys"
     return [int(token) for token in keys[0, :, 0].tolist()]

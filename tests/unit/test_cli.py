@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
-from qwen_allinone import report
 from qwen_allinone.cli import app
 
 ERRORS = 2
@@ -82,10 +82,43 @@ def test_an_unknown_setting_stops_every_command(monkeypatch: pytest.MonkeyPatch)
         assert "QAIO_MODLE" in result.stderr
 
 
-def test_the_memory_limit_is_the_smaller_of_cgroup_and_machine(tmp_path: Path) -> None:
-    machine = report.memory_limit([])
-    limited, unlimited = tmp_path / "limited", tmp_path / "unlimited"
-    limited.write_text("1000000\n")
-    unlimited.write_text("max\n")
-    assert report.memory_limit([limited]) == 1_000_000
-    assert report.memory_limit([unlimited, tmp_path / "absent"]) == machine
+def keys_command(*arguments: str) -> Result:
+    return runner.invoke(app, ["keys", *arguments])
+
+
+def test_a_key_is_printed_alone_and_only_its_hash_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QAIO_API_KEYS_FILE", str(tmp_path / "keys"))
+    result = keys_command("new", "alice")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("qaio_") and result.stdout.count("\n") == 1, "so that a script can take it"
+    assert "alice" in result.stderr
+    assert result.stdout.strip() not in (tmp_path / "keys").read_text()
+    assert keys_command("new", "bob").exit_code == 0
+    assert keys_command("list").stdout.split() == ["alice", "bob"]
+    assert keys_command("remove", "alice").exit_code == 0
+    assert keys_command("list").stdout.split() == ["bob"]
+
+
+def test_the_keys_command_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments in (["new", "alice"], ["list"], ["remove", "alice"]):
+        result = keys_command(*arguments)
+        assert result.exit_code == ERRORS and "QAIO_API_KEYS_FILE is not set" in result.stderr
+    monkeypatch.setenv("QAIO_API_KEYS_FILE", str(tmp_path / "keys"))
+    for arguments, words in (
+        (["list"], "No such file"),
+        (["remove", "alice"], "is empty"),
+        (["new", "a b"], "is no name for a key"),
+        (["new", "[red]"], "'[red]' is no name for a key"),
+    ):
+        result = keys_command(*arguments)
+        assert result.exit_code == ERRORS and words in result.stderr
+        assert not (tmp_path / "keys").exists()
+    keys_command("new", "alice")
+    again = keys_command("new", "alice")
+    assert again.exit_code == ERRORS and "alice has a key already" in again.stderr and again.stdout == ""
+
+
+def test_a_misspelt_setting_stops_the_keys_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QAIO_API_KEY_FILE", "/x")
+    result = keys_command("list")
+    assert result.exit_code == ERRORS and "QAIO_API_KEYS_FILE" in result.stderr

@@ -10,7 +10,8 @@ README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding=
 def _row(field: str) -> str:
     info = Settings.model_fields[field]
     default = info.default.name if isinstance(info.default, Path) else info.default
-    return f"| `{PREFIX}{field.upper()}` | `{default}` | {info.description} |"
+    shown = "unset" if default in (None, ()) else f"`{default}`"
+    return f"| `{PREFIX}{field.upper()}` | {shown} | {info.description} |"
 
 
 def test_every_setting_stands_in_the_readme_with_its_default_and_meaning() -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from qwen_allinone.errors import SettingsError
 from qwen_allinone.settings import Settings
+
+JWT = {
+    "QAIO_JWT_ALGORITHM": "RS256",
+    "QAIO_JWT_KEY_FILE": "/key",
+    "QAIO_JWT_ISSUER": "us",
+    "QAIO_JWT_AUDIENCE": "qaio",
+}
 
 
 def test_without_an_environment_every_setting_has_its_default(prompts_folder: Path) -> None:
@@ -28,8 +36,24 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
         "step_tokens": 256,
         "max_waiting": 32,
         "deadline_s": 120.0,
+        "grace_s": 0.0,
+        "stuck_s": 60.0,
         "max_body_bytes": 1_048_576,
+        "api_keys_file": None,
+        "jwt_algorithm": None,
+        "jwt_key_file": None,
+        "jwt_issuer": None,
+        "jwt_audience": None,
+        "trusted_proxies": (),
+        "rate_requests": 0,
+        "rate_tokens": 0,
+        "redis_url": None,
         "log_level": "info",
+        "log_format": "auto",
+        "log_text": False,
+        "audit_file": None,
+        "audit_max_mb": 100,
+        "audit_keep": 10,
     }
 
 
@@ -50,12 +74,30 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
         ("QAIO_STEP_TOKENS", "16", "step_tokens", 16),
         ("QAIO_MAX_WAITING", "0", "max_waiting", 0),
         ("QAIO_DEADLINE_S", "0.5", "deadline_s", 0.5),
+        ("QAIO_GRACE_S", "30", "grace_s", 30.0),
+        ("QAIO_STUCK_S", "5", "stuck_s", 5.0),
         ("QAIO_MAX_BODY_BYTES", "1024", "max_body_bytes", 1024),
+        ("QAIO_API_KEYS_FILE", "/srv/keys", "api_keys_file", Path("/srv/keys")),
+        ("QAIO_JWT_ALGORITHM", "ES256", "jwt_algorithm", "ES256"),
+        ("QAIO_JWT_KEY_FILE", "/srv/jwt.pem", "jwt_key_file", Path("/srv/jwt.pem")),
+        ("QAIO_JWT_ISSUER", "https://login", "jwt_issuer", "https://login"),
+        ("QAIO_JWT_AUDIENCE", "qaio", "jwt_audience", "qaio"),
+        ("QAIO_TRUSTED_PROXIES", "10.0.0.0/8, ::1", "trusted_proxies", (ip_network("10.0.0.0/8"), ip_network("::1"))),
+        ("QAIO_RATE_REQUESTS", "60", "rate_requests", 60),
+        ("QAIO_RATE_TOKENS", "6000", "rate_tokens", 6000),
+        ("QAIO_REDIS_URL", "redis://:pw@h:6379/0", "redis_url", SecretStr("redis://:pw@h:6379/0")),
         ("QAIO_LOG_LEVEL", "debug", "log_level", "debug"),
+        ("QAIO_LOG_FORMAT", "json", "log_format", "json"),
+        ("QAIO_LOG_TEXT", "1", "log_text", True),
+        ("QAIO_AUDIT_FILE", "/var/log/audit.jsonl", "audit_file", Path("/var/log/audit.jsonl")),
+        ("QAIO_AUDIT_MAX_MB", "1", "audit_max_mb", 1),
+        ("QAIO_AUDIT_KEEP", "3", "audit_keep", 3),
     ],
 )
 def test_every_setting_is_read_from_its_variable(name: str, value: str, field: str, expected: object) -> None:
-    settings = Settings.load({name: value})
+    # Tokens need all their settings.
+    together = JWT if name in JWT else {}
+    settings = Settings.load(together | {name: value})
     assert getattr(settings, field) == expected
     assert type(getattr(settings, field)) is type(expected) or isinstance(expected, Path)
 
@@ -91,8 +133,22 @@ def test_the_table_above_names_every_setting() -> None:
         ({"QAIO_MAX_BODY_BYTES": "1"}, ["QAIO_MAX_BODY_BYTES='1'"]),
         ({"QAIO_WEIGHTS": "int4"}, ["QAIO_WEIGHTS='int4'", "'fp32'", "'fp16'", "'int8'"]),
         ({"QAIO_LOG_LEVEL": "INFO"}, ["QAIO_LOG_LEVEL='INFO'", "'info'"]),
+        ({"QAIO_LOG_FORMAT": "xml"}, ["QAIO_LOG_FORMAT='xml'", "'auto'", "'json'", "'text'"]),
+        ({"QAIO_LOG_TEXT": "perhaps"}, ["QAIO_LOG_TEXT='perhaps'", "boolean"]),
+        ({"QAIO_AUDIT_MAX_MB": "0"}, ["QAIO_AUDIT_MAX_MB='0'"]),
+        ({"QAIO_AUDIT_KEEP": "0"}, ["QAIO_AUDIT_KEEP='0'"]),
         ({"QAIO_KV_TOKENS": "1000"}, ["QAIO_KV_TOKENS=1000", "QAIO_CONTEXT=1536", "raise the first or lower the second"]),
         ({"QAIO_CONTEXT": "8192"}, ["QAIO_KV_TOKENS=4096", "QAIO_CONTEXT=8192"]),
+        ({"QAIO_JWT_ALGORITHM": "none"}, ["QAIO_JWT_ALGORITHM='none'", "'RS256'"]),
+        ({"QAIO_JWT_ALGORITHM": "RS256,HS256"}, ["QAIO_JWT_ALGORITHM='RS256,HS256'"]),
+        ({"QAIO_JWT_ISSUER": "us"}, ["QAIO_JWT_ALGORITHM, QAIO_JWT_KEY_FILE, QAIO_JWT_AUDIENCE not set"]),
+        (JWT | {"QAIO_JWT_AUDIENCE": ""}, ["QAIO_JWT_AUDIENCE=''"]),
+        ({"QAIO_TRUSTED_PROXIES": "nginx"}, ["QAIO_TRUSTED_PROXIES='nginx'"]),
+        ({"QAIO_TRUSTED_PROXIES": "*"}, ["QAIO_TRUSTED_PROXIES='*'"]),
+        ({"QAIO_TRUSTED_PROXIES": "10.0.0.1/8"}, ["QAIO_TRUSTED_PROXIES", "host bits set"]),
+        ({"QAIO_TRUSTED_PROXIES": "10.0.0.1,0.0.0.0/0"}, ["QAIO_TRUSTED_PROXIES", "everybody"]),
+        ({"QAIO_RATE_REQUESTS": "-1"}, ["QAIO_RATE_REQUESTS='-1'"]),
+        ({"QAIO_RATE_TOKENS": "1/minute"}, ["QAIO_RATE_TOKENS='1/minute'"]),
         ({"QAIO_SLOTS": "32", "QAIO_STEP_TOKENS": "31"}, ["QAIO_STEP_TOKENS=31", "QAIO_SLOTS=32", "lower the second"]),
     ],
 )  # fmt: skip
@@ -101,6 +157,20 @@ def test_an_impossible_environment_stops_startup(environ: dict[str, str], words:
         Settings.load(environ)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "hunter2", "http://:hunter2@h", "redis://", "redis://:hunter2@h:port", "redis://:hunter2@h:0"]
+)
+def test_an_impossible_redis_url_stops_startup_and_its_password_is_not_shown(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"^QAIO_REDIS_URL=\*\*\*: ") as caught:
+        Settings.load({"QAIO_REDIS_URL": url})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_redis_url_shows_no_password_where_settings_are_shown() -> None:
+    settings = Settings.load({"QAIO_REDIS_URL": "redis://:hunter2@h:6379"})
+    assert "hunter2" not in f"{settings} {settings!r} {settings.redis_url}"
 
 
 def test_all_problems_are_told_at_once() -> None:

@@ -18,14 +18,18 @@ def fill(cache: KVCache, layer: int, slot: int, count: int, seed: int, heads: in
 
 
 def read(cache: KVCache, slot: int, length: int) -> list[Tensor]:
-    return [tensor for pair in cache.copy_out(slot, length) for tensor in pair]
+    """Copies of the keys and values of all layers, [kv_heads, length, head_dim] each."""
+    return [tensor.clone() for layer in range(cache.layers) for tensor in cache.read(layer, slot, length)]
 
 
-def test_chunks_follow_each_other() -> None:
-    cache = KVCache(layers=1, slots=3, kv_heads=2, length=16, head_dim=8)
-    whole_k, whole_v = tokens(9, 0), tokens(9, 1)
-    for start, end in ((0, 4), (4, 5), (5, 9)):
-        keys, values = cache.write(0, 1, start, whole_k[start:end], whole_v[start:end])
+@pytest.mark.parametrize("ends", [(4, 5, 9), (32, 64, 70), (31, 33, 100), (10, 90, 91, 96, 100), (100,)])
+def test_chunks_follow_each_other(ends: tuple[int, ...]) -> None:
+    """They begin and end inside blocks of keys and at their edges."""
+    cache = KVCache(layers=1, slots=3, kv_heads=2, length=100, head_dim=8)
+    whole_k, whole_v = tokens(100, 0), tokens(100, 1)
+    for start, end in zip((0, *ends), ends, strict=False):
+        cache.write(0, 1, start, whole_k[start:end], whole_v[start:end])
+        keys, values = cache.read(0, 1, end)
         assert torch.equal(keys, whole_k[:end].transpose(0, 1))
         assert torch.equal(values, whole_v[:end].transpose(0, 1))
 
@@ -36,34 +40,35 @@ def test_slots_and_layers_are_apart() -> None:
         for slot in range(3):
             fill(cache, layer, slot, 16, seed=10 * layer + slot)
     for slot in range(3):
-        for layer, (keys, values) in enumerate(cache.copy_out(slot, 16)):
+        for layer in range(2):
+            keys, values = cache.read(layer, slot, 16)
             assert torch.equal(keys, tokens(16, 10 * layer + slot).transpose(0, 1))
             assert torch.equal(values, tokens(16, 1000 + 10 * layer + slot).transpose(0, 1))
 
 
 def test_one_token_in_each_of_many_slots_equals_one_at_a_time() -> None:
-    together = KVCache(layers=1, slots=5, kv_heads=2, length=16, head_dim=8)
-    apart = KVCache(layers=1, slots=5, kv_heads=2, length=16, head_dim=8)
-    slots, positions = [4, 0, 3], [0, 15, 7]
+    together = KVCache(layers=1, slots=5, kv_heads=2, length=80, head_dim=8)
+    apart = KVCache(layers=1, slots=5, kv_heads=2, length=80, head_dim=8)
+    slots, positions = [4, 0, 3], [0, 79, 32]
     keys, values = tokens(3, 0), tokens(3, 1)
-    together.write_each(0, torch.tensor(slots), torch.tensor(positions), keys, values)
+    together.append(0, together.places(torch.tensor(slots), torch.tensor(positions)), keys, values)
     for row, (slot, position) in enumerate(zip(slots, positions, strict=True)):
         apart.write(0, slot, position, keys[row : row + 1], values[row : row + 1])
-    for one, other in zip(together.read_range(0, slice(0, 5), 16), apart.read_range(0, slice(0, 5), 16), strict=True):
-        assert torch.equal(one, other)
+    for slot in range(5):
+        assert all(map(torch.equal, read(together, slot, 80), read(apart, slot, 80)))
 
 
 def test_a_copy_put_into_another_slot_is_the_same() -> None:
-    cache = KVCache(layers=3, slots=2, kv_heads=2, length=16, head_dim=8)
+    cache = KVCache(layers=3, slots=2, kv_heads=2, length=80, head_dim=8)
     for layer in range(3):
-        fill(cache, layer, 0, 10, seed=layer)
-        fill(cache, layer, 1, 16, seed=50 + layer)
-    saved = cache.copy_out(0, 10)
-    before = read(cache, 1, 16)
-    cache.copy_in(1, saved, 6)
-    for now, old, source in zip(read(cache, 1, 16), before, read(cache, 0, 16), strict=True):
-        assert torch.equal(now[:, :6], source[:, :6])
-        assert torch.equal(now[:, 6:], old[:, 6:])
+        fill(cache, layer, 0, 70, seed=layer)
+        fill(cache, layer, 1, 80, seed=50 + layer)
+    saved = cache.copy_out(0, 70)
+    before = read(cache, 1, 80)
+    cache.copy_in(1, saved, 36)
+    for now, old, source in zip(read(cache, 1, 80), before, read(cache, 0, 80), strict=True):
+        assert torch.equal(now[:, :36], source[:, :36])
+        assert torch.equal(now[:, 64:], old[:, 64:])  # behind the block the copy ends in
 
 
 def test_a_copy_does_not_change_with_its_slot() -> None:
@@ -71,7 +76,8 @@ def test_a_copy_does_not_change_with_its_slot() -> None:
     fill(cache, 0, 0, 8, seed=0)
     saved = cache.copy_out(0, 8)
     fill(cache, 0, 0, 8, seed=9)
-    assert torch.equal(saved[0][0], tokens(8, 0).transpose(0, 1))
+    cache.copy_in(0, saved, 8)
+    assert torch.equal(read(cache, 0, 8)[0], tokens(8, 0).transpose(0, 1))
 
 
 @pytest.mark.parametrize(("length", "heads", "dim"), [(256, 2, 64), (100, 3, 40), (33, 1, 8), (1536, 2, 16)])
@@ -118,3 +124,32 @@ def test_memory_follows_the_tokens_written() -> None:
     assert written - resident_kib() > 3.5 * 1024
     cache.discard(5)
     assert written - resident_kib() > 7 * 1024
+
+
+def test_values_kept_as_fp16_are_read_as_fp32_and_take_half_the_memory() -> None:
+    ones = torch.ones(1024, 4, 64)
+    sizes = {}
+    for dtype in (torch.float32, torch.float16):
+        cache = KVCache(layers=2, slots=8, kv_heads=4, length=1024, head_dim=64, value_dtype=dtype)
+        sizes[dtype] = cache.value_rows(0).nbytes
+    assert sizes[torch.float16] * 2 == sizes[torch.float32]
+    for layer in range(2):
+        cache.write(layer, 3, 0, ones, ones / 3)
+    cache.append(0, cache.places(torch.tensor([3]), torch.tensor([7])), ones[:1], ones[:1] / 7)
+    keys, values = cache.read(0, 3, 9)
+    assert keys.dtype == values.dtype == torch.float32
+    torch.testing.assert_close(values[:, 7], ones[0] / 7, atol=1e-4, rtol=0)
+    torch.testing.assert_close(values[:, 8], ones[0] / 3, atol=2e-4, rtol=0)
+
+
+def test_what_is_kept_of_a_discarded_slot_stays_with_either_kind_of_value() -> None:
+    ones = torch.ones(1024, 4, 64)
+    for dtype in (torch.float32, torch.float16):
+        cache = KVCache(layers=1, slots=3, kv_heads=4, length=1024, head_dim=64, value_dtype=dtype)
+        for slot in range(3):
+            cache.write(0, slot, 0, ones, ones)
+        cache.discard(1, keep=500)
+        assert all(bool((tensor == 1).all()) for slot in (0, 2) for tensor in cache.read(0, slot, 1024))
+        assert all(bool((tensor == 1).all()) for tensor in cache.read(0, 1, 500))
+        keys, values = cache.read(0, 1, 1024)
+        assert bool((keys[:, 512:] == 0).all()) and bool((values[:, 512:] == 0).all())

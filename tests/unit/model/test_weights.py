@@ -60,6 +60,36 @@ def test_a_tensor_outlives_the_reader(tmp_path: Path) -> None:
     assert torch.equal(mapped, load_file(tmp_path / SINGLE)["model.embed_tokens.weight"])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_rows_are_those_of_the_whole_matrix(tmp_path: Path, dtype: torch.dtype) -> None:
+    write_checkpoint(tmp_path, shards=3)
+    name = "model.embed_tokens.weight"
+    stored = {key: tensor.to(dtype) for key, tensor in random_weights(Shape(), seed=0).items()}
+    write_weights(tmp_path, stored, shards=3)
+    with WeightReader(tmp_path) as reader:
+        rows = reader.rows(name)
+    for numbers in ([0], [len(stored[name]) - 1, 3, 3, 0], []):
+        assert torch.equal(rows.read(numbers), stored[name][numbers].float())
+
+
+def test_a_file_cut_short_while_in_use_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    with WeightReader(tmp_path) as reader:
+        rows = reader.rows("model.embed_tokens.weight")
+    with open(tmp_path / SINGLE, "r+b") as file:
+        file.truncate(100)
+    with pytest.raises(OSError, match="cut short"):
+        rows.read([5])
+
+
+def test_rows_outlive_a_file_that_is_deleted(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    with WeightReader(tmp_path) as reader:
+        rows, whole = reader.rows("model.embed_tokens.weight"), reader.read("model.embed_tokens.weight").clone()
+    (tmp_path / SINGLE).unlink()
+    assert torch.equal(rows.read([2, 1]), whole[[2, 1]].float())
+
+
 @pytest.mark.parametrize("keep", [0, 4, 100, 10_000, -1])
 def test_a_truncated_file_is_refused(tmp_path: Path, keep: int) -> None:
     file = write_checkpoint(tmp_path) / SINGLE

@@ -1,0 +1,54 @@
+"""Who may call: everybody, or holders of an API key and bearers of a token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from qwen_allinone.access import keys, tokens
+from qwen_allinone.access.watched import WatchedFile
+from qwen_allinone.errors import AccessFileError
+from qwen_allinone.settings import Settings
+
+
+class Credentials:
+    """The ways in that the settings open. Both files are read again when they change."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._keys: WatchedFile[dict[str, bytes]] | None = None
+        self._token_key: WatchedFile[Any] | None = None
+        if settings.api_keys_file is not None:
+            self._keys = WatchedFile(settings.api_keys_file, keys.parse, {})
+        if settings.jwt_key_file is not None and settings.jwt_algorithm is not None:
+            parse = partial(tokens.parse_key, settings.jwt_algorithm)
+            self._token_key = WatchedFile(settings.jwt_key_file, parse, None)
+            self._subject: Callable[[str, Any], str | None] = partial(
+                tokens.subject,
+                algorithm=settings.jwt_algorithm,
+                issuer=settings.jwt_issuer or "",
+                audience=settings.jwt_audience or "",
+            )
+
+    @property
+    def required(self) -> bool:
+        """Whether a call needs any."""
+        return self._keys is not None or self._token_key is not None
+
+    def check(self) -> None:
+        """Raises AccessFileError, naming the setting, if a file is missing or broken. For the start of a server."""
+        for setting, file in (("QAIO_API_KEYS_FILE", self._keys), ("QAIO_JWT_KEY_FILE", self._token_key)):
+            if file is not None:
+                try:
+                    file.check()
+                except AccessFileError as error:
+                    raise AccessFileError(f"{setting}: {error}") from None
+
+    def holder(self, secret: str) -> str | None:
+        """Name of the caller who shows `secret`: a key's name, `jwt:` and a token's subject, or None."""
+        if self._keys is not None and (name := keys.holder(self._keys.value, secret)):
+            return name
+        if self._token_key is not None and (key := self._token_key.value) is not None:
+            named = self._subject(secret, key)
+            return f"jwt:{named}" if named else None
+        return None

@@ -1,0 +1,148 @@
+"""How much each caller has had in the current window: counted in Redis for all workers, else in this process.
+
+No request fails or waits for a Redis that is gone: after the first failure counting goes on here, from the numbers
+last seen there, and Redis is tried again every two seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from redis import Redis, RedisError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+log = logging.getLogger(__name__)
+
+_TIMEOUT_S = 0.1  # most that one request waits for Redis
+_RETRY_S = 2.0  # between two tries to reach a lost Redis
+
+# One round trip, one atomic step. The window begins with its first count. A time to live that is longer than a window
+# comes of a clock that was set back; without the repair a caller would be shut out for as long as the clock jumped.
+_ADD = """
+local used = redis.call('INCRBY', KEYS[1], ARGV[1])
+local left = redis.call('PTTL', KEYS[1])
+if left < 0 or left > tonumber(ARGV[2]) then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  left = tonumber(ARGV[2])
+end
+return {used, left}
+"""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What was used since the window began, and the seconds until the next one."""
+
+    used: int
+    resets_in_s: float
+
+
+class MemoryWindows:
+    """Counts of this process, on a clock that nobody can set."""
+
+    def __init__(self, length_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._length_s = length_s
+        self._clock = clock
+        self._windows: dict[str, tuple[int, float]] = {}  # used, and when the window ends
+        self._sweep_at = clock() + length_s
+        self._lock = threading.Lock()
+
+    def add(self, key: str, amount: int) -> Window:
+        """Count `amount` (0: just look) and return the window as it is then."""
+        with self._lock:
+            now = self._clock()
+            self._sweep(now)
+            used, ends = self._windows.get(key, (0, now))
+            if ends <= now:
+                used, ends = 0, now + self._length_s
+            self._windows[key] = used + amount, ends
+            return Window(used + amount, ends - now)
+
+    def take_over(self, key: str, window: Window) -> None:
+        """Go on from what was counted elsewhere."""
+        with self._lock:
+            now = self._clock()
+            self._sweep(now)
+            self._windows[key] = window.used, now + window.resets_in_s
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def _sweep(self, now: float) -> None:
+        """Once a window, drop what has ended: callers who never come back must not pile up."""
+        if now >= self._sweep_at:
+            self._windows = {key: entry for key, entry in self._windows.items() if entry[1] > now}
+            self._sweep_at = now + self._length_s
+
+
+class RedisWindows:
+    """Counts that all workers share. Every failure shows within the timeout as RedisError, OSError or ValueError."""
+
+    def __init__(self, url: str, length_s: float) -> None:
+        self._length_ms = int(length_s * 1000)
+        self._redis = Redis.from_url(
+            url,
+            socket_timeout=_TIMEOUT_S,
+            socket_connect_timeout=_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),  # the caller has a better plan than to wait
+            protocol=2,  # spares a new connection a question
+            driver_info=None,  # and two more
+        )
+
+    def add(self, key: str, amount: int) -> Window:
+        reply = cast("list[int]", self._redis.eval(_ADD, 1, f"qaio:window:{key}", str(amount), str(self._length_ms)))
+        return Window(int(reply[0]), int(reply[1]) / 1000)
+
+
+class Windows:
+    """The counts that limits ask: shared where that works, this process's own otherwise."""
+
+    def __init__(self, length_s: float, redis_url: str | None = None) -> None:
+        self._local = MemoryWindows(length_s)
+        self._shared = RedisWindows(redis_url, length_s) if redis_url else None
+        self._joined = True
+        self._try_at = 0.0
+        self._lock = threading.Lock()
+
+    def add(self, key: str, amount: int) -> Window:
+        """Count `amount` (0: just look) and return the window as it is then. Never raises, waits 0.1 s at most."""
+        if self._shared is not None and self._may_try():
+            try:
+                window = self._shared.add(key, amount)
+            except (RedisError, OSError, ValueError) as error:
+                self._leave(error)
+            else:
+                self._join()
+                self._local.take_over(key, window)
+                return window
+        return self._local.add(key, amount)
+
+    def _may_try(self) -> bool:
+        """Always while Redis answers; else one request every few seconds finds out."""
+        with self._lock:
+            if self._joined:
+                return True
+            if time.monotonic() < self._try_at:
+                return False
+            self._try_at = time.monotonic() + _RETRY_S
+            return True
+
+    def _leave(self, error: Exception) -> None:
+        with self._lock:
+            self._try_at = time.monotonic() + _RETRY_S
+            was_joined, self._joined = self._joined, False
+        if was_joined:
+            # Not the message: it may name the address, or what a stranger sent.
+            log.warning("limits: Redis does not answer (%s); this worker counts for itself", type(error).__name__)
+
+    def _join(self) -> None:
+        with self._lock:
+            was_joined, self._joined = self._joined, True
+        if not was_joined:
+            log.info("limits: Redis answers again; workers count together")

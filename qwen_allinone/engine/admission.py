@@ -1,0 +1,130 @@
+"""Who may come in: the one place that bounds how many requests are inside, and says when it would be too late."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import threading
+import time
+from types import TracebackType
+
+from qwen_allinone.engine.request import Ticket
+from qwen_allinone.errors import ServerBusy
+
+# How much one more interval between two answers moves the average.
+_SMOOTHING = 0.1
+# A newcomer is told that it comes too late only if half of the expected wait is more than it has.
+_CAUTION = 0.5
+_LONGEST_RETRY_S = 30
+_TOO_LATE = "按当前的排队情况，无法在要求的时限内完成，请稍后再试或放宽 X-Timeout-Ms"
+
+
+class Permit:
+    """A place inside for one request, from admission to its end, however often it asks the engine.
+
+    Use it as a context manager. `place` is the request's position among all that were ever admitted: what it asks
+    later still comes before what younger requests ask. `deadline` is a time.monotonic() value, None for no limit.
+    """
+
+    def __init__(self, admission: Admission, place: int, deadline: float | None) -> None:
+        self.place = place
+        self.deadline = deadline
+        self.cancelled = False
+        self._admission = admission
+        self._ticket: Ticket | None = None
+
+    def hold(self, ticket: Ticket) -> None:
+        """Note what the request is waiting for."""
+        self._ticket = ticket
+        if self.cancelled:  # by another thread, which may not have seen this ticket
+            ticket.cancel()
+
+    def cancel(self) -> None:
+        """Give the request up, from any thread: what it waits for ends within two steps, and it gets nothing more."""
+        self.cancelled = True
+        if self._ticket:
+            self._ticket.cancel()
+
+    def __enter__(self) -> Permit:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        ticket = self._ticket
+        if ticket is None:
+            self._admission.leave(answered=False)
+        elif ticket.future.done():
+            self._admission.leave(answered=error is None)
+        else:
+            # Its caller has stopped waiting, the engine has not yet noticed: until then it takes its place.
+            ticket.future.add_done_callback(lambda _: self._admission.leave(answered=False))
+            ticket.cancel()
+
+
+class Admission:
+    """Counts the requests inside. Thread-safe."""
+
+    def __init__(self, slots: int, max_waiting: int) -> None:
+        self._slots = slots
+        self._limit = slots + max_waiting
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._places = itertools.count()
+        # Seconds between two answers while requests wait; None before the first two.
+        self._interval: float | None = None
+        self._last_answer: float | None = None
+
+    def enter(self, deadline: float | None = None) -> Permit:
+        """Take a place for a request.
+
+        Raises:
+            ServerBusy: all places are taken, or the line is so long that `deadline` cannot be met.
+        """
+        with self._lock:
+            if self._inside >= self._limit:
+                raise self.busy()
+            wait = _CAUTION * self._wait_s()
+            if deadline is not None and wait and time.monotonic() + wait >= deadline:
+                raise ServerBusy(_TOO_LATE, retry_after=self._retry_after())
+            self._inside += 1
+            return Permit(self, next(self._places), deadline)
+
+    def leave(self, *, answered: bool) -> None:
+        """Give a place back; `answered` ones tell how fast the line moves."""
+        now = time.monotonic()
+        with self._lock:
+            if answered and self._last_answer is not None:
+                interval = now - self._last_answer
+                before = interval if self._interval is None else self._interval
+                self._interval = before + _SMOOTHING * (interval - before)
+            self._inside -= 1
+            if self._inside < self._slots:
+                self._last_answer = None  # from here on the next answer also waits for somebody to ask
+            elif answered:
+                self._last_answer = now
+
+    def busy(self) -> ServerBusy:
+        """The error for one who finds no place, with a time after which the line will have moved on."""
+        return ServerBusy(retry_after=self._retry_after())
+
+    @property
+    def inside(self) -> int:
+        """Requests that have a place."""
+        return self._inside
+
+    @property
+    def room(self) -> int:
+        """Places left."""
+        return self._limit - self._inside
+
+    def _wait_s(self) -> float:
+        """How long a newcomer is likely to wait for a slot; 0 where nothing is known."""
+        ahead = self._inside - self._slots + 1
+        return max(ahead, 0) * (self._interval or 0.0)
+
+    def _retry_after(self) -> int:
+        """Half of the line's time, at random a little more or less, so that not all come back at once."""
+        seconds = self._wait_s() * _CAUTION * random.uniform(0.75, 1.25)
+        return min(max(math.ceil(seconds), ServerBusy.retry_after or 1), _LONGEST_RETRY_S)

@@ -1,0 +1,38 @@
+"""Whose request it is: the key or token in its headers, looked up."""
+
+from __future__ import annotations
+
+from flask import g, request
+
+from qwen_allinone.access import Credentials
+from qwen_allinone.errors import Unauthorized
+
+_SCHEME = "bearer "
+
+
+def identify(credentials: Credentials) -> None:
+    """Put the caller's name into `g.caller`, or mark the request as a stranger's."""
+    if not credentials.required:
+        return
+    secret = _shown()
+    g.caller = credentials.holder(secret) if secret else None
+    g.stranger = g.caller is None
+
+
+def is_stranger() -> bool:
+    """Whether keys are asked for and this request has shown none that holds."""
+    return bool(g.get("stranger", False))
+
+
+def refuse_strangers() -> None:
+    """Raises Unauthorized for a request that needed a key."""
+    if is_stranger():
+        raise Unauthorized(given=bool(_shown()))
+
+
+def _shown() -> str:
+    """`Authorization: Bearer X` if there is one, else `X-API-Key: X`; other schemes may be a proxy's own."""
+    authorization = request.headers.get("Authorization", "")
+    if authorization[: len(_SCHEME)].lower() == _SCHEME:
+        return authorization[len(_SCHEME) :].strip()
+    return request.headers.get("X-API-Key", "").strip()

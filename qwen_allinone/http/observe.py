@@ -1,0 +1,112 @@
+"""Watches every request from its arrival to its last byte and tells of it: log, audit log, metrics; GET /metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from flask import Response, g, request
+from flask_openapi import OpenAPI
+
+from qwen_allinone.allinone import Answer
+from qwen_allinone.http.body import parse_json
+from qwen_allinone.http.usage import caller, client, noted, noted_errors
+from qwen_allinone.telemetry import Cost, Finished, Telemetry
+from qwen_allinone.telemetry.logs import end_request
+from qwen_allinone.telemetry.metrics import CONTENT_TYPE
+
+METRICS = "/metrics"
+# Asked every few seconds by machines: no lines, no latencies.
+QUIET = frozenset({"/livez", "/readyz", "/health", METRICS})
+UNKNOWN_ROUTE = "unknown"
+_MOST_TEXT = 500
+
+_METRICS_ANSWER: dict[str | int, Any] = {
+    200: {"description": "Prometheus text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
+
+
+def register(app: OpenAPI, telemetry: Telemetry) -> None:
+    """Add the hooks and /metrics. To be called before anything else is registered: first to begin, last to end."""
+
+    @app.before_request
+    def begin() -> None:
+        g.began = time.monotonic()
+
+    @app.after_request
+    def watch_until_closed(response: Response) -> Response:
+        finish = _finisher(response, telemetry)
+        if response.direct_passthrough:  # a file: werkzeug closes that and not the response
+            finish()
+        else:
+            response.call_on_close(finish)
+        return response
+
+    @app.teardown_request
+    def leave(_: BaseException | None) -> None:
+        end_request()
+
+    @app.get(METRICS, summary="Prometheus 指标（所有 worker 合计）", responses=_METRICS_ANSWER)
+    def metrics() -> Response:
+        return Response(telemetry.metrics.exposition(), content_type=CONTENT_TYPE)
+
+
+def _finisher(response: Response, telemetry: Telemetry) -> Callable[[], None]:
+    """What tells of the request once its response is closed.
+
+    Flask's request may be gone by then, so all is read now; but for the answers and errors, lists that a response
+    still being made goes on filling.
+    """
+    route = request.url_rule.rule if request.url_rule else UNKNOWN_ROUTE
+    method, address, who, request_id = request.method, client(), caller(), g.get("request_id", "")
+    began, answers, errors = g.get("began") or time.monotonic(), noted(), noted_errors()
+    inputs = _inputs() if telemetry.tells_text else {}
+
+    def finish() -> None:
+        finished = Finished(
+            request_id=request_id,
+            method=method,
+            route=route,
+            status=response.status_code,
+            total_s=time.monotonic() - began,
+            caller=who,
+            address=address,
+            code=errors[-1] if errors else None,
+            costs=tuple(map(_cost, answers)),
+            text=inputs | _outputs(answers) if telemetry.tells_text else {},
+        )
+        telemetry.finished(finished, quiet=route in QUIET)
+
+    return finish
+
+
+def _cost(answer: Answer) -> Cost:
+    result = answer.result
+    return Cost(
+        task=answer.task,
+        label=answer.label,
+        finish_reason=result.finish_reason.value,
+        prompt_tokens=result.prompt_tokens,
+        reused_tokens=result.reused_tokens,
+        generated_tokens=len(result.ids),
+        queue_s=result.queue_s,
+        prefill_s=result.prefill_s,
+        decode_s=result.decode_s,
+        inter_token_s=result.inter_token_s,
+    )
+
+
+def _inputs() -> dict[str, Any]:
+    """The strings of the body, cut; nothing of a body that is no object."""
+    body: Any = None
+    if request.mimetype == "application/json":
+        with suppress(Exception):  # too large, cut short, no JSON: the answer has said so
+            body = parse_json(request.get_data(cache=True))
+    texts = body.items() if isinstance(body, dict) else ()
+    return {"inputs": {key[:64]: value[:_MOST_TEXT] for key, value in texts if isinstance(value, str)}}
+
+
+def _outputs(answers: list[Answer]) -> dict[str, Any]:
+    return {"outputs": [(answer.label or answer.text)[:_MOST_TEXT] for answer in answers]}

@@ -1,0 +1,43 @@
+"""What the service tells of itself: log lines, the audit log, metrics. No Flask, no engine."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from qwen_allinone.telemetry.audit import AuditLog
+from qwen_allinone.telemetry.metrics import Metrics
+from qwen_allinone.telemetry.record import Cost, Finished
+
+__all__ = ["Cost", "Finished", "Telemetry"]
+
+_requests = logging.getLogger("qwen_allinone.request")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """Where finished requests are told. `tells_text`: the log may quote users (QAIO_LOG_TEXT)."""
+
+    metrics: Metrics
+    audit: AuditLog | None = None
+    tells_text: bool = False
+
+    def close(self) -> None:
+        """At the end of the process: stop watching, write what is left."""
+        self.metrics.stop()
+        if self.audit:
+            self.audit.flush()
+
+    def finished(self, request: Finished, *, quiet: bool) -> None:
+        """Tell of a finished request in all places. `quiet`: a supervisor's question, logged at debug only.
+
+        Never raises: the answer is out, and nothing about telling of it may undo that.
+        """
+        try:
+            self.metrics.count(request, timed=not quiet)
+            if self.audit and not quiet:
+                self.audit.write(request)
+            _requests.log(logging.DEBUG if quiet else logging.INFO, "request", extra=request.fields())
+        except Exception:
+            _log.exception("a finished request could not be told of")

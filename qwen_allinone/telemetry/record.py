@@ -1,0 +1,72 @@
+"""What there is to tell of a finished request: the log line, the audit line and the metrics are made of this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One answer of a task within a request. Times in seconds.
+
+    `inter_token_s` is the mean time between two tokens, None where there was no second.
+    """
+
+    task: str
+    label: str | None
+    finish_reason: str
+    prompt_tokens: int
+    reused_tokens: int
+    generated_tokens: int
+    queue_s: float
+    prefill_s: float
+    decode_s: float
+    inter_token_s: float | None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A request whose last byte was handed over. `route` is the rule, never the path; `text` only if it may be told."""
+
+    request_id: str
+    method: str
+    route: str
+    status: int
+    total_s: float
+    caller: str | None = None
+    address: str | None = None
+    code: str | None = None
+    costs: tuple[Cost, ...] = ()
+    text: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def task(self) -> str | None:
+        """The tasks that were run, in order: `sentiment+chat`."""
+        return "+".join(cost.task for cost in self.costs) or None
+
+    def fields(self) -> dict[str, Any]:
+        """The log line's fields; times in milliseconds, summed over the answers like the tokens."""
+        return {
+            "request_id": self.request_id,
+            "method": self.method,
+            "route": self.route,
+            "status": self.status,
+            "code": self.code,
+            "caller": self.caller,
+            "task": self.task,
+            "finish_reason": "+".join(cost.finish_reason for cost in self.costs) or None,
+            "prompt_tokens": sum(cost.prompt_tokens for cost in self.costs),
+            "reused_tokens": sum(cost.reused_tokens for cost in self.costs),
+            "generated_tokens": sum(cost.generated_tokens for cost in self.costs),
+            "queue_ms": _ms(sum(cost.queue_s for cost in self.costs)),
+            "prefill_ms": _ms(sum(cost.prefill_s for cost in self.costs)),
+            "decode_ms": _ms(sum(cost.decode_s for cost in self.costs)),
+            "total_ms": _ms(self.total_s),
+            **self.text,
+        }
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)

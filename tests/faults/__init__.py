@@ -1,0 +1,1 @@
+"""Faults and attacks, each done many times to a real Gunicorn: `python -m tests.faults`, or `make faults`."""

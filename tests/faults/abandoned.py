@@ -1,0 +1,51 @@
+"""Clients that ask for much and leave: their work is dropped, and the next client does not wait for it."""
+
+from __future__ import annotations
+
+import time
+
+from tests.e2e.conftest import until
+from tests.e2e.test_watching import metrics
+from tests.faults.load import Load, Plan, counts
+from tests.faults.scenario import Bench, Scenario
+
+CLIENTS = 200
+STAY_S = 0.5
+NEXT_S = 5.0
+SETTLE_S = 5.0
+LONG = ("今天发生了很多事情，我想慢慢说给你听，请你认真地回应我。" * 20,)
+GAUGES = ("qaio_num_requests_running", "qaio_num_requests_waiting")
+
+
+def run(bench: Bench) -> None:
+    service = bench.start(QAIO_SLOTS="4", QAIO_MAX_WAITING=str(CLIENTS))
+    assert service.chat("今天很开心").status == 200  # warm
+    bench.say(f"{CLIENTS} clients ask, and leave after {STAY_S} s")
+    # One request each: by the time they would ask again, the plan is over.
+    outcomes = Load(Plan(service.port, CLIENTS, STAY_S, texts=LONG, leave_after_s=STAY_S)).wait()
+    began = time.monotonic()
+    reply = service.chat("今天很开心")
+    took = time.monotonic() - began
+    left = sum(outcome.end == "left" for outcome in outcomes)
+    bench.check(f"{CLIENTS} clients leave after {STAY_S} s", counts(outcomes), left >= 0.8 * CLIENTS)
+    bench.check(
+        f"the next request is answered within {NEXT_S:g} s",
+        f"{reply.status} after {took:.2f} s",
+        reply.status == 200 and took < NEXT_S,
+    )
+    shown: dict[str, float] = {}
+
+    def idle() -> bool:
+        found = metrics(service)
+        shown.update({name: found[name] for name in GAUGES})
+        return not any(shown.values())
+
+    try:
+        seconds = until(idle, "nothing runs or waits", SETTLE_S)
+        measured = f"0 and 0 within {seconds:.1f} s"
+    except AssertionError:
+        measured = " and ".join(f"{value:g}" for value in shown.values())
+    bench.check("nothing is running or waiting then", measured, not any(shown.values()))
+
+
+SCENARIO = Scenario("abandoned", run, plant="deaf", finds="next request")

@@ -1,0 +1,102 @@
+"""The real app, with a fault planted in it that a scenario must find: the value of FAULT_PLANT, or none if that is empty."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from io import BytesIO
+from typing import Any
+
+from redis import Redis
+
+from qwen_allinone.access import Windows
+from qwen_allinone.allinone import unwatched
+from qwen_allinone.bootstrap import build_app
+from qwen_allinone.engine import Engine
+from qwen_allinone.http.presence import Presence
+
+_HOARD: list[bytes] = []
+
+
+def _crash(app: Any) -> None:
+    """A text with a character beyond the basic plane is an internal error."""
+    _around(app, _refuse_astral)
+
+
+def _refuse_astral(environ: dict[str, Any]) -> None:
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    if any(ord(char) > 0xFFFF for char in body.decode("utf-8", "ignore")) or b"\\ud8" in body.lower():
+        raise RuntimeError("planted")
+    environ["wsgi.input"] = BytesIO(body)
+
+
+def _slow_refusals(app: Any) -> None:
+    """Refusals take half a second."""
+
+    @app.after_request
+    def wait(response: Any) -> Any:
+        if response.status_code == 503:
+            time.sleep(0.5)
+        return response
+
+
+def _deaf(app: Any) -> None:
+    """Nobody notices that clients leave."""
+    Presence.watch = lambda self, leave: unwatched(leave)  # type: ignore[method-assign]
+
+
+def _orphans(app: Any) -> None:
+    """Every worker leaves a process behind when it is killed."""
+    child = subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL)
+    atexit.register(child.kill)
+
+
+def _abrupt(app: Any) -> None:
+    """A stop ends the worker at once."""
+    Engine.drain = lambda self: os._exit(0)  # type: ignore[method-assign, assign, return-value]
+
+
+def _needs_redis(app: Any) -> None:
+    """A limit that cannot be counted in Redis is an internal error."""
+    add = Windows.add
+    client = Redis.from_url(os.environ["QAIO_REDIS_URL"], socket_timeout=0.1, socket_connect_timeout=0.1)
+
+    def strict(self: Windows, key: str, amount: int) -> Any:
+        window = add(self, key, amount)
+        client.ping()
+        return window
+
+    Windows.add = strict  # type: ignore[method-assign]
+
+
+def _leak(app: Any) -> None:
+    """Four megabytes a request are never given back."""
+    app.before_request(lambda: _HOARD.append(os.urandom(4_000_000)))
+
+
+def _around(app: Any, before: Callable[[dict[str, Any]], None]) -> None:
+    inner = app.wsgi_app
+
+    def outer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        before(environ)
+        return inner(environ, start_response)  # type: ignore[no-any-return]
+
+    app.wsgi_app = outer
+
+
+PLANTS: dict[str, Callable[[Any], None]] = {
+    "crash": _crash,
+    "slow refusals": _slow_refusals,
+    "deaf": _deaf,
+    "orphans": _orphans,
+    "abrupt": _abrupt,
+    "needs redis": _needs_redis,
+    "leak": _leak,
+}
+
+app = build_app()
+if plant := PLANTS.get(os.environ.get("FAULT_PLANT", "")):
+    plant(app)

@@ -1,0 +1,176 @@
+"""Who comes in: never more than there are places, one place for a whole request, and nobody whose time cannot do."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from qwen_allinone.engine import Admission, Permit, Ticket
+from qwen_allinone.errors import QaioError, ServerBusy
+from tests.support.fake_model import generate
+
+
+class Clock:
+    """Stands in for time.monotonic."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
+    return clock
+
+
+def answer(permit: Permit) -> None:
+    """The request got what it asked for and ends."""
+    with permit:
+        ticket = Ticket(generate([1], 1))
+        permit.hold(ticket)
+        ticket.future.set_result(None)  # type: ignore[arg-type]
+
+
+def busy_line(clock: Clock, interval: float, slots: int = 2, waiting: int = 18) -> Admission:
+    """All places taken, and a request ended every `interval` seconds for a while."""
+    admission = Admission(slots, waiting)
+    inside = [admission.enter() for _ in range(slots + waiting)]
+    for _ in range(60):
+        clock.now += interval
+        answer(inside.pop(0))
+        inside.append(admission.enter())
+    return admission
+
+
+@pytest.mark.parametrize(("slots", "waiting"), [(2, 3), (1, 0), (4, 0)])
+def test_there_are_as_many_places_as_slots_and_waiters(slots: int, waiting: int) -> None:
+    admission = Admission(slots, waiting)
+    permits = [admission.enter() for _ in range(slots + waiting)]
+    assert (admission.room, admission.inside) == (0, slots + waiting)
+    with pytest.raises(ServerBusy) as caught:
+        admission.enter()
+    assert caught.value.status == 503 and caught.value.retry_after == 2
+    answer(permits[0])
+    admission.enter()
+    with pytest.raises(ServerBusy):
+        admission.enter()
+
+
+def test_never_more_come_in_than_there_are_places_however_they_push() -> None:
+    admission = Admission(3, 4)
+    most = [0]
+    refused = [0]
+
+    def come(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(300):
+            try:
+                permit = admission.enter()
+            except ServerBusy:
+                refused[0] += 1
+                continue
+            most[0] = max(most[0], admission.inside)
+            if rng.random() < 0.5:
+                time.sleep(0)
+            answer(permit)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(come, range(16)))
+    assert most[0] == 7 and refused[0] > 0
+    assert admission.inside == 0
+
+
+def test_places_are_numbered_in_order_of_admission() -> None:
+    admission = Admission(4, 4)
+    places = [admission.enter().place for _ in range(8)]
+    assert places == sorted(set(places))
+
+
+def test_a_request_that_asked_nothing_gives_its_place_back() -> None:
+    admission = Admission(1, 0)
+    for _ in range(3):
+        with pytest.raises(ValueError), admission.enter():
+            raise ValueError
+    assert admission.inside == 0
+
+
+def test_a_caller_that_stops_waiting_keeps_its_place_until_the_engine_has_let_go() -> None:
+    admission = Admission(1, 0)
+    ticket = Ticket(generate([1], 1))
+    with admission.enter() as permit:
+        permit.hold(ticket)
+    assert ticket.cancelled and admission.inside == 1
+    ticket.fail(QaioError())
+    assert admission.inside == 0
+
+
+def test_cancelling_reaches_what_is_asked_now_and_what_is_asked_later() -> None:
+    permit = Admission(1, 0).enter()
+    first, second = Ticket(generate([1], 1)), Ticket(generate([2], 1))
+    permit.hold(first)
+    permit.cancel()
+    assert permit.cancelled and first.cancelled
+    permit.hold(second)
+    assert second.cancelled
+
+
+def test_who_could_not_be_answered_in_time_is_refused_at_once(clock: Clock) -> None:
+    admission = busy_line(clock, interval=1.0)
+    admission.leave(answered=False)  # one place is free, 17 wait
+    for seconds in (0.5, 2.0, 5.0):
+        with pytest.raises(ServerBusy) as caught:
+            admission.enter(clock.now + seconds)
+        assert caught.value.retry_after is not None and 1 <= caught.value.retry_after <= 30
+    admission.enter(clock.now + 40.0)
+
+
+def test_a_limit_that_might_just_do_is_given_its_chance(clock: Clock) -> None:
+    """18 s is what the line seems to take; half of it could be enough."""
+    admission = busy_line(clock, interval=1.0)
+    admission.leave(answered=False)
+    admission.enter(clock.now + 10.0)
+
+
+def test_nobody_is_refused_for_time_where_a_slot_is_free(clock: Clock) -> None:
+    admission = busy_line(clock, interval=5.0)
+    for _ in range(19):
+        admission.leave(answered=False)
+    admission.enter(clock.now + 0.001)
+
+
+def test_pauses_without_demand_do_not_count_as_slowness(clock: Clock) -> None:
+    admission = busy_line(clock, interval=0.01)
+    for _ in range(20):
+        admission.leave(answered=True)
+    clock.now += 3600
+    inside = [admission.enter() for _ in range(19)]
+    answer(inside.pop())
+    admission.enter(clock.now + 1.0)
+
+
+def test_the_time_to_come_back_follows_the_line(clock: Clock) -> None:
+    quick, slow = busy_line(clock, interval=0.01), busy_line(clock, interval=60.0)
+    assert quick.busy().retry_after == 2
+    assert slow.busy().retry_after == 30
+    middling = {busy_line(clock, interval=1.0).busy().retry_after for _ in range(50)}
+    assert len(middling) > 1, "all would come back at once"
+    assert all(value is not None and 6 <= value <= 13 for value in middling)
+
+
+def test_leaving_from_many_threads_leaves_nobody_inside() -> None:
+    admission = Admission(8, 8)
+    permits = [admission.enter() for _ in range(16)]
+    threads = [threading.Thread(target=answer, args=(permit,)) for permit in permits]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert (admission.inside, admission.room) == (0, 16)
