@@ -1,0 +1,54 @@
+"""Text that comes token by token, in pieces that never cut a character."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+# Regional indicators, pictographs, and what joins or changes them: the next token may still belong to these.
+_OPEN_EMOJI = re.compile(
+    "[\u200d\u20e3\u2600-\u27bf\u2b00-\u2bff\ufe0e\ufe0f\U0001f000-\U0001faff\U000e0020-\U000e007f]+$"
+)
+_BROKEN = "\ufffd"
+
+
+class TextPieces:
+    """Turns token ids into pieces of text as early as they can be shown.
+
+    Held back until more is known: bytes that are not yet a whole character, an emoji that a joiner, a skin tone or a
+    second letter of a flag may continue, and white space, which is dropped at both ends. All pieces joined are the
+    text that decoding the whole answer at once gives (stripped of white space and of a character cut at the end).
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
+        self._decode = decode
+        self._ids: list[int] = []
+        # Tokens before `_start` are done with. Those up to `_read` are out already and stay as context, since a
+        # tokenizer may decode a token differently at the beginning.
+        self._start = self._read = 0
+        self._held = ""
+        self._begun = False
+
+    def push(self, token: int) -> str:
+        """The text that `token` makes certain; often empty."""
+        self._ids.append(token)
+        before = self._decode(self._ids[self._start : self._read])
+        text = self._decode(self._ids[self._start :])
+        if text.endswith(_BROKEN):
+            return ""
+        self._start, self._read = self._read, len(self._ids)
+        self._held += text[len(before) :]
+        return self._release(len(_OPEN_EMOJI.sub("", self._held).rstrip()))
+
+    def end(self) -> str:
+        """What was held back and is text after all."""
+        self._held += self._decode(self._ids[self._start :])[len(self._decode(self._ids[self._start : self._read])) :]
+        self._start = self._read = len(self._ids)
+        return self._release(len(self._held.rstrip(_BROKEN).rstrip()))
+
+    def _release(self, count: int) -> str:
+        piece, self._held = self._held[:count], self._held[count:]
+        if not self._begun:
+            piece = piece.lstrip()
+            self._begun = bool(piece)
+        return piece
