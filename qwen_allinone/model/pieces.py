@@ -13,7 +13,7 @@ _BROKEN = "\ufffd"
 
 
 class TextPieces:
-    """Turns token ids into pieces of text as early as they can be shown.
+    """Turns token ids of a byte-level tokenizer into pieces of text as early as they can be shown.
 
     Held back until more is known: bytes that are not yet a whole character, an emoji that a joiner, a skin tone or a
     second letter of a flag may continue, and white space, which is dropped at both ends. All pieces joined are the
@@ -22,29 +22,25 @@ class TextPieces:
 
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
         self._decode = decode
-        self._ids: list[int] = []
-        # Tokens before `_start` are done with. Those up to `_read` are out already and stay as context, since a
-        # tokenizer may decode a token differently at the beginning.
-        self._start = self._read = 0
+        self._ids: list[int] = []  # since the last token that ended with a whole character
+        self._taken = 0  # characters of these that are in `_held` or out
         self._held = ""
         self._begun = False
 
     def push(self, token: int) -> str:
         """The text that `token` makes certain; often empty."""
         self._ids.append(token)
-        before = self._decode(self._ids[self._start : self._read])
-        text = self._decode(self._ids[self._start :])
-        if text.endswith(_BROKEN):
-            return ""
-        self._start, self._read = self._read, len(self._ids)
-        self._held += text[len(before) :]
+        text = self._decode(self._ids)
+        certain = text.rstrip(_BROKEN)
+        self._held += certain[self._taken :]
+        self._taken = len(certain)
+        if certain == text:
+            self._ids, self._taken = [], 0
         return self._release(len(_OPEN_EMOJI.sub("", self._held).rstrip()))
 
     def end(self) -> str:
         """What was held back and is text after all."""
-        self._held += self._decode(self._ids[self._start :])[len(self._decode(self._ids[self._start : self._read])) :]
-        self._start = self._read = len(self._ids)
-        return self._release(len(self._held.rstrip(_BROKEN).rstrip()))
+        return self._release(len(self._held.rstrip()))
 
     def _release(self, count: int) -> str:
         piece, self._held = self._held[:count], self._held[count:]
