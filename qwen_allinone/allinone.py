@@ -79,6 +79,15 @@ class ChatAnswer:
 
 
 @dataclass(frozen=True)
+class Texts:
+    """What reading and writing texts takes of a checkpoint. `context` is the longest sequence in tokens."""
+
+    tokenizer: Tokenizer
+    stop_ids: frozenset[int]
+    context: int
+
+
+@dataclass(frozen=True)
 class _Bound:
     """What running the tasks takes of a checkpoint, made once it is loaded.
 
@@ -132,6 +141,14 @@ class AllInOne:
             raise NotReady()
         return checkpoint
 
+    @property
+    def texts(self) -> Texts:
+        """Of the checkpoint in use, for who is admitted; raises NotReady where there is none."""
+        checkpoint = self._checkpoint
+        if checkpoint is None:
+            raise NotReady()
+        return Texts(checkpoint.tokenizer, checkpoint.stop_ids, checkpoint.model.context)
+
     def chat(
         self,
         text: str,
@@ -148,7 +165,7 @@ class AllInOne:
         Raises:
             RequestError: the text is empty or too long. ServiceError: busy, not ready, too late, failed, given up.
         """
-        with self._admitted(deadline_s, watch) as permit:
+        with self.admitted(deadline_s, watch) as permit:
             sentiment = self._run(self.registry.get(SENTIMENT), {"text": text}, permit, progress=progress)
             if progress:
                 progress(sentiment)
@@ -173,11 +190,11 @@ class AllInOne:
             UnknownTask, and what `chat` raises.
         """
         task = self.registry.get(name)
-        with self._admitted(deadline_s, watch) as permit:
+        with self.admitted(deadline_s, watch) as permit:
             return self._run(task, inputs, permit, seed)
 
     @contextmanager
-    def _admitted(self, seconds: float | None, watch: Watch) -> Iterator[Permit]:
+    def admitted(self, seconds: float | None, watch: Watch) -> Iterator[Permit]:
         """One place for the whole request: a chat is not turned away between its two halves."""
         deadline = time.monotonic() + min(seconds or self._deadline_s, self._deadline_s)
         with self.engine.admit(deadline) as permit, watch(permit.cancel):
@@ -210,11 +227,7 @@ class AllInOne:
             progress(Submitted())
         if reply:
             reply.tell_until_done(ticket)
-        try:
-            return ticket.future.result(timeout=_patience_s(ticket))
-        except TimeoutError:
-            # The engine ends expired requests itself; it did not, so it is stuck in a step.
-            raise DeadlineExceeded() from None
+        return result_of(ticket)
 
 
 class _Heard:
@@ -231,7 +244,7 @@ class _Heard:
         ticket.future.add_done_callback(lambda _: self.put(None))
         untold = 0
         with suppress(Empty):
-            while (token := self._tokens.get(timeout=_patience_s(ticket))) is not None:
+            while (token := self._tokens.get(timeout=patience_s(ticket))) is not None:
                 untold += 1
                 if piece := self._pieces.push(token):
                     self._progress(Delta(piece, untold))
@@ -240,7 +253,17 @@ class _Heard:
             self._progress(Delta(piece, untold))
 
 
-def _patience_s(ticket: Ticket) -> float:
+def result_of(ticket: Ticket) -> Result:
+    """Wait for the answer; raises what the request ended with instead."""
+    try:
+        return ticket.future.result(timeout=patience_s(ticket))
+    except TimeoutError:
+        # The engine ends expired requests itself; it did not, so it is stuck in a step.
+        raise DeadlineExceeded() from None
+
+
+def patience_s(ticket: Ticket) -> float:
+    """How long to wait for something of a request before the engine must be stuck, in seconds."""
     assert ticket.deadline is not None
     return max(ticket.deadline - time.monotonic(), 0.0) + _GRACE_S
 
