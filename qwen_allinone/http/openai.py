@@ -145,7 +145,10 @@ class ModelPath(BaseModel):
     model: str
 
 
-_CHUNKS = "stream: true 时以 SSE 发送 chat.completion.chunk 各块，最后是 data: [DONE]；中途失败则是带 error 的一块，没有 [DONE] 就是不完整的"
+_CHUNKS = (
+    "stream: true 时以 SSE 发送 chat.completion.chunk 各块，最后是 data: [DONE]；"
+    "中途失败则是带 error 的一块，没有 [DONE] 就是不完整的"
+)
 
 
 def register(app: OpenAPI, service: AllInOne, presence: Presence, *, model_name: str, ping_s: float) -> None:
