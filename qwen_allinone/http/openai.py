@@ -145,10 +145,7 @@ class ModelPath(BaseModel):
     model: str
 
 
-_CHUNKS = (
-    "stream: true 时以 SSE 发送 chat.completion.chunk 各块，最后是 data: [DONE]；"
-    "中途失败则是带 error 的一块，没有 [DONE] 就是不完整的"
-)
+_CHUNKS = "chat.completion.chunk 各块，最后是 data: [DONE]；中途失败则是带 error 的一块，没有 [DONE] 就是不完整的"
 
 
 def register(app: OpenAPI, service: AllInOne, presence: Presence, *, model_name: str, ping_s: float) -> None:
@@ -159,9 +156,8 @@ def register(app: OpenAPI, service: AllInOne, presence: Presence, *, model_name:
     @app.post(
         "/v1/chat/completions",
         summary="续写对话（与 OpenAI 的接口相同）",
-        description=_CHUNKS,
         responses={200: ChatCompletion, **error_responses(NestedErrorBody, 400, 404, 413, 415, 500, 503, 504)},
-        openapi_extensions=demand.TIMEOUT_PARAMETER,
+        openapi_extensions=demand.TIMEOUT_PARAMETER | sse.documented(_CHUNKS),
     )
     @demand.needs_engine
     def chat_completions(body: ChatCompletionRequest) -> Response:
