@@ -39,7 +39,10 @@ class QaioError(Exception):
 
 
 class RequestError(QaioError):
-    """The request is at fault. `param` names the field, if there is one; `headers` go with the answer."""
+    """The request is at fault. `param` names the field, if there is one; `headers` go with the answer.
+
+    `place` is which of several inputs it was, where there are several.
+    """
 
     status = 400
     code = "bad_request"
@@ -49,6 +52,7 @@ class RequestError(QaioError):
         self.message = message
         self.param = param
         self.headers = dict(headers or {})
+        self.place: int | None = None
 
 
 class InvalidInput(RequestError):
