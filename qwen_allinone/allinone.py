@@ -34,7 +34,7 @@ _MOST_CHARS_PER_TOKEN = 16
 # How long a caller waits past its deadline for the engine to say so itself.
 _GRACE_S = 2.0
 
-# How many inputs of one request are computed together: others find a slot beside them.
+# How many tasks of one request are computed together: others find a slot beside them.
 _AT_ONCE = 4
 
 # Given a way to give a request up, watches whether its caller is still there for as long as the context lasts.
@@ -234,26 +234,30 @@ class AllInOne:
             reply.tell_until_done(ticket)
         return result_of(ticket)
 
-    def run_each(
-        self, name: str, many: Sequence[Mapping[str, str]], *, deadline_s: float | None = None, watch: Watch = unwatched
+    def run_all(
+        self,
+        asked: Sequence[tuple[str, Mapping[str, str]]],
+        *,
+        deadline_s: float | None = None,
+        watch: Watch = unwatched,
     ) -> list[Answer]:
-        """Run the task `name` on each of `many` inputs, as one request; answers in their order.
+        """Run tasks, each a name and its inputs, side by side as one request; answers in their order.
 
         Raises:
-            What `run` raises; the `place` of a RequestError is that of the input at fault.
+            What `run` raises; the `place` of a RequestError is that of the task at fault.
         """
-        task = self.registry.get(name)
+        tasks = [self.registry.get(name) for name, _ in asked]
         with self.admitted(deadline_s, watch) as permit, ThreadPoolExecutor(_AT_ONCE) as pool:
 
             def run(place: int) -> Answer:
                 try:
-                    return self._run(task, many[place], permit)
+                    return self._run(tasks[place], asked[place][1], permit)
                 except RequestError as error:
                     error.place = place
                     raise
 
             try:
-                return list(pool.map(run, range(len(many))))
+                return list(pool.map(run, range(len(asked))))
             except Exception:
                 permit.cancel()  # the rest is of no use
                 raise
