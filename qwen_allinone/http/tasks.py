@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from flask import Response, jsonify
 from flask_openapi import OpenAPI
@@ -14,7 +14,7 @@ from qwen_allinone.http.body import Body
 from qwen_allinone.http.errors import NestedErrorBody, error_responses
 from qwen_allinone.http.presence import Presence
 from qwen_allinone.http.usage import note
-from qwen_allinone.tasks import Task
+from qwen_allinone.tasks import Kind, Task
 
 
 class TaskInfo(BaseModel):
@@ -22,7 +22,7 @@ class TaskInfo(BaseModel):
 
     name: str
     description: str
-    kind: Literal["label", "text"]
+    kind: Kind
     inputs: dict[str, dict[str, int]] = Field(description="Each input with its cap in tokens")
     labels: list[str] = Field(description="The labels of a label task; empty for free text")
 

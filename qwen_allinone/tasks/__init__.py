@@ -3,7 +3,7 @@
 from qwen_allinone.tasks.loader import load_cases, load_task
 from qwen_allinone.tasks.registry import Registry
 from qwen_allinone.tasks.render import Chat, Completion, Rendered, clean, render
-from qwen_allinone.tasks.task import Case, Decoding, Input, Label, Output, Task
+from qwen_allinone.tasks.task import Case, Decoding, Input, Kind, Label, Output, Task
 
 __all__ = [
     "Case",
@@ -11,6 +11,7 @@ __all__ = [
     "Completion",
     "Decoding",
     "Input",
+    "Kind",
     "Label",
     "Output",
     "Registry",
