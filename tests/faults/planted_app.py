@@ -17,6 +17,7 @@ from qwen_allinone.allinone import unwatched
 from qwen_allinone.bootstrap import build_app
 from qwen_allinone.engine import Engine
 from qwen_allinone.http.presence import Presence
+from qwen_allinone.model.pieces import TextPieces
 
 _HOARD: list[bytes] = []
 
@@ -77,6 +78,11 @@ def _leak(app: Any) -> None:
     app.before_request(lambda: _HOARD.append(os.urandom(4_000_000)))
 
 
+def _torn(app: Any) -> None:
+    """Every token of a stream is decoded on its own."""
+    TextPieces.push = lambda self, token: self._decode([token])  # type: ignore[method-assign]
+
+
 def _around(app: Any, before: Callable[[dict[str, Any]], None]) -> None:
     inner = app.wsgi_app
 
@@ -95,6 +101,7 @@ PLANTS: dict[str, Callable[[Any], None]] = {
     "abrupt": _abrupt,
     "needs redis": _needs_redis,
     "leak": _leak,
+    "torn": _torn,
 }
 
 app = build_app()
