@@ -28,7 +28,7 @@ from demo.corpus.jobs.jobs import Jobs
 from demo.corpus.jobs.routes import ROUTES
 from demo.corpus.lexicon import LABELS, POSITIVE, Lexicon
 from demo.model import DemoModel, Shape
-from demo.muon import Muon
+from demo.muon import Muon, multiplies_bfloat16
 from demo.tokenizer import build_tokenizer, save_tokenizer
 from qwen_allinone.model.tokenizer import Tokenizer
 
@@ -162,7 +162,7 @@ def run(model: DemoModel, batches: Batches, options: argparse.Namespace, rank: i
             progress.update(task, completed=float(done), description=status)
             if step % 100 == 0 and rank == 0:
                 values = " ".join(f"{name} {value:.3f}" for name, value in marks.items())
-                progress.print(f"step {step}: {values}, {spent:.0f} s", soft_wrap=True)
+                print(f"step {step}: {values}, {spent:.0f} s", flush=True)
                 model.save(options.out, batches.prompts.ends)
     total = torch.tensor(float(tokens), dtype=torch.float64)
     group.all_reduce(total)
@@ -222,9 +222,8 @@ def learn_job(model: DemoModel, batches: Batches, task: str, marks: dict[str, fl
 
 
 def arithmetic() -> torch.autocast:
-    """Matrix products in bfloat16 where the processor has instructions for it: twice as fast. Weights stay FP32."""
-    can = torch.cpu.get_capabilities()
-    return torch.autocast("cpu", torch.bfloat16, enabled=bool(can.get("avx512_bf16") or can.get("amx_bf16")))
+    """Matrix products in bfloat16 where that is faster; weights and their updates stay FP32."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16())
 
 
 def _follow(marks: dict[str, float], name: str, value: float) -> None:
@@ -236,7 +235,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo/checkpoint"))
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=3400)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--minutes", type=float, default=math.inf, help="end by then even if steps are left")
     parser.add_argument("--resume", type=Path, help="checkpoint to go on from: its weights and its tokenizer")
     parser.add_argument("--processes", type=int, default=2, help="one for each core")

@@ -11,7 +11,7 @@ from flask_openapi import Info, OpenAPI
 
 from qwen_allinone import __version__
 from qwen_allinone.allinone import AllInOne
-from qwen_allinone.http import chat, demand, errors, guards, observe, ops, tasks
+from qwen_allinone.http import chat, demand, errors, guards, observe, ops, route, tasks
 from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.guards import Guards
 from qwen_allinone.http.presence import Presence
@@ -60,6 +60,7 @@ def create_app(
     demand.register(app, service.engine)
     chat.register(app, service, presence, ping_s=ping_s)
     tasks.register(app, service, presence)
+    route.register(app, service, presence)
     ops.register(app, service.engine)
     _serve_docs(app, guarded_by)
     return app

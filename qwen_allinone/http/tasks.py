@@ -24,7 +24,7 @@ class TaskInfo(BaseModel):
     description: str
     kind: Kind
     inputs: dict[str, dict[str, int]] = Field(description="Each input with its cap in tokens")
-    labels: list[str] = Field(description="The labels of a label task; empty for free text")
+    labels: list[str] = Field(description="The labels of a label task; empty for the other kinds")
 
 
 class TaskList(BaseModel):
@@ -47,6 +47,16 @@ class TextAnswer(BaseModel):
     text: str
 
 
+class ListAnswer(BaseModel):
+    """The answer of a list task."""
+
+    task: str
+    items: list[str]
+
+
+ANSWERS: dict[Kind, type[BaseModel]] = {"label": LabelAnswer, "text": TextAnswer, "list": ListAnswer}
+
+
 def register(app: OpenAPI, service: AllInOne, presence: Presence) -> None:
     """Add the list, one route for each task, and a 404 that names the tasks there are."""
 
@@ -67,13 +77,13 @@ def register(app: OpenAPI, service: AllInOne, presence: Presence) -> None:
 
 def _register_task(app: OpenAPI, service: AllInOne, presence: Presence, task: Task) -> None:
     model = _body_model(task)
-    answer_model = LabelAnswer if task.labels else TextAnswer
+    answer_model = ANSWERS[task.spec.output.kind]
 
     @demand.needs_engine
     def run_task(body: Body) -> Response:
         inputs = body.model_dump()
         answer = service.run(task.name, inputs, deadline_s=demand.timeout_s(), watch=presence.watch)
-        return jsonify(_serialise(note(answer)))
+        return jsonify(serialise(note(answer)))
 
     # flask-openapi reads the body's model from the annotation; each task has a model of its own.
     run_task.__annotations__["body"] = model
@@ -93,9 +103,12 @@ def _body_model(task: Task) -> type[Body]:
     return create_model(f"Task_{task.name}", __base__=Body, **fields)
 
 
-def _serialise(answer: Answer) -> dict[str, str]:
+def serialise(answer: Answer) -> dict[str, Any]:
+    """`task`, and `label`, `items` or `text` as the task's kind is."""
     if answer.label is not None:
         return {"task": answer.task, "label": answer.label}
+    if answer.items is not None:
+        return {"task": answer.task, "items": list(answer.items)}
     return {"task": answer.task, "text": answer.text}
 
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from qwen_allinone.errors import TaskFileError
-from qwen_allinone.tasks.task import Case, FrontMatter, Message, Part, Role, Task, Variable
+from qwen_allinone.tasks.task import ROUTE, Case, FrontMatter, Message, Part, Role, Task, Variable
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -34,6 +34,8 @@ def load_task(folder: Path) -> Task:
     spec = _validated(FrontMatter, _parse_yaml(file, header), file)
     messages = _parse_messages(file, body)
     _check_variables(file, spec, messages)
+    if folder.name != ROUTE and any(label.task for label in spec.output.labels):
+        raise TaskFileError(file, "output.labels: task", "only labels of the task `route` stand for tasks", "remove it")
     return Task(name=folder.name, spec=spec, messages=messages)
 
 
