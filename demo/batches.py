@@ -24,11 +24,13 @@ from qwen_allinone.tasks import Task, clean, load_task, render
 ROOT = Path(__file__).parents[1]
 PLACE = "口"  # any text that is one token
 TASKS = ("sentiment", "chat", "intent", "keywords", "summary", "translate", "sentiment_en", "route")
-# The turns of the further tasks: what has to be written takes more practice than a label.
+# The turns of the further tasks: what has to be written takes more practice than a label. An odd number of them, so
+# that each of two processes comes to all.
 TURNS = (
-    "translate", "keywords", "sentiment_en", "translate", "summary", "intent",
-    "translate", "keywords", "sentiment_en", "translate", "summary", "route",
+    "translate", "keywords", "summary", "sentiment_en", "translate", "keywords", "summary", "route",
+    "translate", "keywords", "summary", "sentiment_en", "translate", "intent", "route",
 )  # fmt: skip
+DRILL_SHARE = 0.3  # of the texts to be summarised
 LONGEST = 400
 POOL = 1500
 NAMED_WEIGHT = 3.0  # a reply's words taken from the text: without this, replies name a topic, but any topic
@@ -171,10 +173,18 @@ class Batches:
         return self._batch(prefix, rows, plan)
 
     def _job(self, name: str) -> tuple[list[int], list[int]]:
+        if name == "summary" and self.rng.random() < DRILL_SHARE:
+            return self._drill()
         sample, task = self.jobs.draw(name), self.prompts.tasks[name]
         # What is written is copied or looked up token by token: only texts that are judged are blurred.
         ids = self._blur(self._encode(sample.text)) if task.labels else self.prompts.tokenizer.encode(sample.text)
         return ids[:LONGEST], self.prompts.answer(task, sample.answer)
+
+    def _drill(self) -> tuple[list[int], list[int]]:
+        """One sentence of random tokens, to be repeated: nothing else teaches a network of this size to copy."""
+        end, top = self.prompts.tokenizer.encode("。"), self.prompts.ends[0]
+        ids = [self.rng.randrange(256, top) for _ in range(self.rng.randint(4, 16))]
+        return ids + end, [*ids, *end, self.prompts.ends[1]]
 
     def _text(self) -> tuple[list[int], int]:
         text, label = self.generator.labelled()

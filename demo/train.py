@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from demo.batches import ROOT, TURNS, Batch, Batches, Prompts
 from demo.corpus.generate import Generator
+from demo.corpus.jobs.english import GOOD
 from demo.corpus.jobs.intents import INTENTS
 from demo.corpus.jobs.jobs import Jobs
 from demo.corpus.jobs.routes import ROUTES
@@ -59,7 +60,8 @@ def build(options: argparse.Namespace, lexicon: Lexicon) -> None:
 class Hints(nn.Module):
     """Two linear readers of the label, used in training only: one of the mean embedding, one of the mean output.
 
-    The label token alone teaches a word its polarity through all layers at once, slowly; these teach it directly.
+    The label token alone teaches a word its polarity through all layers at once, slowly; these teach it directly,
+    Chinese and English words alike.
     """
 
     def __init__(self, hidden: int) -> None:
@@ -152,7 +154,8 @@ def run(model: DemoModel, batches: Batches, options: argparse.Namespace, rank: i
         task = progress.add_task("training", total=1.0)
         while float(done) < 1.0:
             tokens += learn(model, hints, batches, step, marks)
-            tokens += learn_job(model, batches, TURNS[(step * options.processes + rank) % len(TURNS)], marks)
+            turn = TURNS[(step * options.processes + rank) % len(TURNS)]
+            tokens += learn_job(model, hints, batches, turn, marks)
             update(nn.ModuleList([model, hints]), optimizers, rate_at(step, float(done)), options)
             step += 1
             spent = time.monotonic() - started
@@ -211,12 +214,17 @@ def learn(model: DemoModel, hints: Hints, batches: Batches, step: int, marks: di
     return batch.tokens + chat.tokens
 
 
-def learn_job(model: DemoModel, batches: Batches, task: str, marks: dict[str, float]) -> int:
+def learn_job(model: DemoModel, hints: Hints, batches: Batches, task: str, marks: dict[str, float]) -> int:
     """Accumulate the gradients of a batch of `task`; returns the number of tokens read."""
     batch = batches.job(task)
     with arithmetic():
-        losses = losses_of(model, model(batch.prefix, batch.rows), batch)
-    (losses.mean() * JOB_WEIGHT).backward()  # type: ignore[no-untyped-call]
+        hidden = model(batch.prefix, batch.rows)
+        losses = losses_of(model, hidden, batch)
+    loss = losses.mean() * JOB_WEIGHT
+    if task == "sentiment_en":
+        [positive] = batches.prompts.answer(batches.prompts.tasks[task], GOOD)
+        loss = loss + hints.loss(model.model.embed_tokens(batch.rows), hidden.float(), batch, positive) * HINT_WEIGHT
+    loss.backward()  # type: ignore[no-untyped-call]
     _follow(marks, task, float(losses.detach().mean()))
     return batch.tokens
 
