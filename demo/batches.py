@@ -17,11 +17,20 @@ import torch
 from torch import Tensor
 
 from demo.corpus.generate import Generator, Triple
+from demo.corpus.jobs.jobs import Jobs
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.tasks import Task, clean, load_task, render
 
 ROOT = Path(__file__).parents[1]
 PLACE = "口"  # any text that is one token
+TASKS = ("sentiment", "chat", "intent", "keywords", "summary", "translate", "sentiment_en", "route")
+# The turns of the further tasks: what has to be written takes more practice than a label. An odd number of them, so
+# that each of two processes comes to all.
+TURNS = (
+    "translate", "keywords", "summary", "sentiment_en", "translate", "keywords", "summary", "route",
+    "translate", "keywords", "summary", "sentiment_en", "translate", "intent", "route",
+)  # fmt: skip
+DRILL_SHARE = 0.3  # of the texts to be summarised
 LONGEST = 400
 POOL = 1500
 NAMED_WEIGHT = 3.0  # a reply's words taken from the text: without this, replies name a topic, but any topic
@@ -51,12 +60,12 @@ class Batch:
 
 
 class Prompts:
-    """The two tasks' prompts, cut around the text of the user."""
+    """The taught tasks' prompts, cut around the text of the user."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
-        self.sentiment = load_task(ROOT / "prompts" / "sentiment")
-        self.chat = load_task(ROOT / "prompts" / "chat")
+        self.tasks = {name: load_task(ROOT / "prompts" / name) for name in TASKS}
+        self.sentiment, self.chat = self.tasks["sentiment"], self.tasks["chat"]
         self.labels = {name: tokenizer.encode(name) for name in self.sentiment.labels}
         self.ends = (self._control("<|endoftext|>"), self._control("<|im_end|>"))
 
@@ -72,13 +81,19 @@ class Prompts:
         seam = len(ids) - 1 - ids[::-1].index(mark)
         return ids[:seam], ids[seam + 1 :]
 
+    def answer(self, task: Task, answer: str) -> list[int]:
+        """The ids a right answer begins with: a label's first, which tells labels apart, or the whole with its end."""
+        ids = self.tokenizer.encode(answer)
+        return ids[:1] if task.labels else [*ids, self.ends[1]]
+
     def check(self, text: str) -> None:
         """Prefix + text + suffix are the service's ids."""
-        for task, fixed in ((self.sentiment, {}), (self.chat, {"sentiment": self.sentiment.labels[0]})):
-            text = clean(text) if task.spec.clean else text
+        for task in self.tasks.values():
+            fixed = {name: self.sentiment.labels[0] for name in task.spec.inputs if name != "text"}
+            given = clean(text) if task.spec.clean else text
             before, after = self.cut(task, **fixed)
-            whole = self.tokenizer.encode_rendered(render(task, {"text": text, **fixed}))
-            assert before + self.tokenizer.encode(text) + after == whole, text
+            whole = self.tokenizer.encode_rendered(render(task, {"text": given, **fixed}))
+            assert before + self.tokenizer.encode(given) + after == whole, (task.name, text)
 
 
 class Bucket(Generic[Item]):
@@ -104,12 +119,18 @@ class Bucket(Generic[Item]):
 class Batches:
     """Draws batches from a generator; segmentation noise and token blur come from random numbers of their own."""
 
-    def __init__(self, prompts: Prompts, generator: Generator, seed: int, tokens: tuple[int, int]) -> None:
-        self.prompts, self.generator, self.rng = prompts, generator, Random(seed)
+    def __init__(
+        self, prompts: Prompts, generator: Generator, jobs: Jobs, seed: int, tokens: tuple[int, int, int]
+    ) -> None:
+        self.prompts, self.generator, self.jobs, self.rng = prompts, generator, jobs, Random(seed)
         self._texts = Bucket(self._text, lambda item: len(item[0]) + 4, tokens[0], self.rng)
         self._turns = {
             label: Bucket(partial(self._turn, label), lambda item: len(item[0]) + len(item[1]), tokens[1], self.rng)
             for label in prompts.labels
+        }
+        self._jobs = {
+            task: Bucket(partial(self._job, task), lambda item: len(item[0]) + len(item[1]) + 8, tokens[2], self.rng)
+            for task in jobs.tasks
         }
         self._common = set(prompts.tokenizer.encode(COMMON))
         self._waiting: dict[str, list[Triple]] = {label: [] for label in prompts.labels}
@@ -139,6 +160,31 @@ class Batches:
             ]
             rows.append(start + reply[:-1])
         return self._batch(prefix, rows, plan)
+
+    def job(self, name: str) -> Batch:
+        """Texts and answers of one of the further tasks: a label's token, or every token of what is to be written."""
+        prefix, suffix = self.prompts.cut(self.prompts.tasks[name])
+        rows: list[list[int]] = []
+        plan: list[Learned] = []
+        for ids, answer in self._jobs[name].take():
+            start = ids + suffix
+            plan += [(len(rows), len(start) - 1 + i, token, 1.0) for i, token in enumerate(answer)]
+            rows.append(start + answer[:-1])
+        return self._batch(prefix, rows, plan)
+
+    def _job(self, name: str) -> tuple[list[int], list[int]]:
+        if name == "summary" and self.rng.random() < DRILL_SHARE:
+            return self._drill()
+        sample, task = self.jobs.draw(name), self.prompts.tasks[name]
+        # What is written is copied or looked up token by token: only texts that are judged are blurred.
+        ids = self._blur(self._encode(sample.text)) if task.labels else self.prompts.tokenizer.encode(sample.text)
+        return ids[:LONGEST], self.prompts.answer(task, sample.answer)
+
+    def _drill(self) -> tuple[list[int], list[int]]:
+        """One sentence of random tokens, to be repeated: nothing else teaches a network of this size to copy."""
+        end, top = self.prompts.tokenizer.encode("。"), self.prompts.ends[0]
+        ids = [self.rng.randrange(256, top) for _ in range(self.rng.randint(4, 16))]
+        return ids + end, [*ids, *end, self.prompts.ends[1]]
 
     def _text(self) -> tuple[list[int], int]:
         text, label = self.generator.labelled()

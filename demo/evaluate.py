@@ -1,4 +1,4 @@
-"""Measures a checkpoint: label accuracy on held-out sentences, and what its replies look like.
+"""Measures a checkpoint: label accuracy on held-out sentences, what its replies look like, and its further tasks.
 
 python -m demo.evaluate --model demo/checkpoint [--data reviews.csv ...]
 """
@@ -14,6 +14,7 @@ import torch
 
 from demo.batches import LONGEST, ROOT, Prompts
 from demo.corpus.lexicon import NEGATIVE
+from demo.jobs import JOBS, score, serving
 from demo.model import DemoModel
 from demo.replies import Writer
 from qwen_allinone.model.tokenizer import Tokenizer
@@ -116,6 +117,17 @@ def report_replies(writer: Writer, name: str, show: int) -> None:
         print(f"  [{label}] {text} -> {reply.text}")
 
 
+def report_jobs(folder: Path, errors: bool) -> None:
+    """The further tasks on their held-out texts."""
+    with serving(folder) as service:
+        for task in JOBS:
+            rows = held_out(task)
+            result = score(service, task, rows)
+            print(f"{task}: {result.right:.1%} of {len(rows)}" + (f"; {result.remark}" if result.remark else ""))
+            if errors:
+                print(*(f"  [{wanted}] {text} -> {said}" for (wanted, text), said in result.wrong), sep="\n")
+
+
 def report_cases(writer: Writer) -> None:
     """The gold cases of the chat task."""
     cases = load_cases(ROOT / "prompts/chat", writer.prompts.chat)
@@ -139,10 +151,14 @@ def main() -> None:
     parser.add_argument("--errors", action="store_true", help="print the sentences labelled wrong")
     parser.add_argument("--show", type=int, default=0, help="print this many replies")
     parser.add_argument("--no-replies", action="store_true")
+    parser.add_argument("--only-jobs", action="store_true", help="the tasks beyond sentiment and chat, no more")
     parser.add_argument(
         "--trial", action="store_true", help="leave the unseen sentences alone: a recipe is being chosen"
     )
     options = parser.parse_args()
+    report_jobs(options.model, options.errors)
+    if options.only_jobs:
+        return
     torch.manual_seed(1)
     prompts = Prompts(Tokenizer.load(options.model))
     report_labels(Classifier(DemoModel.load(options.model), prompts), options.data, options.errors, not options.trial)

@@ -2,6 +2,7 @@
 
 Merges come in two stages: first the bytes of every wanted character, then words of at most four characters,
 learned on the corpus. Trained in one stage, byte pairs that straddle two characters would waste the vocabulary.
+English words have merges of their own, which share no letter with those.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 LONGEST_WORD = 4
+LATIN_PIECES, LONGEST_LATIN = 1500, 14
 MARKS = "，。！？；：、“”‘’（）《》【】…—～·￥"
 
 
@@ -38,7 +40,8 @@ def build_tokenizer(texts: Iterable[str], words: Iterable[str], size: int) -> To
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     room = size - len(alphabet) - len(set(merges)) - len(CONTROL)
     known = set(merges)
-    merges += [merge for merge in _word_merges(lines, room) if merge not in known]
+    latin = _latin_merges(lines, LATIN_PIECES)
+    merges += [merge for merge in _word_merges(lines, room - len(latin)) if merge not in known] + latin
     vocabulary = {token: number for number, token in enumerate(alphabet)}
     for left, right in merges:
         vocabulary.setdefault(left + right, len(vocabulary))
@@ -91,17 +94,27 @@ def _chain(pieces: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _word_merges(lines: list[str], room: int) -> Iterator[tuple[str, str]]:
-    """BPE on characters, letters only: no token joins a word to a mark or a line break."""
+    """BPE on characters, letters only: no token joins a word to a mark, a line break or a Latin letter."""
+    singles = len({c for line in lines for c in line if c.isalpha() and not c.isascii()})
+    for left, right in _learned(lines, r"[\p{L}&&[^A-Za-z]]+", singles + room, LONGEST_WORD):
+        yield _byte_form(left), _byte_form(right)
+
+
+def _latin_merges(lines: list[str], room: int) -> list[tuple[str, str]]:
+    """BPE on English words, each with the blank before it, as the splitting pattern cuts them."""
+    blank = _byte_form(" ")
+    pieces = [line.replace(" ", blank) for line in lines]
+    return list(_learned(pieces, rf"{blank}?[A-Za-z]+", 53 + room, LONGEST_LATIN))
+
+
+def _learned(lines: list[str], pattern: str, size: int, longest: int) -> Iterator[tuple[str, str]]:
+    """The merges of a BPE of `size` tokens over what `pattern` finds in `lines`."""
     learner = Tokenizer(models.BPE())
     learner.normalizer = normalizers.NFC()
-    learner.pre_tokenizer = pre_tokenizers.Split(Regex(r"\p{L}+"), behavior="removed", invert=True)
-    singles = len({c for line in lines for c in line if c.isalpha()})
-    trainer = trainers.BpeTrainer(
-        vocab_size=singles + room, max_token_length=LONGEST_WORD, show_progress=False, min_frequency=20
-    )
+    learner.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="removed", invert=True)
+    trainer = trainers.BpeTrainer(vocab_size=size, max_token_length=longest, show_progress=False, min_frequency=20)
     learner.train_from_iterator(lines, trainer)
-    for left, right in json.loads(learner.to_str())["model"]["merges"]:
-        yield _byte_form(left), _byte_form(right)
+    yield from ((left, right) for left, right in json.loads(learner.to_str())["model"]["merges"])
 
 
 def _assemble(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:

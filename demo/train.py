@@ -21,16 +21,21 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 
-from demo.batches import ROOT, Batch, Batches, Prompts
+from demo.batches import ROOT, TURNS, Batch, Batches, Prompts
 from demo.corpus.generate import Generator
+from demo.corpus.jobs.english import GOOD
+from demo.corpus.jobs.intents import INTENTS
+from demo.corpus.jobs.jobs import Jobs
+from demo.corpus.jobs.routes import ROUTES
 from demo.corpus.lexicon import LABELS, POSITIVE, Lexicon
 from demo.model import DemoModel, Shape
-from demo.muon import Muon
+from demo.muon import Muon, multiplies_bfloat16
 from demo.tokenizer import build_tokenizer, save_tokenizer
 from qwen_allinone.model.tokenizer import Tokenizer
 
 WARM_UP = 60
-LABEL_WEIGHT, HINT_WEIGHT, REPLY_WEIGHT = 1.5, 0.5, 1.0
+LABEL_WEIGHT, HINT_WEIGHT, REPLY_WEIGHT, JOB_WEIGHT = 1.5, 0.5, 1.0, 1.0
+JOB_TEXTS = 2500  # of each further task, for the tokenizer
 
 
 def build(options: argparse.Namespace, lexicon: Lexicon) -> None:
@@ -40,18 +45,23 @@ def build(options: argparse.Namespace, lexicon: Lexicon) -> None:
     for _ in range(options.tokenizer_texts):
         triple = generator.triple()
         texts += [triple.text, triple.reply, generator.labelled()[0]]
+    jobs = Jobs(lexicon, options.seed)
+    drawn = [jobs.draw(task) for task in jobs.tasks for _ in range(JOB_TEXTS)]
+    written = [text for sample in drawn for text in (sample.text, sample.answer)]
     prompts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "prompts").glob("*/prompt.md"))]
     options.out.mkdir(parents=True, exist_ok=True)
-    save_tokenizer(build_tokenizer(texts + prompts * 50, LABELS, options.vocabulary), options.out)
+    words = [*LABELS, *INTENTS, *ROUTES]
+    save_tokenizer(build_tokenizer(texts + written + prompts * 50, words, options.vocabulary), options.out)
     made = Prompts(Tokenizer.load(options.out))
-    for text in texts[:600]:
+    for text in texts[:600] + written[::50]:
         made.check(text)
 
 
 class Hints(nn.Module):
     """Two linear readers of the label, used in training only: one of the mean embedding, one of the mean output.
 
-    The label token alone teaches a word its polarity through all layers at once, slowly; these teach it directly.
+    The label token alone teaches a word its polarity through all layers at once, slowly; these teach it directly,
+    Chinese and English words alike.
     """
 
     def __init__(self, hidden: int) -> None:
@@ -75,7 +85,7 @@ class Hints(nn.Module):
 def losses_of(model: DemoModel, hidden: Tensor, batch: Batch) -> Tensor:
     """The loss of each token that is learned; scores only where something is learned."""
     scores = model.logits(hidden.reshape(-1, model.shape.hidden)[batch.positions])
-    return functional.cross_entropy(scores, batch.targets, reduction="none")
+    return functional.cross_entropy(scores.float(), batch.targets, reduction="none")
 
 
 def rate_at(step: int, done: float) -> float:
@@ -119,12 +129,14 @@ def work(rank: int, options: argparse.Namespace, meet: str) -> None:
     model = DemoModel(Shape(prompts.ends[1] + 1, layers=options.layers), options.dropout)
     if options.resume is not None:
         model.load_state_dict(DemoModel.load(options.resume).state_dict())
-    generator = Generator(Lexicon.load(), options.seed * 1000 + rank)
-    size = (options.sentiment_tokens, options.chat_tokens)
+    lexicon = Lexicon.load()
+    generator = Generator(lexicon, options.seed * 1000 + rank)
+    jobs = Jobs(lexicon, options.seed * 3000 + rank)
+    size = (options.sentiment_tokens, options.chat_tokens, options.job_tokens)
     torch.manual_seed(options.seed * 1000 + rank)  # dropout
     if rank == 0:
         print(f"{sum(p.numel() for p in model.parameters()):,} parameters, vocabulary {model.shape.vocabulary}")
-    run(model, Batches(prompts, generator, options.seed * 2000 + rank, size), options, rank)
+    run(model, Batches(prompts, generator, jobs, options.seed * 2000 + rank, size), options, rank)
     if rank == 0:
         model.save(options.out, prompts.ends)
     group.destroy_process_group()
@@ -135,25 +147,30 @@ def run(model: DemoModel, batches: Batches, options: argparse.Namespace, rank: i
     hints = Hints(model.shape.hidden)
     optimizers = optimizers_of(model, hints, options, rank)
     model.train()
-    marks = {"label": 1.0, "reply": 9.0}
+    marks = {"label": 1.0, "reply": 9.0} | {task: 3.0 for task in batches.jobs.tasks}
     step, done, tokens, started = 0, torch.zeros(1), 0, time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=rank > 0) as progress:
         task = progress.add_task("training", total=1.0)
         while float(done) < 1.0:
-            tokens += learn(model, hints, batches, step, marks) * options.processes
+            tokens += learn(model, hints, batches, step, marks)
+            turn = TURNS[(step * options.processes + rank) % len(TURNS)]
+            tokens += learn_job(model, hints, batches, turn, marks)
             update(nn.ModuleList([model, hints]), optimizers, rate_at(step, float(done)), options)
             step += 1
             spent = time.monotonic() - started
             done.fill_(max(step / options.steps, spent / 60 / options.minutes))
             group.broadcast(done, 0)
-            status = f"label {marks['label']:.3f} reply {marks['reply']:.3f} {tokens / spent:,.0f} tokens/s"
+            status = f"label {marks['label']:.3f} reply {marks['reply']:.3f}"
             progress.update(task, completed=float(done), description=status)
             if step % 100 == 0 and rank == 0:
-                progress.print(f"step {step}: {status}, {spent:.0f} s")
+                values = " ".join(f"{name} {value:.3f}" for name, value in marks.items())
+                print(f"step {step}: {values}, {spent:.0f} s", flush=True)
                 model.save(options.out, batches.prompts.ends)
+    total = torch.tensor(float(tokens), dtype=torch.float64)
+    group.all_reduce(total)
     if rank == 0:
-        print(f"{step} steps, {tokens:,} tokens" + ("" if step >= options.steps else " (cut short by --minutes)"))
+        print(f"{step} steps, {int(total):,} tokens" + ("" if step >= options.steps else " (cut short by --minutes)"))
 
 
 def update(
@@ -182,21 +199,43 @@ def average(model: nn.Module, processes: int) -> None:
 def learn(model: DemoModel, hints: Hints, batches: Batches, step: int, marks: dict[str, float]) -> int:
     """Accumulate the gradients of a sentiment and a chat batch; returns the number of tokens read."""
     batch = batches.sentiment()
-    hidden = model(batch.prefix, batch.rows)
-    losses = losses_of(model, hidden, batch)
+    with arithmetic():
+        hidden = model(batch.prefix, batch.rows)
+        losses = losses_of(model, hidden, batch)
     positive = batches.prompts.labels[POSITIVE][0]
-    hint = hints.loss(model.model.embed_tokens(batch.rows), hidden, batch, positive)
+    hint = hints.loss(model.model.embed_tokens(batch.rows), hidden.float(), batch, positive)
     (losses.mean() * LABEL_WEIGHT + hint * HINT_WEIGHT).backward()  # type: ignore[no-untyped-call]
     _follow(marks, "label", float(losses.detach().mean()))
     chat = batches.chat(LABELS[step % len(LABELS)])  # one label a step: each label has a prefix of its own
-    losses = losses_of(model, model(chat.prefix, chat.rows), chat)
+    with arithmetic():
+        losses = losses_of(model, model(chat.prefix, chat.rows), chat)
     ((losses * chat.weights).sum() * REPLY_WEIGHT / len(losses)).backward()  # type: ignore[no-untyped-call]
     _follow(marks, "reply", float(losses.detach().mean()))
     return batch.tokens + chat.tokens
 
 
+def learn_job(model: DemoModel, hints: Hints, batches: Batches, task: str, marks: dict[str, float]) -> int:
+    """Accumulate the gradients of a batch of `task`; returns the number of tokens read."""
+    batch = batches.job(task)
+    with arithmetic():
+        hidden = model(batch.prefix, batch.rows)
+        losses = losses_of(model, hidden, batch)
+    loss = losses.mean() * JOB_WEIGHT
+    if task == "sentiment_en":
+        [positive] = batches.prompts.answer(batches.prompts.tasks[task], GOOD)
+        loss = loss + hints.loss(model.model.embed_tokens(batch.rows), hidden.float(), batch, positive) * HINT_WEIGHT
+    loss.backward()  # type: ignore[no-untyped-call]
+    _follow(marks, task, float(losses.detach().mean()))
+    return batch.tokens
+
+
+def arithmetic() -> torch.autocast:
+    """Matrix products in bfloat16 where that is faster; weights and their updates stay FP32."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16())
+
+
 def _follow(marks: dict[str, float], name: str, value: float) -> None:
-    marks[name] += 0.03 * (value - marks[name])
+    marks[name] += (0.03 if name in ("label", "reply") else 0.1) * (value - marks[name])
 
 
 def main() -> None:
@@ -205,7 +244,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("demo/checkpoint"))
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--minutes", type=float, default=60.0, help="end by then even if steps are left")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end by then even if steps are left")
     parser.add_argument("--resume", type=Path, help="checkpoint to go on from: its weights and its tokenizer")
     parser.add_argument("--processes", type=int, default=2, help="one for each core")
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate of AdamW")
@@ -213,9 +252,10 @@ def main() -> None:
     parser.add_argument("--decay", type=float, default=0.05)
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--layers", type=int, default=3)
-    parser.add_argument("--vocabulary", type=int, default=8000)
+    parser.add_argument("--vocabulary", type=int, default=9500)
     parser.add_argument("--sentiment-tokens", type=int, default=1200, help="a step and process")
     parser.add_argument("--chat-tokens", type=int, default=600, help="a step and process")
+    parser.add_argument("--job-tokens", type=int, default=600, help="a step and process, one further task at a time")
     parser.add_argument("--tokenizer-texts", type=int, default=15000)
     train(parser.parse_args())
 

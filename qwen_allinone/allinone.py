@@ -24,7 +24,7 @@ from qwen_allinone.errors import (
 from qwen_allinone.model.checkpoint import Checkpoint
 from qwen_allinone.model.pieces import TextPieces
 from qwen_allinone.model.tokenizer import Tokenizer
-from qwen_allinone.tasks import Decoding, Registry, Task, clean, render
+from qwen_allinone.tasks import ROUTE, Decoding, Registry, Task, clean, items_of, render, routes_of
 
 SENTIMENT = "sentiment"
 CHAT = "chat"
@@ -65,7 +65,7 @@ def unwatched(_: Callable[[], None]) -> AbstractContextManager[None]:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a task said. `label` and `probabilities` (by label) for label tasks, `text` for free text."""
+    """What a task said: `label` and `probabilities` (by label), or `text`, and its `items` if it is a list."""
 
     task: str
     result: Result
@@ -73,6 +73,15 @@ class Answer:
     label: str | None = None
     emoji: str | None = None
     probabilities: Mapping[str, float] | None = None
+    items: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class RouteAnswer:
+    """What `route` said, and what the task it picked said."""
+
+    choice: Answer
+    answer: Answer
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,7 @@ class AllInOne:
         self._checkpoint: Checkpoint | None = None
         self._bound: _Bound | None = None
         _check_chat(registry)
+        self._routes = routes_of(registry) if ROUTE in registry else {}
 
     def attach(self, engine: Engine) -> None:
         """The engine that will run the tasks; it calls `bind` when it has loaded."""
@@ -198,6 +208,20 @@ class AllInOne:
         with self.admitted(deadline_s, watch) as permit:
             return self._run(task, inputs, permit, seed)
 
+    def route(
+        self, text: str, *, deadline_s: float | None = None, seed: int | None = None, watch: Watch = unwatched
+    ) -> RouteAnswer:
+        """Let the task `route` pick the task for `text`, and run that, as one request.
+
+        Raises:
+            UnknownTask if there is no task `route`, and what `chat` raises.
+        """
+        task = self.registry.get(ROUTE)
+        with self.admitted(deadline_s, watch) as permit:
+            choice = self._run(task, {"text": text}, permit)
+            picked = self.registry.get(self._routes[str(choice.label)])
+            return RouteAnswer(choice, self._run(picked, {"text": text}, permit, seed))
+
     @contextmanager
     def admitted(self, seconds: float | None, watch: Watch) -> Iterator[Permit]:
         """One place for the whole request: a chat is not turned away between its two halves."""
@@ -224,7 +248,9 @@ class AllInOne:
         result = self._ask(work, permit, progress, reply)
         # A reply cut at its limit may end inside a character.
         text = bound.tokenizer.decode(result.ids).rstrip("\ufffd").strip()
-        return Answer(task.name, result, text=text)
+        output = task.spec.output
+        items = items_of(text, output.max_items) if output.kind == "list" else None
+        return Answer(task.name, result, text=text, items=items)
 
     def _ask(self, work: Work, permit: Permit, progress: Progress | None = None, reply: _Heard | None = None) -> Result:
         ticket = self.engine.submit(work, permit=permit)

@@ -41,12 +41,15 @@ def judge(case: Case, answer: Answer) -> Outcome:
     if case.label is not None:
         problem = "" if answer.label == case.label else f"expected {case.label}"
         return Outcome(case, str(answer.label), problem)
-    text = answer.text
+    text = answer.text if answer.items is None else "、".join(answer.items)
     found = [word for word in case.none if word in text]
+    missing = [word for word in case.all if word not in text]
     if not text:
         problem = "empty answer"
     elif found:
         problem = f"must not contain {'、'.join(found)}"
+    elif missing:
+        problem = f"lacks {'、'.join(missing)}"
     elif case.any and not any(word in text for word in case.any):
         problem = f"contains none of {'、'.join(case.any)}"
     elif case.max_chars and len(text) > case.max_chars:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import yaml
 
 ROOT = Path(__file__).parents[2]
 RUN = 8  # characters in a row that may not be shared
+LATIN_RUN = 24  # letters in a row, for texts without Chinese: some five words
+HAN = re.compile(r"[\u4e00-\u9fff]")
 
 
 def bare(text: str) -> str:
@@ -29,8 +32,15 @@ def measured_sentences(root: Path = ROOT) -> list[str]:
     return sentences
 
 
+def runs(text: str, length: int) -> Iterator[str]:
+    """Every `length` characters in a row."""
+    return (text[i : i + length] for i in range(len(text) - length + 1))
+
+
 class Apart:
     """Says whether a text is clear of all `sentences`: equal to none, and sharing no run of 8 characters with any.
+
+    Of English it is 24 letters, since 8 are a word or two.
 
     A measured sentence shorter than that is an everyday expression; only a text that says nothing else is a copy.
     """
@@ -38,11 +48,11 @@ class Apart:
     def __init__(self, sentences: Iterable[str]) -> None:
         bares = [bare(sentence) for sentence in sentences]
         self._whole = frozenset(bares)
-        self._runs = {sentence[i : i + RUN] for sentence in bares for i in range(len(sentence) - RUN + 1)}
+        self._runs = {run for sentence in bares for run in runs(sentence, RUN if HAN.search(sentence) else LATIN_RUN)}
 
     def clear(self, text: str) -> bool:
         """True if `text` may be trained on."""
         text = bare(text)
         if text in self._whole:
             return False
-        return not any(text[i : i + RUN] in self._runs for i in range(len(text) - RUN + 1))
+        return not any(run in self._runs for length in (RUN, LATIN_RUN) for run in runs(text, length))

@@ -11,7 +11,7 @@ from flask_openapi import Info, OpenAPI
 
 from qwen_allinone import __version__
 from qwen_allinone.allinone import AllInOne
-from qwen_allinone.http import chat, classify, demand, errors, guards, observe, openai, ops, sse, tasks
+from qwen_allinone.http import analyze, chat, classify, demand, errors, guards, observe, openai, ops, route, sse, tasks
 from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.guards import Guards
 from qwen_allinone.http.presence import Presence
@@ -62,6 +62,8 @@ def create_app(
     tasks.register(app, service, presence)
     classify.register(app, service, presence, model_name=model_name)
     openai.register(app, service, presence, model_name=model_name, ping_s=ping_s)
+    route.register(app, service, presence)
+    analyze.register(app, service, presence)
     ops.register(app, service.engine)
     _serve_docs(app, guarded_by)
     return app

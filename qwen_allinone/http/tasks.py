@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from flask import Response, jsonify
 from flask_openapi import OpenAPI
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field, RootModel, create_model
 
 from qwen_allinone.allinone import AllInOne, Answer
 from qwen_allinone.http import demand
@@ -14,7 +14,7 @@ from qwen_allinone.http.body import Body
 from qwen_allinone.http.errors import NestedErrorBody, error_responses
 from qwen_allinone.http.presence import Presence
 from qwen_allinone.http.usage import note
-from qwen_allinone.tasks import Task
+from qwen_allinone.tasks import Kind, Task
 
 
 class TaskInfo(BaseModel):
@@ -22,9 +22,9 @@ class TaskInfo(BaseModel):
 
     name: str
     description: str
-    kind: Literal["label", "text"]
+    kind: Kind
     inputs: dict[str, dict[str, int]] = Field(description="Each input with its cap in tokens")
-    labels: list[str] = Field(description="The labels of a label task; empty for free text")
+    labels: list[str] = Field(description="The labels of a label task; empty for the other kinds")
 
 
 class TaskList(BaseModel):
@@ -47,6 +47,20 @@ class TextAnswer(BaseModel):
     text: str
 
 
+class ListAnswer(BaseModel):
+    """The answer of a list task."""
+
+    task: str
+    items: list[str]
+
+
+class AnyAnswer(RootModel[LabelAnswer | TextAnswer | ListAnswer]):
+    """What POST /v1/tasks/<task> answers, whatever the task's kind."""
+
+
+ANSWERS: dict[Kind, type[BaseModel]] = {"label": LabelAnswer, "text": TextAnswer, "list": ListAnswer}
+
+
 def register(app: OpenAPI, service: AllInOne, presence: Presence) -> None:
     """Add the list, one route for each task, and a 404 that names the tasks there are."""
 
@@ -67,13 +81,13 @@ def register(app: OpenAPI, service: AllInOne, presence: Presence) -> None:
 
 def _register_task(app: OpenAPI, service: AllInOne, presence: Presence, task: Task) -> None:
     model = _body_model(task)
-    answer_model = LabelAnswer if task.labels else TextAnswer
+    answer_model = ANSWERS[task.spec.output.kind]
 
     @demand.needs_engine
     def run_task(body: Body) -> Response:
         inputs = body.model_dump()
         answer = service.run(task.name, inputs, deadline_s=demand.timeout_s(), watch=presence.watch)
-        return jsonify(_serialise(note(answer)))
+        return jsonify(serialise(note(answer)))
 
     # flask-openapi reads the body's model from the annotation; each task has a model of its own.
     run_task.__annotations__["body"] = model
@@ -93,9 +107,12 @@ def _body_model(task: Task) -> type[Body]:
     return create_model(f"Task_{task.name}", __base__=Body, **fields)
 
 
-def _serialise(answer: Answer) -> dict[str, str]:
+def serialise(answer: Answer) -> dict[str, Any]:
+    """`task`, and `label`, `items` or `text` as the task's kind is."""
     if answer.label is not None:
         return {"task": answer.task, "label": answer.label}
+    if answer.items is not None:
+        return {"task": answer.task, "items": list(answer.items)}
     return {"task": answer.task, "text": answer.text}
 
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from qwen_allinone.errors import TaskFileError
-from qwen_allinone.tasks.task import Case, FrontMatter, Message, Part, Role, Task, Variable
+from qwen_allinone.tasks.task import ROUTE, Case, FrontMatter, Message, Part, Role, Task, Variable
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -34,6 +34,8 @@ def load_task(folder: Path) -> Task:
     spec = _validated(FrontMatter, _parse_yaml(file, header), file)
     messages = _parse_messages(file, body)
     _check_variables(file, spec, messages)
+    if folder.name != ROUTE and any(label.task for label in spec.output.labels):
+        raise TaskFileError(file, "output.labels: task", "only labels of the task `route` stand for tasks", "remove it")
     return Task(name=folder.name, spec=spec, messages=messages)
 
 
@@ -61,18 +63,23 @@ def load_cases(folder: Path, task: Task) -> list[Case]:
 
 
 def _check_expectation(file: Path, number: int, case: Case, task: Task) -> None:
-    if task.spec.output.kind == "label":
+    kind = task.spec.output.kind
+    expects = bool(case.any or case.all or case.none or case.max_chars)
+    if kind == "label":
         allowed = list(task.labels) + ([task.spec.output.unknown.name] if task.spec.output.unknown else [])
         if case.label not in allowed:
             raise TaskFileError(
                 file, f"case {number}: label", f"{case.label!r} is not an answer of this task", f"use one of {allowed}"
             )
-        if case.any or case.none or case.max_chars:
-            raise TaskFileError(file, f"case {number}", "any, none, max_chars are for text tasks", "remove them")
+        if expects:
+            problem = "any, all, none, max_chars are for text and list tasks"
+            raise TaskFileError(file, f"case {number}", problem, "remove them")
     elif case.label is not None:
-        raise TaskFileError(file, f"case {number}: label", "this is a text task", "use any, none or max_chars instead")
-    elif not (case.any or case.none or case.max_chars):
-        raise TaskFileError(file, f"case {number}", "expects nothing", "give at least one of any, none, max_chars")
+        fix = "use any, all, none or max_chars instead"
+        raise TaskFileError(file, f"case {number}: label", f"this is a {kind} task", fix)
+    elif not expects:
+        fix = "give at least one of any, all, none, max_chars"
+        raise TaskFileError(file, f"case {number}", "expects nothing", fix)
 
 
 def _read(file: Path) -> str:

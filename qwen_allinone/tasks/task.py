@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+ROUTE = "route"  # the task whose labels stand for other tasks
+
+Kind = Literal["label", "text", "list"]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
@@ -22,10 +25,11 @@ class Input(_Frozen):
 
 
 class Label(_Frozen):
-    """One allowed answer; `emoji` is for people."""
+    """One allowed answer; `emoji` is for people, `task` names the task that `route` runs for it."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^\S(.*\S)?$")]
     emoji: str | None = None
+    task: Name | None = None
 
 
 class Unknown(_Frozen):
@@ -36,16 +40,19 @@ class Unknown(_Frozen):
 
 
 class Output(_Frozen):
-    """`label`: one of `labels`, with a probability for each. `text`: free text."""
+    """`label`: one of `labels`, with a probability for each. `text`: free text. `list`: at most `max_items` items."""
 
-    kind: Literal["label", "text"]
+    kind: Kind
     labels: tuple[Label, ...] = Field((), strict=False)
     unknown: Unknown | None = None
+    max_items: int = Field(10, ge=1, le=100)
 
     @model_validator(mode="after")
     def _labels_belong_to_label_tasks(self) -> Output:
         names = [label.name for label in self.labels]
-        if self.kind == "text":
+        if self.kind != "list" and "max_items" in self.model_fields_set:
+            raise ValueError("max_items is for `kind: list` only; remove it or change the kind")
+        if self.kind != "label":
             if names or self.unknown:
                 raise ValueError("labels and unknown are for `kind: label` only; remove them or change the kind")
             return self
@@ -133,10 +140,11 @@ class Task:
 
 
 class Case(_Frozen):
-    """A gold case: what a task must answer. `label` is for label tasks, the rest for text tasks."""
+    """A gold case: what a task must answer. `label` is for label tasks, the rest for text and list tasks."""
 
     inputs: dict[Name, str]
     label: str | None = None
     any: tuple[str, ...] = Field((), strict=False, description="at least one of these must occur")
+    all: tuple[str, ...] = Field((), strict=False, description="all of these must occur")
     none: tuple[str, ...] = Field((), strict=False, description="none of these may occur")
     max_chars: int | None = Field(None, ge=1)

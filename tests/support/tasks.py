@@ -35,6 +35,29 @@ decoding: {strategy: sample, temperature: 0.7, top_p: 0.9, max_new_tokens: 12}
 system: 情绪：$sentiment
 user: $text
 """
+KEYWORDS = """\
+---
+description: 提取关键词
+inputs: {text: {max_tokens: 40}}
+clean: true
+output: {kind: list, max_items: 3}
+decoding: {strategy: greedy, max_new_tokens: 12}
+---
+system: 提取关键词
+user: $text
+"""
+ROUTE = """\
+---
+description: 挑选任务
+inputs: {text: {max_tokens: 40}}
+output:
+  kind: label
+  labels: [{name: 情感, task: sentiment}, {name: keywords}]
+decoding: {strategy: greedy, max_new_tokens: 8}
+---
+文字：$text
+任务：
+"""
 ABSTAIN = "  unknown: {name: 说不准, below: 0.99999}\n"
 
 

@@ -28,8 +28,8 @@ from qwen_allinone.errors import (
 )
 from qwen_allinone.model import checkpoint
 from qwen_allinone.settings import Settings
-from qwen_allinone.tasks import Registry
-from tests.support.tasks import CHAT, SENTIMENT, abstaining, write_prompts
+from qwen_allinone.tasks import Registry, items_of
+from tests.support.tasks import CHAT, KEYWORDS, ROUTE, SENTIMENT, abstaining, write_prompts
 
 WAIT = 30.0
 
@@ -109,6 +109,61 @@ def test_a_reply_has_no_blanks_around_it_and_no_half_character(service: AllInOne
     for seed in range(20):
         text = service.run("chat", {"text": "今天", "sentiment": "正面"}, seed=seed).text
         assert text == text.strip() and not text.endswith("\ufffd")
+
+
+@pytest.fixture(scope="module")
+def routing(begin: Start, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> AllInOne:
+    prompts = write_prompts(tmp_path_factory.mktemp("tasks") / "prompts", keywords=KEYWORDS, route=ROUTE)
+    return begin(tiny_checkpoint, prompts)
+
+
+def test_a_list_task_answers_with_the_items_of_its_text(routing: AllInOne) -> None:
+    answer = routing.run("keywords", {"text": "今天很开心"})
+    assert answer.items == items_of(answer.text, 3) and answer.label is None
+    assert routing.run("sentiment", {"text": "今天很开心"}).items is None
+
+
+def test_a_route_is_the_task_it_picks_on_the_same_text(routing: AllInOne) -> None:
+    targets = {"情感": "sentiment", "keywords": "keywords"}
+    texts = ["今天很开心", "the room was clean", "好", "负面", "I like it", "天气", "酒店的早餐"]
+    for text in texts:
+        routed = routing.route(text)
+        alone = routing.run(targets[str(routed.choice.label)], {"text": text})
+        assert routed.choice.label == routing.run("route", {"text": text}).label
+        assert (routed.answer.task, routed.answer.label, routed.answer.items, routed.answer.text) == (
+            alone.task,
+            alone.label,
+            alone.items,
+            alone.text,
+        )
+
+
+def test_a_route_takes_one_place_for_both_steps(routing: AllInOne, monkeypatch: pytest.MonkeyPatch) -> None:
+    permits, used = [], []
+    admit, submit = routing.engine.admit, routing.engine.submit
+
+    def count(*given: Any, **named: Any) -> Any:
+        permits.append(given)
+        return admit(*given, **named)
+
+    def record(work: Any, **options: Any) -> Any:
+        used.append(options["permit"])
+        return submit(work, **options)
+
+    monkeypatch.setattr(routing.engine, "admit", count)
+    monkeypatch.setattr(routing.engine, "submit", record)
+    routing.route("今天很开心")
+    assert len(permits) == 1 and len(used) == 2 and used[0] is used[1]
+
+
+def test_a_route_needs_its_task(service: AllInOne) -> None:
+    with pytest.raises(UnknownTask, match="route"):
+        service.route("今天很开心")
+
+
+def test_a_route_refuses_an_empty_text(routing: AllInOne) -> None:
+    with pytest.raises(EmptyInput):
+        routing.route(" \n")
 
 
 def test_chat_passes_the_label_to_the_reply(service: AllInOne, submitted: list[Any]) -> None:
@@ -384,8 +439,12 @@ def test_a_chat_task_needs_a_chat_template(begin: Start, tiny_checkpoint: Path, 
     assert "no chat template" in service.engine.problem
 
 
-def test_the_tasks_that_ship_run_on_a_checkpoint(begin: Start, tiny_checkpoint: Path, prompts_folder: Path) -> None:
-    service = begin(tiny_checkpoint, prompts_folder, context=512)
+def test_the_tasks_that_ship_run_on_a_checkpoint(begin: Start, demo_checkpoint: Path, prompts_folder: Path) -> None:
+    service = begin(demo_checkpoint, prompts_folder, context=512)
     answer = service.chat("今天很开心", seed=1)
     assert answer.sentiment.label in {"正面", "负面"}
     assert len(answer.reply.result.ids) > 0
+    for task in service.registry:
+        if set(task.spec.inputs) == {"text"}:
+            told = service.run(task.name, {"text": "今天很开心"})
+            assert told.label in task.labels if task.labels else told.result.ids

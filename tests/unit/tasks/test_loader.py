@@ -235,13 +235,53 @@ def test_a_body_either_loads_with_its_variable_or_is_refused(
         assert Variable("text") in [part for message in task.messages for part in message.parts]
 
 
+LIST = CHAT.replace("output: {kind: text}", "output: {kind: list, max_items: 5}")
+
+
+def test_a_list_task_says_how_many_items_it_may_have(tmp_path: Path) -> None:
+    assert load_task(write(tmp_path / "five", LIST)).spec.output.max_items == 5
+    assert load_task(write(tmp_path / "ten", changed(LIST, ", max_items: 5", ""))).spec.output.max_items == 10
+
+
+LIST_FAULTS = {
+    "no items": (LIST, "max_items: 5", "max_items: 0", "output.max_items", ["greater than or equal to 1"]),
+    "more than could be read": (LIST, "max_items: 5", "max_items: 101", "output.max_items", ["100"]),
+    "a number in words": (LIST, "max_items: 5", "max_items: five", "output.max_items", ["integer"]),
+    "a key of its own": (LIST, "max_items: 5", "separator: 、", "output.separator", ["remove it"]),
+    "labels": (LIST, "max_items: 5", "labels: [{name: 好}, {name: 坏}]", "output", ["label"]),
+    "items of a text": (LIST, "kind: list", "kind: text", "output", ["max_items", "remove it or change the kind"]),
+    "items of a label": (LABEL, "kind: label", "kind: label\n  max_items: 3", "output", ["max_items", "remove it"]),
+    "no such kind": (LIST, "kind: list, max_items: 5", "kind: json", "output.kind", ["'list'"]),
+}
+
+
+@pytest.mark.parametrize(("prompt", "old", "new", "key", "words"), LIST_FAULTS.values(), ids=LIST_FAULTS)
+def test_a_list_at_fault_is_named(tmp_path: Path, prompt: str, old: str, new: str, key: str, words: list[str]) -> None:
+    folder = write(tmp_path / "task", changed(prompt, old, new))
+    with pytest.raises(TaskFileError) as caught:
+        load_task(folder)
+    check_message(caught.value, folder / "prompt.md", key, *words)
+
+
+def test_a_list_s_case_expects_words(tmp_path: Path) -> None:
+    folder = write(tmp_path / "task", LIST, "- inputs: {text: 很好}\n  all: [房间, 早餐]\n  none: [前台]\n")
+    [case] = load_cases(folder, load_task(folder))
+    assert (case.all, case.none) == (("房间", "早餐"), ("前台",))
+
+
 LABEL_CASE = "- inputs: {text: 很好}\n  label: 正面\n"
 CHAT_CASE = "- inputs: {text: 很好}\n  any: [开心]\n"
 CASE_FAULTS = {
     "an unknown key": (LABEL, "  label: 正面", "  label: 正面\n  lable: 正面", "case 2: lable", ["remove it"]),
     "a wrong label": (LABEL, "label: 正面", "label: 中性", "case 2: label", ["'中性'", "['正面', '负面']"]),
     "no label": (LABEL, "  label: 正面\n", "", "case 2: label", ["None", "['正面', '负面']"]),
-    "words for a label task": (LABEL, "label: 正面", "label: 正面\n  any: [好]", "case 2", ["text tasks", "remove"]),
+    "words for a label task": (
+        LABEL,
+        "label: 正面",
+        "label: 正面\n  any: [好]",
+        "case 2",
+        ["text and list tasks", "remove"],
+    ),
     "a missing input": (LABEL, "{text: 很好}", "{}", "case 2: inputs", ["give exactly: text"]),
     "an input too many": (LABEL, "{text: 很好}", "{text: 很好, mood: 好}", "case 2: inputs", ["give exactly: text"]),
     "an input that is a number": (
@@ -252,7 +292,14 @@ CASE_FAULTS = {
         ['quotes around it ("5")'],
     ),
     "no inputs": (LABEL, "inputs: {text: 很好}", "label: 正面", "(yaml)", ["twice"]),
-    "a label for a text task": (CHAT, "  any: [开心]", "  label: 正面", "case 2: label", ["any, none or max_chars"]),
+    "all words for a label task": (LABEL, "label: 正面", "label: 正面\n  all: [好]", "case 2", ["all", "remove"]),
+    "a label for a text task": (
+        CHAT,
+        "  any: [开心]",
+        "  label: 正面",
+        "case 2: label",
+        ["any, all, none or max_chars"],
+    ),
     "no expectation": (CHAT, "  any: [开心]\n", "", "case 2", ["expects nothing"]),
     "an expectation of nothing": (CHAT, "any: [开心]", "any: []", "case 2", ["expects nothing"]),
     "a length of zero": (CHAT, "any: [开心]", "max_chars: 0", "case 2: max_chars", ["greater than or equal to 1"]),

@@ -1,0 +1,60 @@
+"""POST /v1/analyze: several tasks on one text in one call, computed side by side."""
+
+from __future__ import annotations
+
+from flask import Response, jsonify
+from flask_openapi import OpenAPI
+from pydantic import BaseModel, Field
+
+from qwen_allinone.allinone import AllInOne
+from qwen_allinone.errors import InvalidInput
+from qwen_allinone.http import demand
+from qwen_allinone.http.body import Body
+from qwen_allinone.http.errors import NestedErrorBody, error_responses
+from qwen_allinone.http.presence import Presence
+from qwen_allinone.http.tasks import AnyAnswer, serialise
+from qwen_allinone.http.usage import note
+
+
+class AnalyzeRequest(Body):
+    """One text and the tasks to run on it."""
+
+    text: str = Field(description="要分析的文字", examples=["房间很干净，但是隔音太差"])
+    tasks: list[str] = Field(description="任务名，不能为空，不能重复", examples=[["sentiment", "keywords"]])
+
+
+class AnalyzeResponse(BaseModel):
+    """The answers, in the order of the tasks asked for."""
+
+    results: list[AnyAnswer]
+
+
+def register(app: OpenAPI, service: AllInOne, presence: Presence) -> None:
+    """Add the route to `app`."""
+
+    @app.post(
+        "/v1/analyze",
+        summary="一次调用，对同一段文字执行多个任务",
+        responses={200: AnalyzeResponse, **error_responses(NestedErrorBody, 400, 404, 413, 415, 500, 503, 504)},
+        openapi_extensions=demand.TIMEOUT_PARAMETER,
+    )
+    @demand.needs_engine
+    def analyze(body: AnalyzeRequest) -> Response:
+        _check_tasks(service, body.tasks)
+        asked = [(name, {"text": body.text}) for name in body.tasks]
+        answers = service.run_all(asked, deadline_s=demand.timeout_s(), watch=presence.watch)
+        return jsonify(results=[serialise(note(answer)) for answer in answers])
+
+
+def _check_tasks(service: AllInOne, names: list[str]) -> None:
+    """Raises InvalidInput (none, one twice, one that needs more than a text) or UnknownTask."""
+    fitting = [task.name for task in service.registry if set(task.spec.inputs) == {"text"}]
+    allowed = f"可用的任务有：{'、'.join(fitting)}"
+    if not names:
+        raise InvalidInput(f"tasks 不能为空，{allowed}", param="tasks")
+    for name in names:
+        service.registry.get(name)  # raises UnknownTask
+        if name not in fitting:
+            raise InvalidInput(f"任务 {name} 除 text 外还需要别的输入，不能在这里使用，{allowed}", param="tasks")
+    if len(set(names)) < len(names):
+        raise InvalidInput("tasks 里有重复的任务，每个任务只写一次", param="tasks")
