@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,10 @@ from qwen_allinone.errors import (
     NotReady,
     TaskFileError,
 )
+from qwen_allinone.history import Remembered, remember, reply_text, takes_late_system
 from qwen_allinone.model.checkpoint import Checkpoint
 from qwen_allinone.model.tokenizer import Tokenizer
+from qwen_allinone.state import Turn
 from qwen_allinone.tasks import Decoding, Registry, Task, clean, render
 
 SENTIMENT = "sentiment"
@@ -53,10 +55,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class ChatAnswer:
-    """A sentiment and the reply that was given knowing it."""
+    """A sentiment and the reply that was given knowing it; `turn` is both as a session keeps them."""
 
     sentiment: Answer
     reply: Answer
+    turn: Turn
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class _Bound:
     tokenizer: Tokenizer
     stop_ids: frozenset[int]
     tries: Mapping[str, LabelTrie]
+    context: int
+    late_system: bool
 
 
 class AllInOne:
@@ -93,7 +98,9 @@ class AllInOne:
         prefixes = [fixed_prefix(task, tokenizer) for task in self.registry]
         for task, prefix in zip(self.registry, prefixes, strict=True):
             _check_room(task, len(prefix), checkpoint.model.context)
-        self._checkpoint, self._bound = checkpoint, _Bound(tokenizer, checkpoint.stop_ids, tries)
+        late_system = takes_late_system(tokenizer)
+        self._bound = _Bound(tokenizer, checkpoint.stop_ids, tries, checkpoint.model.context, late_system)
+        self._checkpoint = checkpoint
         return [prefix for prefix in prefixes if prefix]
 
     def unbind(self) -> None:
@@ -114,9 +121,15 @@ class AllInOne:
         return checkpoint
 
     def chat(
-        self, text: str, *, deadline_s: float | None = None, seed: int | None = None, watch: Watch = unwatched
+        self,
+        text: str,
+        *,
+        history: Sequence[Turn] = (),
+        deadline_s: float | None = None,
+        seed: int | None = None,
+        watch: Watch = unwatched,
     ) -> ChatAnswer:
-        """Label the sentiment of `text`, then answer it, as one request; `deadline_s` bounds both together.
+        """Label the sentiment of `text`, then answer it after `history`, as one request; `deadline_s` bounds both.
 
         Raises:
             RequestError: the text is empty or too long. ServiceError: busy, not ready, too late, failed, given up.
@@ -127,7 +140,10 @@ class AllInOne:
             chat = self.registry.get(CHAT)
             if "sentiment" in chat.spec.inputs:
                 inputs["sentiment"] = str(sentiment.label)
-            return ChatAnswer(sentiment, self._run(chat, inputs, permit, seed))
+            bound = self._loaded()
+            prompt = _prompt(chat, inputs, bound, history)
+            reply = self._answer(chat, prompt.ids, bound, permit, seed)
+            return ChatAnswer(sentiment, reply, _turn(text, sentiment, reply, prompt.first))
 
     def run(
         self,
@@ -155,17 +171,21 @@ class AllInOne:
             yield permit
 
     def _run(self, task: Task, inputs: Mapping[str, str], permit: Permit, seed: int | None = None) -> Answer:
-        bound = self._bound
-        if bound is None:
-            raise NotReady()
-        ids = bound.tokenizer.encode_rendered(render(task, prepare(task, inputs, bound.tokenizer)))
+        bound = self._loaded()
+        return self._answer(task, _prompt(task, inputs, bound).ids, bound, permit, seed)
+
+    def _answer(self, task: Task, ids: list[int], bound: _Bound, permit: Permit, seed: int | None) -> Answer:
         if trie := bound.tries.get(task.name):
             return _label_answer(task, self._wait(Classify(ids, trie), permit))
         sampling = _sampling(task.spec.decoding, seed)
         result = self._wait(Generate(ids, sampling, bound.stop_ids), permit)
-        # A reply cut at its limit may end inside a character.
-        text = bound.tokenizer.decode(result.ids).rstrip("\ufffd").strip()
-        return Answer(task.name, result, text=text)
+        return Answer(task.name, result, text=reply_text(bound.tokenizer, result.ids))
+
+    def _loaded(self) -> _Bound:
+        bound = self._bound
+        if bound is None:
+            raise NotReady()
+        return bound
 
     def _wait(self, work: Work, permit: Permit) -> Result:
         ticket = self.engine.submit(work, permit=permit)
@@ -175,6 +195,19 @@ class AllInOne:
         except TimeoutError:
             # The engine ends expired requests itself; it did not, so it is stuck in a step.
             raise DeadlineExceeded() from None
+
+
+def _prompt(task: Task, inputs: Mapping[str, str], bound: _Bound, history: Sequence[Turn] = ()) -> Remembered:
+    """The prompt for inputs that are checked here; after `history` as much of it as leaves room for the answer."""
+    prepared = prepare(task, inputs, bound.tokenizer)
+    if not history:
+        return Remembered(bound.tokenizer.encode_rendered(render(task, prepared)), 0)
+    room = bound.context - task.spec.decoding.max_new_tokens
+    return remember(task, history, prepared, bound.tokenizer, room=room, restate=bound.late_system)
+
+
+def _turn(text: str, sentiment: Answer, reply: Answer, first: int) -> Turn:
+    return Turn(text, str(sentiment.label), reply.text, reply.result.ids, first, at=time.time())
 
 
 def prepare(task: Task, inputs: Mapping[str, str], tokenizer: Tokenizer) -> dict[str, str]:

@@ -11,10 +11,11 @@ from flask_openapi import Info, OpenAPI
 
 from qwen_allinone import __version__
 from qwen_allinone.allinone import AllInOne
-from qwen_allinone.http import chat, demand, errors, guards, observe, ops, tasks
+from qwen_allinone.http import chat, demand, errors, guards, observe, ops, sessions, tasks
 from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.guards import Guards
 from qwen_allinone.http.presence import Presence
+from qwen_allinone.state import Sessions
 from qwen_allinone.telemetry import Telemetry
 from qwen_allinone.telemetry.logs import begin_request
 
@@ -24,7 +25,13 @@ _ABOUT = "一个小模型，多种任务。One small language model behind a sma
 
 
 def create_app(
-    service: AllInOne, *, model_name: str, max_body_bytes: int, guarded_by: Guards, telemetry: Telemetry
+    service: AllInOne,
+    conversations: Sessions,
+    *,
+    model_name: str,
+    max_body_bytes: int,
+    guarded_by: Guards,
+    telemetry: Telemetry,
 ) -> OpenAPI:
     """Build the WSGI app around `service`; `model_name` goes into the header X-Model, `telemetry` hears of requests."""
     app = OpenAPI(
@@ -48,7 +55,8 @@ def create_app(
     app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see worker.py
     presence = Presence()
     demand.register(app, service.engine)
-    chat.register(app, service, presence)
+    chat.register(app, service, conversations, presence)
+    sessions.register(app, conversations)
     tasks.register(app, service, presence)
     ops.register(app, service.engine)
     _serve_docs(app, guarded_by)
