@@ -66,8 +66,8 @@ class SqliteStore:
             folder = folder.parent
         if not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
             return f"the folder {folder} is not writable"
-        if self._file.exists() and not os.access(self._file, os.R_OK | os.W_OK):
-            return f"{self._file} is not readable and writable"
+        if self._file.exists() and not (self._file.is_file() and os.access(self._file, os.R_OK | os.W_OK)):
+            return f"{self._file} is no file that can be read and written"
         return None
 
     def create(self, id: str, owner: str | None, lease: Lease) -> None:
