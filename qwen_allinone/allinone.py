@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
-from qwen_allinone.engine import Classify, Engine, Generate, LabelTrie, Permit, Result, Sampling, Status
+from qwen_allinone.engine import Classify, Engine, Generate, LabelTrie, Permit, Result, Sampling, Status, Ticket
 from qwen_allinone.engine.request import Work
 from qwen_allinone.errors import (
     DeadlineExceeded,
@@ -20,6 +21,7 @@ from qwen_allinone.errors import (
 )
 from qwen_allinone.history import Remembered, remember, reply_text, takes_late_system
 from qwen_allinone.model.checkpoint import Checkpoint
+from qwen_allinone.model.pieces import TextPieces
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.state import Turn
 from qwen_allinone.tasks import Decoding, Registry, Task, clean, render
@@ -34,6 +36,23 @@ _GRACE_S = 2.0
 
 # Given a way to give a request up, watches whether its caller is still there for as long as the context lasts.
 Watch = Callable[[Callable[[], None]], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What was asked has been checked and the engine has it; now it takes its time."""
+
+
+@dataclass(frozen=True)
+class Delta:
+    """The next piece of a reply, and how many tokens were generated for it."""
+
+    text: str
+    tokens: int
+
+
+# What one may hear of a chat while it is made, first that it was submitted.
+Progress = Callable[["Submitted | Answer | Delta"], None]
 
 
 def unwatched(_: Callable[[], None]) -> AbstractContextManager[None]:
@@ -128,21 +147,26 @@ class AllInOne:
         deadline_s: float | None = None,
         seed: int | None = None,
         watch: Watch = unwatched,
+        progress: Progress | None = None,
     ) -> ChatAnswer:
         """Label the sentiment of `text`, then answer it after `history`, as one request; `deadline_s` bounds both.
+
+        `progress` hears of it as it is made, in the caller's thread.
 
         Raises:
             RequestError: the text is empty or too long. ServiceError: busy, not ready, too late, failed, given up.
         """
         with self._admitted(deadline_s, watch) as permit:
-            sentiment = self._run(self.registry.get(SENTIMENT), {"text": text}, permit)
+            sentiment = self._run(self.registry.get(SENTIMENT), {"text": text}, permit, progress=progress)
+            if progress:
+                progress(sentiment)
             inputs = {"text": text}
             chat = self.registry.get(CHAT)
             if "sentiment" in chat.spec.inputs:
                 inputs["sentiment"] = str(sentiment.label)
             bound = self._loaded()
             prompt = _prompt(chat, inputs, bound, history)
-            reply = self._answer(chat, prompt.ids, bound, permit, seed)
+            reply = self._answer(chat, prompt.ids, bound, permit, seed, progress)
             return ChatAnswer(sentiment, reply, _turn(text, sentiment, reply, prompt.first))
 
     def run(
@@ -170,15 +194,25 @@ class AllInOne:
         with self.engine.admit(deadline) as permit, watch(permit.cancel):
             yield permit
 
-    def _run(self, task: Task, inputs: Mapping[str, str], permit: Permit, seed: int | None = None) -> Answer:
+    def _run(
+        self,
+        task: Task,
+        inputs: Mapping[str, str],
+        permit: Permit,
+        seed: int | None = None,
+        progress: Progress | None = None,
+    ) -> Answer:
         bound = self._loaded()
-        return self._answer(task, _prompt(task, inputs, bound).ids, bound, permit, seed)
+        return self._answer(task, _prompt(task, inputs, bound).ids, bound, permit, seed, progress)
 
-    def _answer(self, task: Task, ids: list[int], bound: _Bound, permit: Permit, seed: int | None) -> Answer:
+    def _answer(
+        self, task: Task, ids: list[int], bound: _Bound, permit: Permit, seed: int | None, progress: Progress | None
+    ) -> Answer:
         if trie := bound.tries.get(task.name):
-            return _label_answer(task, self._wait(Classify(ids, trie), permit))
-        sampling = _sampling(task.spec.decoding, seed)
-        result = self._wait(Generate(ids, sampling, bound.stop_ids), permit)
+            return _label_answer(task, self._ask(Classify(ids, trie), permit, progress))
+        reply = _Heard(bound.tokenizer, progress) if progress else None
+        work = Generate(ids, _sampling(task.spec.decoding, seed), bound.stop_ids, reply.put if reply else None)
+        result = self._ask(work, permit, progress, reply)
         return Answer(task.name, result, text=reply_text(bound.tokenizer, result.ids))
 
     def _loaded(self) -> _Bound:
@@ -187,11 +221,14 @@ class AllInOne:
             raise NotReady()
         return bound
 
-    def _wait(self, work: Work, permit: Permit) -> Result:
+    def _ask(self, work: Work, permit: Permit, progress: Progress | None = None, reply: _Heard | None = None) -> Result:
         ticket = self.engine.submit(work, permit=permit)
-        assert permit.deadline is not None
+        if progress:
+            progress(Submitted())
+        if reply:
+            reply.tell_until_done(ticket)
         try:
-            return ticket.future.result(timeout=permit.deadline - time.monotonic() + _GRACE_S)
+            return ticket.future.result(timeout=_patience_s(ticket))
         except TimeoutError:
             # The engine ends expired requests itself; it did not, so it is stuck in a step.
             raise DeadlineExceeded() from None
@@ -208,6 +245,34 @@ def _prompt(task: Task, inputs: Mapping[str, str], bound: _Bound, history: Seque
 
 def _turn(text: str, sentiment: Answer, reply: Answer, first: int) -> Turn:
     return Turn(text, str(sentiment.label), reply.text, reply.result.ids, first, at=time.time())
+
+
+class _Heard:
+    """A reply on its way from the engine's thread, token by token, to who wants to hear of it as text."""
+
+    def __init__(self, tokenizer: Tokenizer, progress: Progress) -> None:
+        self._pieces = TextPieces(tokenizer.decode)
+        self._progress = progress
+        self._tokens: SimpleQueue[int | None] = SimpleQueue()
+        self.put = self._tokens.put
+
+    def tell_until_done(self, ticket: Ticket) -> None:
+        """Returns when no more tokens come: the request has ended, well or not, or the engine is stuck."""
+        ticket.future.add_done_callback(lambda _: self.put(None))
+        untold = 0
+        with suppress(Empty):
+            while (token := self._tokens.get(timeout=_patience_s(ticket))) is not None:
+                untold += 1
+                if piece := self._pieces.push(token):
+                    self._progress(Delta(piece, untold))
+                    untold = 0
+        if (piece := self._pieces.end()) or untold:
+            self._progress(Delta(piece, untold))
+
+
+def _patience_s(ticket: Ticket) -> float:
+    assert ticket.deadline is not None
+    return max(ticket.deadline - time.monotonic(), 0.0) + _GRACE_S
 
 
 def prepare(task: Task, inputs: Mapping[str, str], tokenizer: Tokenizer) -> dict[str, str]:

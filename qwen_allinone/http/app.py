@@ -32,8 +32,13 @@ def create_app(
     max_body_bytes: int,
     guarded_by: Guards,
     telemetry: Telemetry,
+    ping_s: float = 10.0,
 ) -> OpenAPI:
-    """Build the WSGI app around `service`; `model_name` goes into the header X-Model, `telemetry` hears of requests."""
+    """Build the WSGI app around `service`.
+
+    `model_name` goes into the header X-Model; `telemetry` hears of requests; streams ping every `ping_s` seconds when
+    they have nothing to say.
+    """
     app = OpenAPI(
         __name__,
         info=Info(title="Qwen All-in-One", version=__version__, description=_ABOUT),
@@ -55,7 +60,7 @@ def create_app(
     app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see worker.py
     presence = Presence()
     demand.register(app, service.engine)
-    chat.register(app, service, conversations, presence)
+    chat.register(app, service, conversations, presence, ping_s=ping_s)
     sessions.register(app, conversations)
     tasks.register(app, service, presence)
     ops.register(app, service.engine)
