@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, Field
@@ -29,24 +27,15 @@ class ChatRequest(Body):
     session_id: str | None = Field(None, description="继续这个会话")
 
 
+_EVENTS = "事件依次为 sentiment、若干 delta、done；中途失败则以 error 结束，没有 done 就是不完整的"
+
+
 class ChatResponse(BaseModel):
     """The label found and the reply."""
 
     sentiment: str = Field(description="正面 或 负面")
     response: str = Field(description="温暖的回应")
     session_id: str | None = Field(None, description="会话的编号；只在会话中有此字段")
-
-
-_EVENTS = "事件依次为 sentiment、若干 delta、done；中途失败则以 error 结束，没有 done 就是不完整的"
-_ANSWER: dict[str | int, Any] = {
-    200: {
-        "description": "OK",
-        "content": {
-            "application/json": {"schema": ChatResponse.model_json_schema()},
-            sse.MIMETYPE: {"schema": {"type": "string", "description": _EVENTS}},
-        },
-    }
-}
 
 
 def join(sessions: Sessions, body: ChatRequest, deadline_s: float | None) -> Conversation:
@@ -66,8 +55,8 @@ def register(app: OpenAPI, service: AllInOne, sessions: Sessions, presence: Pres
     @app.post(
         "/chat",
         summary="判断情感并温暖地回应",
-        responses={**_ANSWER, **error_responses(ErrorBody, 400, 404, 409, 413, 415, 500, 503, 504)},
-        openapi_extensions=demand.TIMEOUT_PARAMETER,
+        responses={200: ChatResponse, **error_responses(ErrorBody, 400, 404, 409, 413, 415, 500, 503, 504)},
+        openapi_extensions=demand.TIMEOUT_PARAMETER | sse.documented(_EVENTS),
     )
     @demand.needs_engine
     def chat(body: ChatRequest) -> Response:
