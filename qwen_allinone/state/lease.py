@@ -27,13 +27,23 @@ def is_dead(token: str) -> bool:
     place, _, rest = token.partition(":")
     if not place or place != _place():
         return False
+    pid = rest.partition(":")[0]
     try:
-        os.kill(int(rest.partition(":")[0]), 0)
+        os.kill(int(pid), 0)
     except ProcessLookupError:
         return True
     except (OSError, ValueError, OverflowError):
         return False
-    return False
+    return _has_ended(pid)
+
+
+def _has_ended(pid: str) -> bool:
+    """Whether only its entry is left, until its parent has looked at it."""
+    try:
+        # After the name, which is in brackets and may hold anything: the state.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1] in ("Z", "X")
+    except OSError:
+        return False
 
 
 def _place() -> str:

@@ -9,7 +9,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from tests.support.events import Event, read_events
 from tests.support.redis_server import BINARY, WHY_NOT, RedisServer
 
 TEXTS = ["今天被领导批评了", "还要加班到半夜", "同事给我带了晚饭，很暖心", "明天还要早起", "周末想去看海"]
+
+
+needs_no_second_store = pytest.mark.parametrize("chatty", ["sqlite"], indirect=True)
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,16 @@ class Chatty:
     """Two workers whose replies are short, the likeliest, and the same for the same prompt; steps take 30 ms more."""
 
     service: Service
+    home: Path
+
+    @contextmanager
+    def slowly(self) -> Iterator[None]:
+        """While it lasts a reply takes seconds, so that there is time to do something in the middle of it."""
+        (self.home / "slow").touch()
+        try:
+            yield
+        finally:
+            (self.home / "slow").unlink()
 
     def post(self, text: str, **fields: Any) -> Reply:
         body = json.dumps({"text": text} | fields).encode()
@@ -123,7 +136,7 @@ def chatty(
         given["QAIO_REDIS_URL"] = request.getfixturevalue("redis").url
     given["QAIO_SESSIONS_FILE"] = str(home / "state" / "sessions.db")
     with services(home) as start:
-        yield Chatty(start(command=(*GUNICORN, "tests.support.faulty_app:app"), **given))
+        yield Chatty(start(command=(*GUNICORN, "tests.support.faulty_app:app"), **given), home)
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +149,7 @@ def said(chatty: Chatty) -> list[Turned]:
     return turns
 
 
+@needs_no_second_store
 def test_on_one_worker_a_turn_computes_what_is_new_only(said: list[Turned]) -> None:
     # Both prompts of a chat: of the sentiment's the text and what follows it; of the reply's the last token before it,
     # the roles around the new text, the text, and a system message where the mood has changed.
@@ -170,7 +184,7 @@ def test_kill_9_in_the_middle_of_a_turn_stores_no_half_and_holds_nobody_up(chatt
     chatty.turn(TEXTS[1], session)
     victim = chatty.service.workers[0]
     before = chatty.service.log.count("ready: model")
-    with chatty.only(victim), chatty.stream("没有说完的话", session_id=session) as events:
+    with chatty.only(victim), chatty.slowly(), chatty.stream("没有说完的话", session_id=session) as events:
         assert next(events).name == "sentiment"
         os.kill(victim, signal.SIGKILL)
         with pytest.raises((http.client.HTTPException, OSError, AssertionError)):
@@ -184,20 +198,21 @@ def test_kill_9_in_the_middle_of_a_turn_stores_no_half_and_holds_nobody_up(chatt
 def test_of_two_at_once_on_two_workers_one_is_told_to_wait_and_none_is_lost(chatty: Chatty) -> None:
     session = chatty.turn(TEXTS[0]).session
     one, other = chatty.service.workers
-    with chatty.only(one):
-        streaming = chatty.stream(TEXTS[1], session_id=session)
-        events = streaming.__enter__()
-        assert next(events).name == "sentiment"
-    with chatty.only(other):
-        refused = chatty.post(TEXTS[2], session_id=session)
+    with ExitStack() as stack:
+        with chatty.slowly():
+            with chatty.only(one):
+                events = stack.enter_context(chatty.stream(TEXTS[1], session_id=session))
+                assert next(events).name == "sentiment"
+            with chatty.only(other):
+                refused = chatty.post(TEXTS[2], session_id=session)
         assert (refused.status, refused.json["code"]) == (409, "session_busy")
         assert int(refused.headers["Retry-After"]) >= 1
-    assert [event.name for event in events][-1] == "done"
-    streaming.__exit__(None, None, None)
+        assert [event.name for event in events][-1] == "done"
     assert chatty.post(TEXTS[2], session_id=session).status == 200
     assert chatty.stored(session) == TEXTS[:3]
 
 
+@needs_no_second_store
 def test_of_a_crowd_in_one_session_every_answer_is_kept_once(chatty: Chatty) -> None:
     session = chatty.turn(TEXTS[0]).session
 
@@ -214,20 +229,17 @@ def test_of_a_crowd_in_one_session_every_answer_is_kept_once(chatty: Chatty) -> 
     assert sorted(chatty.stored(session)[1:]) == sorted(texts)
 
 
+@needs_no_second_store
 def test_a_client_that_leaves_keeps_no_turn(chatty: Chatty) -> None:
     session = chatty.turn(TEXTS[0]).session
-    with chatty.stream("没有人等到回答", session_id=session) as events:
+    with chatty.slowly(), chatty.stream("没有人等到回答", session_id=session) as events:
         assert next(events).name == "sentiment"
     until(lambda: chatty.post(TEXTS[1], session_id=session).status == 200, "the session is free again")
     assert chatty.stored(session) == TEXTS[:2]
 
 
-def test_redis_killed_and_back_costs_conversations_a_503_and_no_stored_turn(
-    chatty: Chatty, request: pytest.FixtureRequest
-) -> None:
-    if "QAIO_REDIS_URL" not in Path(f"/proc/{chatty.service.process.pid}/environ").read_text():
-        pytest.skip("this one keeps its conversations in a file")
-    redis: RedisServer = request.getfixturevalue("redis")
+@pytest.mark.parametrize("chatty", ["redis"], indirect=True)
+def test_redis_killed_and_back_costs_conversations_a_503_and_no_stored_turn(chatty: Chatty, redis: RedisServer) -> None:
     session = chatty.turn(TEXTS[0]).session
     redis.execute("SAVE")  # what an operator's own settings do by themselves
     redis.kill()
@@ -238,8 +250,10 @@ def test_redis_killed_and_back_costs_conversations_a_503_and_no_stored_turn(
         assert_is_chat(chatty.post(TEXTS[1]))
     redis.start()
     until(lambda: chatty.post(TEXTS[1], session_id=session).status == 200, "Redis is asked again")
-    path = f"/v1/sessions/{session}"
-    until(lambda: chatty.service.ask("GET", path).status == 200, "the other worker asks it again too")
+    for worker in chatty.service.workers:
+        with chatty.only(worker):
+            path = f"/v1/sessions/{session}"
+            until(lambda path=path: chatty.service.ask("GET", path).status == 200, "each worker asks it again")  # type: ignore[misc]
     assert chatty.stored(session) == TEXTS[:2]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -170,6 +171,13 @@ def test_a_lease_of_a_process_that_is_gone_holds_nobody_up(make: Make) -> None:
     kept(store, 1)
     store.begin(ID, "alice", lease(token=dead))
     assert len(store.begin(ID, "alice", lease()).turns) == 1
+
+
+def test_a_process_that_has_ended_is_dead_before_its_parent_has_noticed() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        token = f"{_place()}:{child.pid}:x"
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and still to be waited for
+        assert is_dead(token)
 
 
 def test_processes_elsewhere_and_names_that_mean_nothing_count_as_alive() -> None:
