@@ -7,6 +7,7 @@ dropped, half of the room is cleared at once: the turns after that find the same
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -39,20 +40,21 @@ def remember(
         raise InvalidInput(
             "这个服务的 chat 提示不是对话形式，不支持会话，请去掉 session 和 session_id", param="session"
         )
-    past = [Exchange(_inputs(task, turn), _reply(turn, tokenizer)) for turn in turns]
-
-    def prompt(first: int) -> list[int]:
-        return tokenizer.encode_rendered(render_turns(task, past[first:], inputs, restate=restate))
-
     first = min(max(turns[-1].first, 0), len(turns)) if turns else 0
+    past = [Exchange(_inputs(task, turn), _reply(turn, tokenizer)) for turn in turns[first:]]
+
+    def prompt(number: int) -> list[int]:
+        return tokenizer.encode_rendered(render_turns(task, past[number - first :], inputs, restate=restate))
+
     ids = prompt(first)
     if len(ids) <= room:
         return Remembered(ids, first)
-    shorter = {number: prompt(number) for number in range(first + 1, len(turns) + 1)}
-    for most in (room * _KEPT, room):
-        for number, ids in shorter.items():
-            if len(ids) <= most:
-                return Remembered(ids, number)
+    later = range(first + 1, len(turns) + 1)
+    for most in (int(room * _KEPT), room):
+        # Each turn that is dropped makes the prompt shorter, so the first that fits can be searched for.
+        index = bisect_left(later, -most, key=lambda number: -len(prompt(number)))
+        if index < len(later):
+            return Remembered(prompt(later[index]), later[index])
     return Remembered(prompt(len(turns)), len(turns))
 
 

@@ -62,12 +62,15 @@ class SqliteStore:
     def problem(self) -> str | None:
         """Why the file cannot be used, as far as that shows without making it."""
         folder = self._file.parent
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        if not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
-            return f"the folder {folder} is not writable"
-        if self._file.exists() and not (self._file.is_file() and os.access(self._file, os.R_OK | os.W_OK)):
-            return f"{self._file} is no file that can be read and written"
+        try:
+            while not folder.exists() and folder != folder.parent:
+                folder = folder.parent
+            if not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
+                return f"the folder {folder} is not writable"
+            if self._file.exists() and not (self._file.is_file() and os.access(self._file, os.R_OK | os.W_OK)):
+                return f"{self._file} is no file that can be read and written"
+        except OSError as error:  # a folder that may not be looked into
+            return f"{self._file}: {error.strerror}"
         return None
 
     def create(self, id: str, owner: str | None, lease: Lease) -> None:
