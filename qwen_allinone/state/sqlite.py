@@ -55,6 +55,7 @@ class SqliteStore:
         self._max_mb = max_mb
         self._busy_s = busy_s
         self._lock = threading.Lock()
+        self._making = threading.Lock()
         self._idle: list[_Connection] = []
         self._inherited: list[_Connection] = []
         self._complaint = ""
@@ -227,8 +228,7 @@ class SqliteStore:
 
     def _open(self) -> _Connection:
         self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Made for its owner alone: it holds what people wrote. SQLite gives its other two files the same mode.
-        os.close(os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._make_file()
         home = self._home()
         connection = sqlite3.connect(
             self._file, timeout=self._busy_s, isolation_level=None, check_same_thread=False, factory=_Connection
@@ -240,6 +240,16 @@ class SqliteStore:
             connection.close()
             raise
         return connection
+
+    def _make_file(self) -> None:
+        """If it is not there, an empty one for its owner alone: it holds what people wrote. SQLite gives its other two
+        the same mode.
+
+        Closing a file takes the locks that this process has on it, SQLite's too. So only a new one is opened here, and
+        closed before any connection to it can be made.
+        """
+        with self._making, suppress(FileExistsError):
+            os.close(os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     def _set_up(self, db: sqlite3.Connection) -> None:
         _use_wal(db, self._busy_s)

@@ -47,6 +47,29 @@ def test_the_file_is_made_when_first_needed_for_its_owner_alone(store: SqliteSto
     assert len(list(file.parent.iterdir())) == 3
 
 
+def test_opening_the_file_takes_no_lock_that_others_of_this_process_hold(store: SqliteStore, file: Path) -> None:
+    """POSIX: whoever closes a file gives up all locks that his process has on it, and SQLite's with them."""
+    kept(store, 1)
+
+    def locks() -> list[str]:
+        own = f" {os.getpid()} "
+        node = f":{file.stat().st_ino} "
+        return [line for line in Path("/proc/locks").read_text().splitlines() if own in line and node in line]
+
+    with store._connection() as db:
+        db.execute("BEGIN")
+        db.execute("SELECT * FROM sessions").fetchall()
+        before = locks()
+        threads = [threading.Thread(target=store.read, args=(ID, "alice")) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        store._open().close()
+        assert before and locks() == before
+        db.execute("ROLLBACK")
+
+
 def test_turns_are_written_through_to_the_disk(store: SqliteStore) -> None:
     kept(store, 1)
     with store._connection() as db:

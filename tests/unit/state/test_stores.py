@@ -226,8 +226,9 @@ def test_a_deleted_session_is_gone_even_for_who_holds_it(make: Make) -> None:
 
 def test_a_session_is_forgotten_after_its_time_and_leaves_nothing(make: Make) -> None:
     short, long = make(ttl_s=0.05), make()
-    kept(short, 1)
+    kept(long, 1)
     kept(long, 1, id=OTHER_ID)
+    short.begin(ID, "alice", lease())  # used for the last time
     waited = threading.Event()
     for _ in range(2000):
         try:
