@@ -19,6 +19,7 @@ QaioError
 │   ├── Cancelled           503     given up before it was done
 │   ├── OutOfMemory         503     there was no memory for the step this request was part of, Retry-After
 │   └── EngineFailed        500     the step this request was part of raised
+├── DataFileError                   a file of labelled data on the command line, or a result that cannot be written
 └── StartupError                    the operator's; message in English, says which file or setting to fix
     ├── SettingsError               a QAIO_* name or value
     ├── TaskFileError               a file under prompts/
@@ -169,6 +170,10 @@ class Cancelled(ServiceError):
 class EngineFailed(ServiceError):
     code = "engine_failed"
     message = "模型计算出错，请重试"
+
+
+class DataFileError(QaioError):
+    """A file of labelled data that cannot be used, or a file of results that cannot be written; says what to do."""
 
 
 class StartupError(QaioError):

@@ -103,8 +103,13 @@ class Settings(BaseSettings):
         0, ge=0, le=1_000_000_000, description="Generated tokens a minute for each caller; beyond: 429; 0: no limit"
     )
     redis_url: RedisUrl | None = Field(
-        None, description="Redis or Valkey where all workers count together; without it each worker counts alone"
+        None,
+        description="Redis or Valkey where workers count and remember together; without it each does so alone",
     )
+    cache_mb: int = Field(
+        16, ge=0, le=65_536, description="Memory per worker, in MB, for answers of greedy tasks; 0: all are computed"
+    )
+    cache_ttl_s: int = Field(3600, ge=1, le=2_592_000, description="Time for which an answer is remembered, in seconds")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log lines shown")
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="One line a record: `json`, `text`; `auto`: text if stderr is a terminal, else json"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, Field
@@ -9,8 +11,10 @@ from pydantic import BaseModel, Field
 from qwen_allinone.allinone import AllInOne
 from qwen_allinone.http import demand
 from qwen_allinone.http.body import Body
+from qwen_allinone.http.detail import WANTED, Detail, describe
 from qwen_allinone.http.errors import ErrorBody, error_responses
 from qwen_allinone.http.presence import Presence
+from qwen_allinone.http.remember import cache_use
 from qwen_allinone.http.usage import note
 
 
@@ -18,6 +22,14 @@ class ChatRequest(Body):
     """What the user said."""
 
     text: str = Field(description="要分析和回应的文字", examples=["今天心情特别差，工作也不顺利"])
+    detail: bool = WANTED
+
+
+class ChatDetail(BaseModel):
+    """How the two halves of an answer came about."""
+
+    sentiment: Detail
+    response: Detail
 
 
 class ChatResponse(BaseModel):
@@ -25,6 +37,7 @@ class ChatResponse(BaseModel):
 
     sentiment: str = Field(description="正面 或 负面")
     response: str = Field(description="温暖的回应")
+    detail: ChatDetail | None = Field(None, description="Only if asked for")
 
 
 def register(app: OpenAPI, service: AllInOne, presence: Presence) -> None:
@@ -38,7 +51,11 @@ def register(app: OpenAPI, service: AllInOne, presence: Presence) -> None:
     )
     @demand.needs_engine
     def chat(body: ChatRequest) -> Response:
-        answer = service.chat(body.text, deadline_s=demand.timeout_s(), watch=presence.watch)
+        answer = service.chat(body.text, deadline_s=demand.timeout_s(), watch=presence.watch, cache=cache_use())
         note(answer.sentiment)
         note(answer.reply)
-        return jsonify(sentiment=answer.sentiment.label, response=answer.reply.text)
+        shown: dict[str, Any] = {"sentiment": answer.sentiment.label, "response": answer.reply.text}
+        if body.detail:
+            halves = {"sentiment": answer.sentiment, "response": answer.reply}
+            shown["detail"] = {name: describe(service, half) for name, half in halves.items()}
+        return jsonify(shown)

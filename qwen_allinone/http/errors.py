@@ -75,6 +75,8 @@ def raise_invalid(error: ValidationError) -> NoReturn:
         raise InvalidInput("有不认识的字段，请对照 /docs 检查字段名", param=_printable(field))
     if kind == "string_type":
         raise InvalidInput(f"{field} 必须是字符串", param=field)
+    if kind == "bool_type":
+        raise InvalidInput(f"{field} 必须是 true 或 false", param=field)
     if kind == "string_unicode":
         raise InvalidInput(f"{field} 含有不成对的 UTF-16 代理字符，请发送有效的 UTF-8 文本", param=field)
     raise InvalidInput(f"{field} 的值不合要求，请对照 /docs 检查", param=field)

@@ -48,6 +48,8 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
         "rate_requests": 0,
         "rate_tokens": 0,
         "redis_url": None,
+        "cache_mb": 16,
+        "cache_ttl_s": 3600,
         "log_level": "info",
         "log_format": "auto",
         "log_text": False,
