@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from qwen_allinone import calibration
 from qwen_allinone.caching import CacheUse, ResultCache, is_cacheable, without_cost
-from qwen_allinone.engine import Classify, Engine, Generate, LabelTrie, Permit, Result, Sampling, Status
+from qwen_allinone.engine import Classify, Engine, Generate, LabelTrie, Permit, Result, Sampling, Status, Ticket
 from qwen_allinone.engine.request import Work
 from qwen_allinone.errors import (
     DeadlineExceeded,
@@ -22,6 +23,7 @@ from qwen_allinone.errors import (
     TaskFileError,
 )
 from qwen_allinone.model.checkpoint import Checkpoint
+from qwen_allinone.model.pieces import TextPieces
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.tasks import Decoding, Registry, Task, clean, render
 
@@ -39,6 +41,23 @@ _CONTENT_FREE = ("", "N/A", "无")
 
 # Given a way to give a request up, watches whether its caller is still there for as long as the context lasts.
 Watch = Callable[[Callable[[], None]], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What was asked has been checked and the engine has it; now it takes its time."""
+
+
+@dataclass(frozen=True)
+class Delta:
+    """The next piece of a reply, and how many tokens were generated for it."""
+
+    text: str
+    tokens: int
+
+
+# What one may hear of a chat while it is made, first that it was submitted.
+Progress = Callable[["Submitted | Answer | Delta"], None]
 
 
 def unwatched(_: Callable[[], None]) -> AbstractContextManager[None]:
@@ -163,22 +182,26 @@ class AllInOne:
         deadline_s: float | None = None,
         seed: int | None = None,
         watch: Watch = unwatched,
+        progress: Progress | None = None,
         cache: CacheUse | None = None,
     ) -> ChatAnswer:
         """Label the sentiment of `text`, then answer it, as one request; `deadline_s` bounds both together.
 
-        `cache`: how remembered results may be used; None: not at all.
+        `progress` hears of it as it is made, in the caller's thread. `cache`: how remembered results may be used;
+        None: not at all.
 
         Raises:
             RequestError: the text is empty or too long. ServiceError: busy, not ready, too late, failed, given up.
         """
         with self._admitted(deadline_s, watch) as permit:
-            sentiment = self._run(self.registry.get(SENTIMENT), {"text": text}, permit, cache=cache)
+            sentiment = self._run(self.registry.get(SENTIMENT), {"text": text}, permit, None, progress, cache)
+            if progress:
+                progress(sentiment)
             inputs = {"text": text}
             chat = self.registry.get(CHAT)
             if "sentiment" in chat.spec.inputs:
                 inputs["sentiment"] = str(sentiment.label)
-            return ChatAnswer(sentiment, self._run(chat, inputs, permit, seed, cache))
+            return ChatAnswer(sentiment, self._run(chat, inputs, permit, seed, progress, cache))
 
     def run(
         self,
@@ -197,7 +220,7 @@ class AllInOne:
         """
         task = self.registry.get(name)
         with self._admitted(deadline_s, watch) as permit:
-            return self._run(task, inputs, permit, seed, cache)
+            return self._run(task, inputs, permit, seed, cache=cache)
 
     @contextmanager
     def _admitted(self, seconds: float | None, watch: Watch) -> Iterator[Permit]:
@@ -212,6 +235,7 @@ class AllInOne:
         inputs: Mapping[str, str],
         permit: Permit,
         seed: int | None = None,
+        progress: Progress | None = None,
         cache: CacheUse | None = None,
     ) -> Answer:
         bound = self._bound
@@ -219,13 +243,17 @@ class AllInOne:
             raise NotReady()
 
         def compute() -> Result:
-            return self._wait(_work(task, inputs, bound, seed), permit)
+            return self._compute(task, inputs, bound, permit, seed, progress)
 
         if self._cache is None or cache is None or not is_cacheable(task):
             return _answer(task, compute(), bound)
         result, found = self._cache.run(task, inputs, self.model_id, cache, permit, compute)
         answer = replace(_answer(task, result, bound), cache="HIT" if found else "MISS")
-        return replace(answer, result=without_cost(result)) if found else answer
+        if not found:
+            return answer
+        if progress and answer.text:
+            progress(Delta(answer.text, 0))
+        return replace(answer, result=without_cost(result))
 
     def untempered(self, answer: Answer) -> calibration.Probabilities:
         """Probabilities of a label task's answer as they are before its temperature."""
@@ -233,14 +261,61 @@ class AllInOne:
         prior = bound.priors.get(answer.task) if bound else None
         return calibration.calibrated(answer.result.probabilities, prior, 1.0)
 
-    def _wait(self, work: Work, permit: Permit) -> Result:
+    def _compute(
+        self,
+        task: Task,
+        inputs: Mapping[str, str],
+        bound: _Bound,
+        permit: Permit,
+        seed: int | None,
+        progress: Progress | None,
+    ) -> Result:
+        ids = bound.tokenizer.encode_rendered(render(task, prepare(task, inputs, bound.tokenizer)))
+        if trie := bound.tries.get(task.name):
+            return self._ask(Classify(ids, trie), permit, progress)
+        reply = _Heard(bound.tokenizer, progress) if progress else None
+        work = Generate(ids, _sampling(task.spec.decoding, seed), bound.stop_ids, reply.put if reply else None)
+        return self._ask(work, permit, progress, reply)
+
+    def _ask(self, work: Work, permit: Permit, progress: Progress | None = None, reply: _Heard | None = None) -> Result:
         ticket = self.engine.submit(work, permit=permit)
-        assert permit.deadline is not None
+        if progress:
+            progress(Submitted())
+        if reply:
+            reply.tell_until_done(ticket)
         try:
-            return ticket.future.result(timeout=permit.deadline - time.monotonic() + _GRACE_S)
+            return ticket.future.result(timeout=_patience_s(ticket))
         except TimeoutError:
             # The engine ends expired requests itself; it did not, so it is stuck in a step.
             raise DeadlineExceeded() from None
+
+
+class _Heard:
+    """A reply on its way from the engine's thread, token by token, to who wants to hear of it as text."""
+
+    def __init__(self, tokenizer: Tokenizer, progress: Progress) -> None:
+        self._pieces = TextPieces(tokenizer.decode)
+        self._progress = progress
+        self._tokens: SimpleQueue[int | None] = SimpleQueue()
+        self.put = self._tokens.put
+
+    def tell_until_done(self, ticket: Ticket) -> None:
+        """Returns when no more tokens come: the request has ended, well or not, or the engine is stuck."""
+        ticket.future.add_done_callback(lambda _: self.put(None))
+        untold = 0
+        with suppress(Empty):
+            while (token := self._tokens.get(timeout=_patience_s(ticket))) is not None:
+                untold += 1
+                if piece := self._pieces.push(token):
+                    self._progress(Delta(piece, untold))
+                    untold = 0
+        if (piece := self._pieces.end()) or untold:
+            self._progress(Delta(piece, untold))
+
+
+def _patience_s(ticket: Ticket) -> float:
+    assert ticket.deadline is not None
+    return max(ticket.deadline - time.monotonic(), 0.0) + _GRACE_S
 
 
 def prepare(task: Task, inputs: Mapping[str, str], tokenizer: Tokenizer) -> dict[str, str]:
@@ -281,13 +356,6 @@ def _prepare_one(task: Task, name: str, text: str, tokenizer: Tokenizer) -> str:
 def _check_characters(name: str, text: str, most: int) -> None:
     if len(text) > most * _MOST_CHARS_PER_TOKEN:
         raise InputTooLong(f"{name} 太长（{len(text)} 个字符），最多 {most} 个 token，请缩短后再试", param=name)
-
-
-def _work(task: Task, inputs: Mapping[str, str], bound: _Bound, seed: int | None) -> Work:
-    ids = bound.tokenizer.encode_rendered(render(task, prepare(task, inputs, bound.tokenizer)))
-    if trie := bound.tries.get(task.name):
-        return Classify(ids, trie)
-    return Generate(ids, _sampling(task.spec.decoding, seed), bound.stop_ids)
 
 
 def _answer(task: Task, result: Result, bound: _Bound) -> Answer:

@@ -46,6 +46,7 @@ def wrap(service: AllInOne, settings: Settings) -> Flask:
         max_body_bytes=settings.max_body_bytes,
         guarded_by=_guards(settings),
         telemetry=_telemetry(settings, service),
+        ping_s=settings.ping_s,
     )
 
 

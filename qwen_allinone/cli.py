@@ -102,7 +102,7 @@ def evaluate(
     limit: Limit = 0,
     wrong: Annotated[Path, typer.Option(help="Where the wrong rows go")] = Path("wrong.csv"),
     url: Annotated[str, typer.Option(help="Ask this running service, and not a model in this process")] = "",
-    key: Annotated[str, typer.Option(help="Its API key or token", envvar="QWEN_ALLINONE_KEY")] = "",
+    key_file: Annotated[Path | None, typer.Option(help="File with its API key or token, if it asks for one")] = None,
     at_least: Annotated[float, typer.Option(help="Exit with 1 if the accuracy is less than this")] = 0.0,
 ) -> None:
     """Compare the answers to labelled rows with their labels: accuracy, F1, confusion matrix, times, wrong rows."""
@@ -111,7 +111,7 @@ def evaluate(
         chosen = _label_task(settings, task)
         table = _table(chosen, data, text_column, label_column, names, limit)
         if url:
-            ask = measuring.over_http(url, task, chosen.labels, key or None)
+            ask = measuring.over_http(url, task, chosen.labels, _key(key_file))
         else:
             ask = measuring.in_process(_service(settings), task)
         began = time.perf_counter()
@@ -137,7 +137,7 @@ def calibrate(
     names: Map = "",
     limit: Limit = 0,
 ) -> None:
-    """Fit a temperature to labelled rows, so that probabilities are as often right as they say; keep it by the prompt."""
+    """Fit a temperature to labelled rows, so that a probability is how often such answers are right."""
     settings = _settings()
     try:
         chosen = _label_task(settings, task)
@@ -226,6 +226,13 @@ def _label_task(settings: Settings, name: str) -> Task:
     if not task.labels:
         raise DataFileError(f"{name} is no label task: there is nothing to compare with labels")
     return task
+
+
+def _key(file: Path | None) -> str | None:
+    try:
+        return file.read_text("utf-8").strip() if file else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataFileError(f"{file} cannot be read ({error})") from None
 
 
 def _table(task: Task, data: Path, text_column: str, label_column: str, names: str, limit: int) -> measuring.Table:

@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     stuck_s: float = Field(
         60.0, ge=1, le=3600, description="A forward pass that takes longer, in seconds, has the worker replaced"
     )
+    ping_s: float = Field(
+        10.0, ge=0.1, le=600, description="Pause in a stream, in seconds, after which a `: ping` keeps it open"
+    )
     max_body_bytes: int = Field(
         1_048_576, ge=1024, le=67_108_864, description="Largest request body in bytes; beyond: 413"
     )

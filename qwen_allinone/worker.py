@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
+from qwen_allinone import listening
 from qwen_allinone.errors import Draining, EngineStuck
 
 if TYPE_CHECKING:  # the master imports this module, and it does without torch
@@ -209,6 +210,10 @@ class EngineWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             taken += 1
         return taken > 0
 
+    def _accept_all(self) -> None:
+        while self._accept_waiting():
+            pass
+
     def _read_rest(self, conn: TConn, left: list[int], _: Any) -> None:
         try:
             received = len(conn.sock.recv(left[0]))
@@ -241,11 +246,9 @@ class EngineWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             if not orphan and not self.is_parent_alive():
                 orphan, ends = True, min(ends, time.monotonic() + _ORPHAN_S)
         self._engine.abandon(Draining())  # who is left now gets an answer that says so
-        while self._accept_waiting():
-            pass
         self.set_accept_enabled(False)
         for listener in self.sockets:
-            listener.close()
+            listening.close(listener, self._accept_all)
         self._send_answers()
 
     def _send_answers(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -68,16 +68,26 @@ class Work(Protocol):
 
 
 class Generate:
-    """Free text: one token a step until a stop id or the limit. The first is never a stop: no answer is empty."""
+    """Free text: one token a step until a stop id or the limit. The first is never a stop: no answer is empty.
+
+    `on_token` hears each token at once. The engine's thread calls it, so it must not block or raise.
+    """
 
     wanted_ids: tuple[int, ...] | None = None
 
-    def __init__(self, prompt: Sequence[int], sampling: Sampling, stop_ids: frozenset[int]) -> None:
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        stop_ids: frozenset[int],
+        on_token: Callable[[int], None] | None = None,
+    ) -> None:
         self.prompt = tuple(prompt)
         self.tokens = list(prompt)
         self._sampling = sampling
         self._stop_ids = stop_ids
         self._generator = sampling.generator()
+        self._on_token = on_token
 
     @property
     def most_tokens(self) -> int:
@@ -90,6 +100,8 @@ class Generate:
         if token in self._stop_ids:
             return FinishReason.STOP
         self.tokens.append(token)
+        if self._on_token:
+            self._on_token(token)
         return FinishReason.LENGTH if len(self.tokens) >= self.most_tokens else None
 
     def fields(self) -> dict[str, object]:

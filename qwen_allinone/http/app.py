@@ -24,9 +24,19 @@ _ABOUT = "一个小模型，多种任务。One small language model behind a sma
 
 
 def create_app(
-    service: AllInOne, *, model_name: str, max_body_bytes: int, guarded_by: Guards, telemetry: Telemetry
+    service: AllInOne,
+    *,
+    model_name: str,
+    max_body_bytes: int,
+    guarded_by: Guards,
+    telemetry: Telemetry,
+    ping_s: float = 10.0,
 ) -> OpenAPI:
-    """Build the WSGI app around `service`; `model_name` goes into the header X-Model, `telemetry` hears of requests."""
+    """Build the WSGI app around `service`.
+
+    `model_name` goes into the header X-Model; `telemetry` hears of requests; streams ping every `ping_s` seconds when
+    they have nothing to say.
+    """
     app = OpenAPI(
         __name__,
         info=Info(title="Qwen All-in-One", version=__version__, description=_ABOUT),
@@ -48,7 +58,7 @@ def create_app(
     app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see worker.py
     presence = Presence()
     demand.register(app, service.engine)
-    chat.register(app, service, presence)
+    chat.register(app, service, presence, ping_s=ping_s)
     tasks.register(app, service, presence)
     ops.register(app, service.engine)
     _serve_docs(app, guarded_by)

@@ -1,35 +1,35 @@
-"""POST /chat: a sentiment and a warm reply."""
+"""POST /chat: a sentiment and a warm reply, at once or as they are made."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, Field
 
-from qwen_allinone.allinone import AllInOne
-from qwen_allinone.http import demand
+from qwen_allinone.allinone import AllInOne, Answer, ChatAnswer, Delta, Submitted, Watch
+from qwen_allinone.caching import CacheUse
+from qwen_allinone.http import demand, detail, limits, sse
 from qwen_allinone.http.body import Body
-from qwen_allinone.http.detail import WANTED, Detail, describe
+from qwen_allinone.http.detail import Detail
 from qwen_allinone.http.errors import ErrorBody, error_responses
 from qwen_allinone.http.presence import Presence
 from qwen_allinone.http.remember import cache_use
 from qwen_allinone.http.usage import note
+
+_REF = "#/components/schemas/{model}"
 
 
 class ChatRequest(Body):
     """What the user said."""
 
     text: str = Field(description="要分析和回应的文字", examples=["今天心情特别差，工作也不顺利"])
-    detail: bool = WANTED
-
-
-class ChatDetail(BaseModel):
-    """How the two halves of an answer came about."""
-
-    sentiment: Detail
-    response: Detail
+    stream: bool | None = Field(
+        None, description="true：边生成边发送（SSE）；缺省时看请求头 Accept 是否为 text/event-stream"
+    )
+    detail: bool = detail.WANTED
 
 
 class ChatResponse(BaseModel):
@@ -37,25 +37,82 @@ class ChatResponse(BaseModel):
 
     sentiment: str = Field(description="正面 或 负面")
     response: str = Field(description="温暖的回应")
-    detail: ChatDetail | None = Field(None, description="Only if asked for")
+    detail: dict[str, Detail] | None = Field(None, description="Of `sentiment` and `response`; only if asked for")
 
 
-def register(app: OpenAPI, service: AllInOne, presence: Presence) -> None:
+# Detail stands among the components because of the tasks' answers.
+_SCHEMA = {key: value for key, value in ChatResponse.model_json_schema(ref_template=_REF).items() if key != "$defs"}
+_EVENTS = "事件依次为 sentiment、若干 delta、done；中途失败则以 error 结束，没有 done 就是不完整的"
+_ANSWER: dict[str | int, Any] = {
+    200: {
+        "description": "OK",
+        "content": {
+            "application/json": {"schema": _SCHEMA},
+            sse.MIMETYPE: {"schema": {"type": "string", "description": _EVENTS}},
+        },
+    }
+}
+
+
+def register(app: OpenAPI, service: AllInOne, presence: Presence, *, ping_s: float) -> None:
     """Add the route to `app`."""
 
     @app.post(
         "/chat",
         summary="判断情感并温暖地回应",
-        responses={200: ChatResponse, **error_responses(ErrorBody, 400, 413, 415, 500, 503, 504)},
+        responses={**_ANSWER, **error_responses(ErrorBody, 400, 413, 415, 500, 503, 504)},
         openapi_extensions=demand.TIMEOUT_PARAMETER,
     )
     @demand.needs_engine
     def chat(body: ChatRequest) -> Response:
-        answer = service.chat(body.text, deadline_s=demand.timeout_s(), watch=presence.watch, cache=cache_use())
+        deadline_s = demand.timeout_s()
+        if sse.asked_for(body.stream):
+            ask = partial(_stream, service, body, deadline_s, cache_use())
+            return sse.respond(ask, presence, ping_s)
+        answer = service.chat(body.text, deadline_s=deadline_s, watch=presence.watch, cache=cache_use())
         note(answer.sentiment)
         note(answer.reply)
         shown: dict[str, Any] = {"sentiment": answer.sentiment.label, "response": answer.reply.text}
         if body.detail:
-            halves = {"sentiment": answer.sentiment, "response": answer.reply}
-            shown["detail"] = {name: describe(service, half) for name, half in halves.items()}
+            shown["detail"] = _both(service, answer)
         return jsonify(shown)
+
+
+def _both(service: AllInOne, answer: ChatAnswer) -> dict[str, Any]:
+    halves = {"sentiment": answer.sentiment, "response": answer.reply}
+    return {name: detail.describe(service, half) for name, half in halves.items()}
+
+
+def _stream(
+    service: AllInOne, body: ChatRequest, deadline_s: float | None, use: CacheUse, send: sse.Send, watch: Watch
+) -> None:
+    """Send a chat as events: `sentiment`, `delta`s, `done`."""
+    generated = 0
+
+    def progress(made: Submitted | Answer | Delta) -> None:
+        nonlocal generated
+        if isinstance(made, Submitted):
+            if not generated:
+                send(sse.PING)  # the status and headers leave
+        elif isinstance(made, Delta):
+            generated += made.tokens
+            if made.text:
+                send(sse.event("delta", {"text": made.text}))
+        else:
+            generated += len(note(made).result.ids)
+            label = {"label": made.label, "emoji": made.emoji, "probability": detail.probability(made)}
+            send(sse.event("sentiment", label))
+
+    try:
+        answer = service.chat(body.text, deadline_s=deadline_s, watch=watch, progress=progress, cache=use)
+        both = (answer.sentiment, note(answer.reply))
+        done: dict[str, Any] = {
+            "finish_reason": answer.reply.result.finish_reason.value,
+            "usage": detail.usage(*both),
+            "timings": detail.timings(*both),
+        }
+        if body.detail:
+            done["detail"] = _both(service, answer)
+        send(sse.event("done", done))
+    finally:
+        limits.charge(generated)

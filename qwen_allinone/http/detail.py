@@ -1,4 +1,4 @@
-"""The `detail` of an answer: probabilities, usage, timings, and what it was made with."""
+"""What an answer has cost and how it came about, as clients are told: `detail`, and the end of a stream."""
 
 from __future__ import annotations
 
@@ -42,21 +42,45 @@ class Detail(BaseModel):
 
 def describe(service: AllInOne, answer: Answer) -> dict[str, Any]:
     """The `detail` of one answer, ready for JSON."""
-    result = answer.result
+    counts = usage(answer)
+    counts["reused_tokens"] = counts.pop("cached_tokens")
     detail = Detail(
         probabilities=dict(answer.probabilities) if answer.probabilities is not None else None,
-        usage=Usage(
-            prompt_tokens=result.prompt_tokens,
-            completion_tokens=len(result.ids),
-            total_tokens=result.prompt_tokens + len(result.ids),
-            reused_tokens=result.reused_tokens,
-        ),
-        timings=Timings(queue_ms=_ms(result.queue_s), prefill_ms=_ms(result.prefill_s), decode_ms=_ms(result.decode_s)),
+        usage=Usage(**counts),
+        timings=Timings(**timings(answer)),
         model=service.model_id,
         prompt_version=service.registry.get(answer.task).version,
-        finish_reason=result.finish_reason.value,
+        finish_reason=answer.result.finish_reason.value,
     )
     return detail.model_dump(exclude_none=True)
+
+
+def usage(*answers: Answer) -> dict[str, int]:
+    """Tokens of all `answers`; `cached_tokens` are those of the prompts that did not have to be computed."""
+    results = [answer.result for answer in answers]
+    prompt, completion = sum(r.prompt_tokens for r in results), sum(len(r.ids) for r in results)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "cached_tokens": sum(r.reused_tokens for r in results),
+    }
+
+
+def timings(*answers: Answer) -> dict[str, float]:
+    """Milliseconds in the queue, until the first token, and from there to the last, over all `answers`."""
+    results = [answer.result for answer in answers]
+    return {
+        "queue_ms": _ms(sum(r.queue_s for r in results)),
+        "prefill_ms": _ms(sum(r.prefill_s for r in results)),
+        "decode_ms": _ms(sum(r.decode_s for r in results)),
+    }
+
+
+def probability(answer: Answer) -> float | None:
+    """How sure a label is, from 0 to 1; None for free text and where the answer is `unknown`."""
+    found = (answer.probabilities or {}).get(answer.label or "")
+    return None if found is None else round(found, 4)
 
 
 def _ms(seconds: float) -> float:

@@ -87,13 +87,26 @@ def _printable(field: str | None) -> str | None:
     return field.encode("utf-8", "replace").decode()[:64] if field else None
 
 
-def _answer(status: int, message: str, code: str, param: str | None = None) -> Response:
+def describe(error: Exception) -> dict[str, Any]:
+    """The body that an answer to `error` has, for where the status has been sent already."""
+    if isinstance(error, RequestError):
+        return _body(error.status, error.message, error.code, error.param)
+    if isinstance(error, ServiceError):
+        return _body(error.status, error.message, error.code)
+    log.error("unexpected error in %s", request.endpoint, exc_info=error)
+    return _body(500, ServiceError.message, ServiceError.code)
+
+
+def _body(status: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:
     note_error(code)
     if request.path.startswith("/v1/") or request.path == "/v1":
         kind = "server_error" if status >= 500 else "invalid_request_error"
-        response = jsonify(error={"message": message, "type": kind, "param": param, "code": code})
-    else:
-        response = jsonify(error=message, code=code)
+        return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return {"error": message, "code": code}
+
+
+def _answer(status: int, message: str, code: str, param: str | None = None) -> Response:
+    response = jsonify(_body(status, message, code, param))
     response.status_code = status
     return response
 
@@ -125,8 +138,9 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    log.exception("unexpected error in %s", request.endpoint)
-    return _answer(500, ServiceError.message, ServiceError.code)
+    response = jsonify(describe(error))
+    response.status_code = 500
+    return response
 
 
 def document_errors(spec: dict[str, Any]) -> dict[str, Any]:

@@ -84,7 +84,8 @@ def register(app: OpenAPI, quota: Quota, windows: Windows) -> Limits | None:
 
     @app.after_request
     def settle(response: Response) -> Response:
-        limits.charge(sum(len(answer.result.ids) for answer in noted()))
+        if not response.is_streamed:
+            limits.charge(sum(len(answer.result.ids) for answer in noted()))
         if standings := g.get("standings"):
             nearest = min(standings.values(), key=lambda standing: standing.remaining / standing.limit)
             response.headers["X-RateLimit-Limit"] = str(nearest.limit)

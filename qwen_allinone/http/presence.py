@@ -39,7 +39,11 @@ class Presence:
         connection = request.environ.get("gunicorn.socket")
         if not isinstance(connection, socket.socket) or not hasattr(select, "epoll"):
             return unwatched(leave)
-        return self._watching(connection.fileno(), leave)
+        fd = connection.fileno()
+        if fd < 0:  # a stream's, closed before its work began
+            leave()
+            return unwatched(leave)
+        return self._watching(fd, leave)
 
     @contextmanager
     def _watching(self, fd: int, leave: Callable[[], None]) -> Iterator[None]:
@@ -54,7 +58,9 @@ class Presence:
             yield
         finally:
             with self._lock:
-                self._forget(fd)
+                # A stream may outlive its connection, whose number another has by now.
+                if self._watched.get(fd) is leave:
+                    self._forget(fd)
 
     def _run(self, epoll: select.epoll) -> None:
         while True:

@@ -1,0 +1,125 @@
+"""Server-sent events (WHATWG HTML, section 9.2): an answer that is sent while it is made."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from flask import Response, request
+
+from qwen_allinone.allinone import Watch
+from qwen_allinone.errors import Cancelled, ServerBusy
+from qwen_allinone.http import errors
+from qwen_allinone.http.presence import Presence
+from qwen_allinone.http.usage import note_error
+
+MIMETYPE = "text/event-stream"
+PING = b": ping\n\n"
+# For work that was given up to end, so that what is told of the request is complete.
+_END_S = 2.0
+
+Send = Callable[[bytes], None]
+Work = Callable[[Send, Watch], None]
+
+
+def event(name: str, data: Any) -> bytes:
+    """One event, its data as JSON, which never holds a raw line end."""
+    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+
+
+def asked_for(stream: bool | None) -> bool:
+    """Whether the request in hand wants events: as its body says, else as its Accept header prefers."""
+    if stream is not None:
+        return stream
+    return request.accept_mimetypes.best_match(["application/json", MIMETYPE]) == MIMETYPE
+
+
+def respond(work: Work, presence: Presence, ping_s: float) -> Response:
+    """Run `work` in a thread and answer with what it sends, in that order; a ping in each pause of `ping_s` seconds.
+
+    What `work` raises before it has sent anything is raised here and gets an answer of its own; later it becomes an
+    `error` event. Whatever `work` awaits under its `Watch` is given up when the client leaves.
+    """
+    stream = _Stream(work, presence.watch, ping_s)
+    stream.begin()
+    return Response(stream, mimetype=MIMETYPE, headers={"X-Accel-Buffering": "no"})
+
+
+class _Left(Exception):
+    """Nobody reads any more."""
+
+
+class _Stream:
+    """The body of a response. A slow reader costs memory for one answer, and nobody waits for him."""
+
+    def __init__(self, work: Work, watch: Watch, ping_s: float) -> None:
+        self._work, self._client, self._ping_s = work, watch, ping_s
+        self._frames: SimpleQueue[bytes | Exception | None] = SimpleQueue()
+        self._sent = False
+        self._closed = False
+        self._give_up: Callable[[], None] | None = None
+        # The context goes along: the thread notes answers, errors and tokens with the request, and logs with its id.
+        self._thread = threading.Thread(target=copy_context().run, args=(self._run,), name="stream", daemon=True)
+        self._first = PING
+
+    def begin(self) -> None:
+        """Wait until there is something to send; raises what `work` raised instead."""
+        try:
+            self._thread.start()
+        except RuntimeError:  # no more threads
+            raise ServerBusy() from None
+        first = self._frames.get()
+        if isinstance(first, Exception):
+            raise first
+        assert first is not None, "a stream must send something"
+        self._first = first
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._first
+        while True:
+            try:
+                frame = self._frames.get(timeout=self._ping_s)
+            except Empty:
+                frame = PING
+            if not isinstance(frame, bytes):
+                return
+            yield frame
+
+    def close(self) -> None:
+        """The response is over, sent or not."""
+        self._closed = True
+        if give_up := self._give_up:
+            give_up()
+        self._thread.join(_END_S)
+
+    def _run(self) -> None:
+        try:
+            self._work(self._send, self._watch)
+        except _Left:
+            note_error(Cancelled.code)
+        except Exception as error:
+            self._frames.put(event("error", errors.describe(error)) if self._sent else error)
+        finally:
+            self._frames.put(None)
+
+    def _send(self, frame: bytes) -> None:
+        if self._closed:
+            raise _Left
+        self._sent = True
+        self._frames.put(frame)
+
+    @contextmanager
+    def _watch(self, leave: Callable[[], None]) -> Iterator[None]:
+        self._give_up = leave
+        try:
+            with self._client(leave):
+                if self._closed:
+                    leave()
+                yield
+        finally:
+            self._give_up = None
