@@ -88,6 +88,8 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
         ("QAIO_RATE_REQUESTS", "60", "rate_requests", 60),
         ("QAIO_RATE_TOKENS", "6000", "rate_tokens", 6000),
         ("QAIO_REDIS_URL", "redis://:pw@h:6379/0", "redis_url", SecretStr("redis://:pw@h:6379/0")),
+        ("QAIO_CACHE_MB", "0", "cache_mb", 0),
+        ("QAIO_CACHE_TTL_S", "60", "cache_ttl_s", 60),
         ("QAIO_LOG_LEVEL", "debug", "log_level", "debug"),
         ("QAIO_LOG_FORMAT", "json", "log_format", "json"),
         ("QAIO_LOG_TEXT", "1", "log_text", True),
