@@ -21,7 +21,7 @@ _TOO_LATE = "按当前的排队情况，无法在要求的时限内完成，请�
 
 
 class Permit:
-    """A place inside for one request, from admission to its end, however often it asks the engine.
+    """A place inside for one request, from admission to its end, however much it asks of the engine.
 
     Use it as a context manager. `place` is the request's position among all that were ever admitted: what it asks
     later still comes before what younger requests ask. `deadline` is a time.monotonic() value, None for no limit.
@@ -32,19 +32,26 @@ class Permit:
         self.deadline = deadline
         self.cancelled = False
         self._admission = admission
-        self._ticket: Ticket | None = None
+        self._lock = threading.Lock()
+        self._open: set[Ticket] = set()  # asked and not ended
+        self._asked = self._over = False
 
     def hold(self, ticket: Ticket) -> None:
-        """Note what the request is waiting for."""
-        self._ticket = ticket
+        """Note what the request is waiting for, from any thread."""
+        with self._lock:
+            self._asked = True
+            self._open.add(ticket)
+        ticket.future.add_done_callback(lambda _: self._ended(ticket))
         if self.cancelled:  # by another thread, which may not have seen this ticket
             ticket.cancel()
 
     def cancel(self) -> None:
         """Give the request up, from any thread: what it waits for ends within two steps, and it gets nothing more."""
         self.cancelled = True
-        if self._ticket:
-            self._ticket.cancel()
+        with self._lock:
+            left = list(self._open)
+        for ticket in left:
+            ticket.cancel()
 
     def __enter__(self) -> Permit:
         return self
@@ -52,15 +59,25 @@ class Permit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        ticket = self._ticket
-        if ticket is None:
-            self._admission.leave(answered=False)
-        elif ticket.future.done():
-            self._admission.leave(answered=error is None)
-        else:
-            # Its caller has stopped waiting, the engine has not yet noticed: until then it takes its place.
-            ticket.future.add_done_callback(lambda _: self._admission.leave(answered=False))
+        with self._lock:
+            self._over = True
+            # The engine wakes the caller first and calls `_ended` then.
+            self._open = {ticket for ticket in self._open if not ticket.future.done()}
+            left = list(self._open)
+        if not left:
+            self._admission.leave(answered=self._asked and error is None)
+        for ticket in left:  # nobody waits for these any more
             ticket.cancel()
+
+    def _ended(self, ticket: Ticket) -> None:
+        with self._lock:
+            if ticket not in self._open:
+                return
+            self._open.remove(ticket)
+            last = self._over and not self._open
+        if last:
+            # Its caller had stopped waiting before the engine noticed: until now it took its place.
+            self._admission.leave(answered=False)
 
 
 class Admission:

@@ -23,7 +23,20 @@ from tests.e2e.conftest import services
 from tests.faults.scenario import Bench, Check, Scenario
 
 # In this order; the last takes half an hour.
-MODULES = ("fuzz", "overload", "abandoned", "kills", "stops", "redis_away", "broken_model", "front", "steady")
+MODULES = (
+    "fuzz",
+    "injection",
+    "overload",
+    "neighbours",
+    "abandoned",
+    "streams",
+    "kills",
+    "stops",
+    "redis_away",
+    "broken_model",
+    "front",
+    "steady",
+)
 
 
 def scenarios(only: str = "") -> list[Scenario]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 # $-places are filled by `write_prompts`.
 SENTIMENT = """\
@@ -46,3 +50,14 @@ def write_prompts(root: Path, *, sentiment: str | None = SENTIMENT, chat: str | 
 def abstaining(prompt: str = SENTIMENT) -> str:
     """The prompt with an abstain label that is nearly always the answer."""
     return prompt.replace("decoding:", ABSTAIN + "decoding:")
+
+
+def greedy_prompts(home: Path) -> Path:
+    """The project's prompts in a new folder of `home`, but that a chat's reply to a text is always the same."""
+    folder = Path(shutil.copytree(PROJECT / "prompts", home / "greedy"))
+    file = folder / "chat" / "prompt.md"
+    greedy = r"decoding: {strategy: greedy, max_new_tokens: \1}"
+    text, changed = re.subn(r"(?m)^decoding: .*max_new_tokens: (\d+).*$", greedy, file.read_text("utf-8"))
+    assert changed == 1, file
+    file.write_text(text, encoding="utf-8")
+    return folder

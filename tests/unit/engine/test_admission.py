@@ -174,3 +174,28 @@ def test_leaving_from_many_threads_leaves_nobody_inside() -> None:
     for thread in threads:
         thread.join(20)
     assert (admission.inside, admission.room) == (0, 16)
+
+
+def test_a_request_that_asks_for_much_at_once_keeps_its_place_until_all_of_it_has_ended() -> None:
+    admission = Admission(2, 0)
+    tickets = [Ticket(generate([1], 1)) for _ in range(3)]
+    with admission.enter() as permit:
+        for ticket in tickets:
+            permit.hold(ticket)
+        tickets[1].future.set_result(None)  # type: ignore[arg-type]
+    assert [ticket.cancelled for ticket in tickets] == [True, False, True], "nobody waits for what is left"
+    assert admission.inside == 1
+    tickets[0].future.set_result(None)  # type: ignore[arg-type]
+    assert admission.inside == 1
+    tickets[2].future.set_exception(ServerBusy())
+    assert admission.inside == 0
+
+
+def test_giving_a_request_up_ends_all_that_it_asked_and_will_ask() -> None:
+    tickets = [Ticket(generate([1], 1)) for _ in range(3)]
+    with Admission(2, 0).enter() as permit:
+        permit.hold(tickets[0])
+        permit.hold(tickets[1])
+        permit.cancel()
+        permit.hold(tickets[2])
+        assert all(ticket.cancelled for ticket in tickets)
