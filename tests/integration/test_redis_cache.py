@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from qwen_allinone import redis_link
 from qwen_allinone.state import cache as module
 from qwen_allinone.state.cache import AnswerCache
 from tests.integration.conftest import StartServer, until
@@ -28,6 +29,13 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path)
     yield server
     server.end()
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine an answer of Redis may take longer than a request would wait, and a lock may end too early."""
+    monkeypatch.setattr(redis_link, "_TIMEOUT_S", 10.0)
+    monkeypatch.setattr(module, "_LOCK_S", 300.0)
 
 
 class Patient:
@@ -58,6 +66,7 @@ def names(redis: RedisServer) -> list[bytes]:
     return sorted(redis.execute("KEYS", "*"))  # type: ignore[call-overload, no-any-return]
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_what_one_worker_computed_another_finds_and_no_lock_is_left(redis: RedisServer) -> None:
     assert fetch(worker(redis), lambda: b"v1") == (b"v1", False)
     other = worker(redis)
@@ -68,6 +77,7 @@ def test_what_one_worker_computed_another_finds_and_no_lock_is_left(redis: Redis
     assert fetch(other, never) == (b"v1", True), "it has it in memory too"
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_two_workers_at_once_compute_once(redis: RedisServer) -> None:
     one, other, patient = worker(redis), worker(redis), Patient()
     begun, go = threading.Event(), threading.Event()
@@ -87,6 +97,7 @@ def test_two_workers_at_once_compute_once(redis: RedisServer) -> None:
         assert follower.result(WAIT_S) == (b"v1", True)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_when_one_worker_fails_the_other_leads_at_once(redis: RedisServer) -> None:
     one, other, patient = worker(redis), worker(redis), Patient()
     begun, go = threading.Event(), threading.Event()
@@ -107,11 +118,12 @@ def test_when_one_worker_fails_the_other_leads_at_once(redis: RedisServer) -> No
         assert follower.result(WAIT_S) == (b"v2", False)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_worker_that_died_holds_the_others_up_only_until_its_lock_ends(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    redis.execute("SET", "qaio:answer:{k}:lock", "somebody", "PX", "1500")
     began = time.monotonic()
+    redis.execute("SET", "qaio:answer:{k}:lock", "somebody", "PX", "1500")
     assert fetch(worker(redis), lambda: b"v1") == (b"v1", False)
     assert time.monotonic() - began > 1
     monkeypatch.setattr(module, "_LOCK_S", 0.2)
@@ -120,6 +132,7 @@ def test_a_worker_that_died_holds_the_others_up_only_until_its_lock_ends(
     assert fetch(worker(redis), never, "slow") == (b"v2", True)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_lock_that_has_gone_to_another_is_left_to_it(redis: RedisServer) -> None:
     def compute() -> bytes:
         redis.execute("SET", "qaio:answer:{k}:lock", "another")
@@ -129,6 +142,7 @@ def test_a_lock_that_has_gone_to_another_is_left_to_it(redis: RedisServer) -> No
     assert names(redis) == [b"qaio:answer:{k}", b"qaio:answer:{k}:lock"]
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("poison", ["", "x", "\x00" * 1000, "x" * 1_000_000])
 def test_a_poisoned_value_counts_as_none_and_is_replaced(redis: RedisServer, poison: str) -> None:
     redis.execute("SET", "qaio:answer:{k}", poison)
@@ -136,12 +150,14 @@ def test_a_poisoned_value_counts_as_none_and_is_replaced(redis: RedisServer, poi
     assert fetch(worker(redis), never) == (b"v1", True)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_value_of_another_kind_counts_as_none_and_is_replaced(redis: RedisServer) -> None:
     redis.execute("RPUSH", "qaio:answer:{k}", "a", "b")
     assert fetch(worker(redis), lambda: b"v1") == (b"v1", False)
     assert fetch(worker(redis), never) == (b"v1", True)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_answers_grow_old_in_redis_too(redis: RedisServer) -> None:
     fetch(worker(redis, 0.3), lambda: b"v1")
     until(lambda: redis.execute("DBSIZE") == 0)
@@ -193,6 +209,7 @@ def test_over_http_answers_are_shared_poisoned_and_survive_the_server(
     assert [cached(ask(other)), cached(ask(other, "又一个"))] == ["HIT", "MISS"]
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_answers_of_another_model_or_prompt_are_not_taken(
     start_server: StartServer, redis: RedisServer, prompts_folder: Path, tmp_path: Path
 ) -> None:
