@@ -19,8 +19,6 @@ from qwen_allinone.http.presence import Presence
 from qwen_allinone.http.remember import cache_use
 from qwen_allinone.http.usage import note
 
-_REF = "#/components/schemas/{model}"
-
 
 class ChatRequest(Body):
     """What the user said."""
@@ -32,26 +30,22 @@ class ChatRequest(Body):
     detail: bool = detail.WANTED
 
 
+_EVENTS = "事件依次为 sentiment、若干 delta、done；中途失败则以 error 结束，没有 done 就是不完整的"
+
+
+class ChatDetail(BaseModel):
+    """How the two halves of an answer came about."""
+
+    sentiment: Detail
+    response: Detail
+
+
 class ChatResponse(BaseModel):
     """The label found and the reply."""
 
     sentiment: str = Field(description="正面 或 负面")
     response: str = Field(description="温暖的回应")
-    detail: dict[str, Detail] | None = Field(None, description="Of `sentiment` and `response`; only if asked for")
-
-
-# Detail stands among the components because of the tasks' answers.
-_SCHEMA = {key: value for key, value in ChatResponse.model_json_schema(ref_template=_REF).items() if key != "$defs"}
-_EVENTS = "事件依次为 sentiment、若干 delta、done；中途失败则以 error 结束，没有 done 就是不完整的"
-_ANSWER: dict[str | int, Any] = {
-    200: {
-        "description": "OK",
-        "content": {
-            "application/json": {"schema": _SCHEMA},
-            sse.MIMETYPE: {"schema": {"type": "string", "description": _EVENTS}},
-        },
-    }
-}
+    detail: ChatDetail | None = Field(None, description="Only if asked for")
 
 
 def register(app: OpenAPI, service: AllInOne, presence: Presence, *, ping_s: float) -> None:
@@ -60,8 +54,8 @@ def register(app: OpenAPI, service: AllInOne, presence: Presence, *, ping_s: flo
     @app.post(
         "/chat",
         summary="判断情感并温暖地回应",
-        responses={**_ANSWER, **error_responses(ErrorBody, 400, 413, 415, 500, 503, 504)},
-        openapi_extensions=demand.TIMEOUT_PARAMETER,
+        responses={200: ChatResponse, **error_responses(ErrorBody, 400, 413, 415, 500, 503, 504)},
+        openapi_extensions=demand.TIMEOUT_PARAMETER | sse.documented(_EVENTS),
     )
     @demand.needs_engine
     def chat(body: ChatRequest) -> Response:

@@ -15,6 +15,7 @@ from openapi_spec_validator import validate
 from qwen_allinone import __version__
 from tests.integration.conftest import Server
 
+STREAMS = {("/chat", "200")}
 UNDOCUMENTED = {"/openapi.json", "/v1/tasks/<name>"}  # the document itself; what answers for tasks there are none of
 
 
@@ -60,13 +61,16 @@ def test_every_route_is_documented_and_nothing_else(server: Server, document: di
     assert {f"/v1/tasks/{task.name}" for task in server.service.registry} <= set(document["paths"])
 
 
-def test_every_operation_has_a_summary_an_id_of_its_own_and_json_answers(document: dict[str, Any]) -> None:
+def test_every_operation_has_a_summary_an_id_of_its_own_and_says_what_its_answers_are(document: dict[str, Any]) -> None:
     ids = [operation["operationId"] for operation in operations(document).values()]
     assert len(ids) == len(set(ids))
     for (_, path), operation in operations(document).items():
         assert operation["summary"]
-        for answer in operation["responses"].values():
-            assert list(answer["content"]) == ["text/plain" if path == "/metrics" else "application/json"]
+        for status, answer in operation["responses"].items():
+            expected = ["text/plain" if path == "/metrics" else "application/json"]
+            if (path, status) in STREAMS:
+                expected.append("text/event-stream")
+            assert list(answer["content"]) == expected
 
 
 def test_the_list_of_tasks_and_the_document_say_the_same_of_the_inputs(
