@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,9 @@ import pytest
 from werkzeug.test import TestResponse
 
 from qwen_allinone.access import keys
+from qwen_allinone.allinone import Answer
+from qwen_allinone.caching import CacheUse
+from qwen_allinone.errors import Cancelled
 from tests.integration.conftest import Gate, Later, Server, StartServer, until
 from tests.integration.test_http_new_task import TITLE, add
 from tests.support.events import read_events, text_of, without_pings
@@ -110,6 +116,39 @@ def test_those_who_wait_have_their_own_deadline_and_a_leader_that_is_too_late_ha
     assert leader.answer().status_code == 504
     gate.open()
     assert sorted(str(cached(each.answer())) for each in patient) == ["HIT", "HIT", "MISS"]
+
+
+def test_a_client_that_leaves_takes_nobody_along(start_server: StartServer) -> None:
+    server = start_server(QAIO_SLOTS="1")
+    gate = Gate(server)
+    gate.shut()
+    busy = Later(lambda: ask(server, "别的"))
+    assert gate.entered.wait(30)
+    leaves: list[Callable[[], None]] = []
+
+    def watch(leave: Callable[[], None]) -> AbstractContextManager[None]:
+        leaves.append(leave)
+        return nullcontext()
+
+    def run() -> Answer:
+        return server.service.run("sentiment", {"text": TEXT}, watch=watch, cache=CacheUse())
+
+    with ThreadPoolExecutor(3) as pool:
+        asked = []
+        for count in (1, 2, 3):
+            asked.append(pool.submit(run))
+            until(lambda count=count: len(leaves) == count and server.service.engine.waiting == 1)  # type: ignore[misc]
+        leader, follower, last = asked
+        leaves[1]()
+        with pytest.raises(Cancelled):
+            follower.result(30)
+        assert not leader.done() and not last.done()
+        leaves[0]()
+        gate.open()
+        with pytest.raises(Cancelled):
+            leader.result(30)
+        assert last.result(30).cache == "MISS", "it leads now"
+    assert busy.answer().status_code == 200
 
 
 def test_errors_are_not_kept(start_server: StartServer) -> None:
