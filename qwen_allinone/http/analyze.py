@@ -10,8 +10,10 @@ from qwen_allinone.allinone import AllInOne
 from qwen_allinone.errors import InvalidInput
 from qwen_allinone.http import demand
 from qwen_allinone.http.body import Body
+from qwen_allinone.http.detail import WANTED
 from qwen_allinone.http.errors import NestedErrorBody, error_responses
 from qwen_allinone.http.presence import Presence
+from qwen_allinone.http.remember import cache_use
 from qwen_allinone.http.tasks import AnyAnswer, serialise
 from qwen_allinone.http.usage import note
 
@@ -21,6 +23,7 @@ class AnalyzeRequest(Body):
 
     text: str = Field(description="要分析的文字", examples=["房间很干净，但是隔音太差"])
     tasks: list[str] = Field(description="任务名，不能为空，不能重复", examples=[["sentiment", "keywords"]])
+    detail: bool = WANTED
 
 
 class AnalyzeResponse(BaseModel):
@@ -42,8 +45,9 @@ def register(app: OpenAPI, service: AllInOne, presence: Presence) -> None:
     def analyze(body: AnalyzeRequest) -> Response:
         _check_tasks(service, body.tasks)
         asked = [(name, {"text": body.text}) for name in body.tasks]
-        answers = service.run_all(asked, deadline_s=demand.timeout_s(), watch=presence.watch)
-        return jsonify(results=[serialise(note(answer)) for answer in answers])
+        timeout_s = demand.timeout_s()
+        answers = service.run_all(asked, deadline_s=timeout_s, watch=presence.watch, cache=cache_use())
+        return jsonify(results=[serialise(service, note(answer), body.detail) for answer in answers])
 
 
 def _check_tasks(service: AllInOne, names: list[str]) -> None:

@@ -17,6 +17,7 @@ from qwen_allinone.http.body import Body
 from qwen_allinone.http.errors import NestedErrorBody, error_responses
 from qwen_allinone.http.openai import check_model
 from qwen_allinone.http.presence import Presence
+from qwen_allinone.http.remember import cache_use
 from qwen_allinone.http.usage import note
 
 _MOST_INPUTS = 256
@@ -88,7 +89,7 @@ def register(app: OpenAPI, service: AllInOne, presence: Presence, *, model_name:
         name = _only_input(service, body.task)
         asked = [(body.task, {name: text}) for text in body.input]
         try:
-            answers = service.run_all(asked, deadline_s=demand.timeout_s(), watch=presence.watch)
+            answers = service.run_all(asked, deadline_s=demand.timeout_s(), watch=presence.watch, cache=cache_use())
         except RequestError as error:
             if error.place is not None:
                 error.param = f"input[{error.place}]" if len(asked) > 1 else "input"

@@ -9,8 +9,10 @@ from pydantic import Field
 from qwen_allinone.allinone import AllInOne
 from qwen_allinone.http import demand
 from qwen_allinone.http.body import Body
+from qwen_allinone.http.detail import WANTED
 from qwen_allinone.http.errors import NestedErrorBody, error_responses
 from qwen_allinone.http.presence import Presence
+from qwen_allinone.http.remember import cache_use
 from qwen_allinone.http.tasks import AnyAnswer, serialise
 from qwen_allinone.http.usage import note
 from qwen_allinone.tasks import ROUTE
@@ -20,6 +22,7 @@ class RouteRequest(Body):
     """A text of any kind, with or without a request before it."""
 
     text: str = Field(description="要处理的文字，前面可以写明要求", examples=["翻译一下：我喜欢喝茶"])
+    detail: bool = WANTED
 
 
 def register(app: OpenAPI, service: AllInOne, presence: Presence) -> None:
@@ -35,6 +38,7 @@ def register(app: OpenAPI, service: AllInOne, presence: Presence) -> None:
     )
     @demand.needs_engine
     def route(body: RouteRequest) -> Response:
-        routed = service.route(body.text, deadline_s=demand.timeout_s(), watch=presence.watch)
+        timeout_s = demand.timeout_s()
+        routed = service.route(body.text, deadline_s=timeout_s, watch=presence.watch, cache=cache_use())
         note(routed.choice)
-        return jsonify(serialise(note(routed.answer)))
+        return jsonify(serialise(service, note(routed.answer), body.detail))

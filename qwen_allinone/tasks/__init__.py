@@ -1,22 +1,37 @@
 """A task is data: a folder with prompt.md (front matter and messages) and cases.yaml (gold cases)."""
 
 from qwen_allinone.tasks.items import items_of
-from qwen_allinone.tasks.loader import load_cases, load_task
+from qwen_allinone.tasks.loader import CALIBRATION, load_cases, load_task
 from qwen_allinone.tasks.registry import Registry
-from qwen_allinone.tasks.render import Chat, Completion, Rendered, clean, render
+from qwen_allinone.tasks.render import Chat, Completion, Exchange, Rendered, clean, render, render_turns
 from qwen_allinone.tasks.routes import routes_of
-from qwen_allinone.tasks.task import ROUTE, Case, Decoding, Input, Kind, Label, Output, Task
+from qwen_allinone.tasks.task import (
+    ROUTE,
+    Calibration,
+    Case,
+    Decoding,
+    Input,
+    Kind,
+    Label,
+    Output,
+    Quality,
+    Task,
+)
 
 __all__ = [
+    "CALIBRATION",
     "ROUTE",
+    "Calibration",
     "Case",
     "Chat",
     "Completion",
     "Decoding",
+    "Exchange",
     "Input",
     "Kind",
     "Label",
     "Output",
+    "Quality",
     "Registry",
     "Rendered",
     "Task",
@@ -25,5 +40,6 @@ __all__ = [
     "load_cases",
     "load_task",
     "render",
+    "render_turns",
     "routes_of",
 ]

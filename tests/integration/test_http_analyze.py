@@ -47,6 +47,14 @@ def test_bad_task_lists_are_refused_and_the_answer_says_what_is_allowed(
     assert said in error["message"]
 
 
+def test_detail_is_added_to_every_answer(server: Server) -> None:
+    answer = server.post("/v1/analyze", {"text": TEXT, "tasks": ["intent", "keywords"], "detail": True}).get_json()
+    intent, keywords = (result["detail"] for result in answer["results"])
+    assert sum(intent["probabilities"].values()) == pytest.approx(1.0, abs=1e-3) and "probabilities" not in keywords
+    routed = server.post("/v1/route", {"text": TEXT, "detail": True}).get_json()
+    assert routed["detail"]["prompt_version"]
+
+
 @pytest.mark.parametrize("text", ["", " ", None, 5, "好" * 20_000])
 def test_a_bad_text_is_a_400(server: Server, text: object) -> None:
     answer = analyze(server, ["sentiment", "intent"], text)
