@@ -230,8 +230,8 @@ class AllInOne:
     ) -> ChatAnswer:
         """Label the sentiment of `text`, then answer it after `history`, as one request; `deadline_s` bounds both.
 
-        `progress` hears of it as it is made, in the caller's thread. `cache`: how remembered results may be used;
-        None: not at all.
+        `progress` hears of it as it is made, in the caller's thread. `cache`: how remembered sentiments may be
+        used, None: not at all; the reply is made anew, for a conversation goes on from its tokens.
 
         Raises:
             RequestError: the text is empty or too long. ServiceError: busy, not ready, too late, failed, given up.
@@ -245,7 +245,7 @@ class AllInOne:
             if "sentiment" in chat.spec.inputs:
                 inputs["sentiment"] = str(sentiment.label)
             if not history:
-                reply, first = self._run(chat, inputs, permit, seed, progress, cache), 0
+                reply, first = self._run(chat, inputs, permit, seed, progress), 0
             else:
                 bound = self._loaded()
                 prompt = _remembered(chat, inputs, bound, history)
@@ -318,11 +318,7 @@ class AllInOne:
             return _answer(task, compute(), bound)
         result, found = self._cache.run(task, inputs, self.model_id, cache, permit, compute)
         answer = replace(_answer(task, result, bound), cache="HIT" if found else "MISS")
-        if not found:
-            return answer
-        if progress and answer.text:
-            progress(Delta(answer.text, 0))
-        return replace(answer, result=without_cost(result))
+        return replace(answer, result=without_cost(result)) if found else answer
 
     def untempered(self, answer: Answer) -> calibration.Probabilities:
         """Probabilities of a label task's answer as they are before its temperature."""

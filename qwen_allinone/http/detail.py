@@ -42,11 +42,9 @@ class Detail(BaseModel):
 
 def describe(service: AllInOne, answer: Answer) -> dict[str, Any]:
     """The `detail` of one answer, ready for JSON."""
-    counts = usage(answer)
-    counts["reused_tokens"] = counts.pop("cached_tokens")
     detail = Detail(
         probabilities=dict(answer.probabilities) if answer.probabilities is not None else None,
-        usage=Usage(**counts),
+        usage=Usage(**usage(answer)),
         timings=Timings(**timings(answer)),
         model=service.model_id,
         prompt_version=service.registry.get(answer.task).version,
@@ -56,14 +54,14 @@ def describe(service: AllInOne, answer: Answer) -> dict[str, Any]:
 
 
 def usage(*answers: Answer) -> dict[str, int]:
-    """Tokens of all `answers`; `cached_tokens` are those of the prompts that did not have to be computed."""
+    """Tokens of all `answers`; `reused_tokens` are those of the prompts that did not have to be computed."""
     results = [answer.result for answer in answers]
     prompt, completion = sum(r.prompt_tokens for r in results), sum(len(r.ids) for r in results)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
-        "cached_tokens": sum(r.reused_tokens for r in results),
+        "reused_tokens": sum(r.reused_tokens for r in results),
     }
 
 

@@ -18,7 +18,6 @@ from qwen_allinone.caching import CacheUse
 from qwen_allinone.errors import Cancelled
 from tests.integration.conftest import Gate, Later, Server, StartServer, until
 from tests.integration.test_http_new_task import TITLE, add
-from tests.support.events import read_events, text_of, without_pings
 
 TEXT = "今天心情特别差，工作也不顺利"
 
@@ -190,15 +189,14 @@ def test_greedy_text_is_remembered_and_sampled_text_is_not(start_server: StartSe
     assert [cached(ask(sampled, path="/v1/tasks/chat", sentiment="负面")) for _ in range(2)] == [None, None]
 
 
-def test_a_remembered_reply_is_streamed_whole(start_server: StartServer, text_prompts: Path) -> None:
+def test_a_greedy_chat_is_made_anew_each_time_for_conversations_need_its_tokens(
+    start_server: StartServer, text_prompts: Path
+) -> None:
     server = start_server(QAIO_PROMPTS=str(text_prompts))
-    said = ask(server, path="/chat").get_json()["response"]
-    answer = server.client.post("/chat", json={"text": TEXT, "stream": True}, buffered=False)
-    found = without_pings(read_events(answer.iter_encoded()))
-    answer.close()
-    assert [event.name for event in found] == ["sentiment", "delta", "done"]
-    assert text_of(found) == said
-    assert found[-1].data["usage"]["completion_tokens"] == 0
+    assert [cached(ask(server, path="/v1/tasks/chat", sentiment="负面")) for _ in range(2)] == ["MISS", "HIT"]
+    first, again = (server.service.chat(TEXT, cache=CacheUse()) for _ in range(2))
+    assert (first.sentiment.cache, again.sentiment.cache) == ("MISS", "HIT")
+    assert first.reply.cache is None and first.reply.result.ids == again.reply.result.ids != ()
 
 
 def test_callers_with_keys_do_not_learn_what_others_asked(start_server: StartServer, tmp_path: Path) -> None:
