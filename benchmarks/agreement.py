@@ -24,7 +24,6 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.client import read_csv
-from qwen_allinone.allinone import SENTIMENT, AllInOne
 from qwen_allinone.bootstrap import build_service
 from qwen_allinone.cpu import compute_threads
 from qwen_allinone.engine import Status
@@ -32,6 +31,7 @@ from qwen_allinone.model import checkpoint
 from qwen_allinone.model.attention import Chunk
 from qwen_allinone.model.linear import Weights
 from qwen_allinone.model.qwen2 import Qwen2
+from qwen_allinone.service import SENTIMENT, AllInOne
 from qwen_allinone.settings import Settings
 
 _SEQUENCES, _PROMPT, _DECODED = 4, 64, 8

@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from qwen_allinone.allinone import AllInOne
 from qwen_allinone.bootstrap import build_service
 from qwen_allinone.engine import Status
+from qwen_allinone.service import AllInOne
 from qwen_allinone.settings import Settings
 
 TOGETHER = "together"

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwen_allinone.allinone import AllInOne, Answer
 from qwen_allinone.bootstrap import build_service
 from qwen_allinone.engine import Status
+from qwen_allinone.service import AllInOne, Answer
 from qwen_allinone.settings import Settings
 
 JOBS = ("intent", "sentiment_en", "route", "keywords", "summary", "translate")

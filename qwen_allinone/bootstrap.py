@@ -10,13 +10,12 @@ from flask import Flask
 
 from qwen_allinone import __version__
 from qwen_allinone.access import Credentials, Windows
-from qwen_allinone.allinone import AllInOne
-from qwen_allinone.caching import ResultCache
 from qwen_allinone.cpu import compute_threads
 from qwen_allinone.engine import Engine, Limits, Loaded, Status
 from qwen_allinone.http import WINDOW_S, Guards, Quota, create_app
 from qwen_allinone.memory import resident_bytes
 from qwen_allinone.model import checkpoint
+from qwen_allinone.service import AllInOne, ResultCache
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import RedisStore, Sessions, SqliteStore, Store
 from qwen_allinone.state.cache import AnswerCache

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from qwen_allinone.allinone import AllInOne, Answer
+from qwen_allinone.service import AllInOne, Answer
 from qwen_allinone.tasks import Case
 
 # Enough to keep the engine's slots full; the waiting line takes the rest.

@@ -16,10 +16,10 @@ from rich.progress import Progress
 
 from qwen_allinone import bootstrap, measuring, report
 from qwen_allinone.access import keys
-from qwen_allinone.allinone import AllInOne
 from qwen_allinone.checking import Outcome, check_task
 from qwen_allinone.engine import Status
 from qwen_allinone.errors import DataFileError, QaioError, SettingsError, StartupError
+from qwen_allinone.service import AllInOne
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Calibration, Quality, Registry, Task
 from qwen_allinone.telemetry import logs

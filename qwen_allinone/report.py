@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from qwen_allinone.allinone import AllInOne
 from qwen_allinone.checking import Outcome
 from qwen_allinone.cpu import available_cores, compute_threads
 from qwen_allinone.measuring import Asked, Figures, Fitted, Judged, percentile
 from qwen_allinone.memory import memory_limit, resident_bytes
+from qwen_allinone.service import AllInOne
 from qwen_allinone.settings import PREFIX, Settings
 from qwen_allinone.tasks import Task
 

@@ -6,7 +6,6 @@ from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, Field
 
-from qwen_allinone.allinone import AllInOne
 from qwen_allinone.errors import InvalidInput
 from qwen_allinone.http import demand
 from qwen_allinone.http.body import Body
@@ -16,6 +15,7 @@ from qwen_allinone.http.presence import Presence
 from qwen_allinone.http.remember import cache_use
 from qwen_allinone.http.tasks import AnyAnswer, serialise
 from qwen_allinone.http.usage import note
+from qwen_allinone.service import AllInOne
 
 
 class AnalyzeRequest(Body):

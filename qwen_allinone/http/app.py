@@ -10,7 +10,6 @@ from flask import Response, g, jsonify, redirect, request
 from flask_openapi import Info, OpenAPI
 
 from qwen_allinone import __version__
-from qwen_allinone.allinone import AllInOne
 from qwen_allinone.http import (
     analyze,
     chat,
@@ -29,6 +28,7 @@ from qwen_allinone.http import (
 from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.guards import Guards
 from qwen_allinone.http.presence import Presence
+from qwen_allinone.service import AllInOne
 from qwen_allinone.state import Sessions
 from qwen_allinone.telemetry import Telemetry
 from qwen_allinone.telemetry.logs import begin_request

@@ -8,8 +8,6 @@ from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, Field
 
-from qwen_allinone.allinone import AllInOne, Answer, ChatAnswer, Delta, Submitted, Watch
-from qwen_allinone.caching import CacheUse
 from qwen_allinone.errors import InvalidInput
 from qwen_allinone.http import demand, detail, limits, sse
 from qwen_allinone.http.body import Body
@@ -18,6 +16,7 @@ from qwen_allinone.http.errors import ErrorBody, error_responses
 from qwen_allinone.http.presence import Presence
 from qwen_allinone.http.remember import cache_use
 from qwen_allinone.http.usage import caller, note
+from qwen_allinone.service import AllInOne, Answer, CacheUse, ChatAnswer, Delta, Submitted, Watch
 from qwen_allinone.state import Conversation, Sessions
 
 

@@ -10,7 +10,6 @@ from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-from qwen_allinone.allinone import SENTIMENT, AllInOne, Answer
 from qwen_allinone.errors import InvalidInput, RequestError
 from qwen_allinone.http import demand
 from qwen_allinone.http.body import Body
@@ -19,6 +18,7 @@ from qwen_allinone.http.openai import check_model
 from qwen_allinone.http.presence import Presence
 from qwen_allinone.http.remember import cache_use
 from qwen_allinone.http.usage import note
+from qwen_allinone.service import SENTIMENT, AllInOne, Answer
 
 _MOST_INPUTS = 256
 _INPUT_SCHEMA = {

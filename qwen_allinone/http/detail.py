@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from qwen_allinone.allinone import AllInOne, Answer
+from qwen_allinone.service import AllInOne, Answer
 
 # For the field `detail` of request bodies.
 WANTED: Any = Field(False, description="true：附带概率、用量、耗时、模型和提示词版本")

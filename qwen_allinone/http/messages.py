@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from qwen_allinone.completions import Message
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.errors import SAID
+from qwen_allinone.service.completions import Message
 
 _MOST_MESSAGES = 2048
 # What clients send besides text, and what to call it.

@@ -11,8 +11,6 @@ from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from qwen_allinone.allinone import AllInOne, Answer, Delta, Submitted, Watch
-from qwen_allinone.completions import Completions, Wanted
 from qwen_allinone.errors import InvalidInput, UnknownModel
 from qwen_allinone.http import demand, limits, sse
 from qwen_allinone.http.body import Body
@@ -20,6 +18,8 @@ from qwen_allinone.http.errors import NestedErrorBody, error_responses
 from qwen_allinone.http.messages import Messages, complaint, without_nulls
 from qwen_allinone.http.presence import Presence
 from qwen_allinone.http.usage import note
+from qwen_allinone.service import AllInOne, Answer, Delta, Submitted, Watch
+from qwen_allinone.service.completions import Completions, Wanted
 
 _MOST_STOPS, _LONGEST_STOP = 4, 128
 _SEED = 2**63

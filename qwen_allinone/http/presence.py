@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 
 from flask import request
 
-from qwen_allinone.allinone import unwatched
+from qwen_allinone.service import unwatched
 
 log = logging.getLogger(__name__)
 

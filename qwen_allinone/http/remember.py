@@ -6,9 +6,8 @@ from typing import Any
 
 from flask import Response, request
 
-from qwen_allinone.allinone import Answer
-from qwen_allinone.caching import CacheUse
 from qwen_allinone.http.usage import caller
+from qwen_allinone.service import Answer, CacheUse
 
 HEADER = "X-Cache"
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from flask import Response, request
 
-from qwen_allinone.allinone import Watch
 from qwen_allinone.errors import Cancelled, ServerBusy
 from qwen_allinone.http import errors
 from qwen_allinone.http.presence import Presence
 from qwen_allinone.http.usage import noted_errors
+from qwen_allinone.service import Watch
 
 MIMETYPE = "text/event-stream"
 PING = b": ping\n\n"

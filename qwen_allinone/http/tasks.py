@@ -8,8 +8,6 @@ from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, Field, RootModel, create_model
 
-from qwen_allinone.allinone import AllInOne, Answer
-from qwen_allinone.caching import is_cacheable
 from qwen_allinone.http import demand
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.detail import WANTED, Detail, describe
@@ -17,6 +15,7 @@ from qwen_allinone.http.errors import NestedErrorBody, error_responses
 from qwen_allinone.http.presence import Presence
 from qwen_allinone.http.remember import PARAMETER, cache_use, tell
 from qwen_allinone.http.usage import note
+from qwen_allinone.service import AllInOne, Answer, is_cacheable
 from qwen_allinone.tasks import Kind, Task
 
 

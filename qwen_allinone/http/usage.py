@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import g
 
-from qwen_allinone.allinone import Answer
+from qwen_allinone.service import Answer
 
 
 def note(answer: Answer) -> Answer:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qwen_allinone.calibration import COLDEST, HOTTEST, Probabilities, calibrated, fit_temperature
 from qwen_allinone.errors import DataFileError
 from qwen_allinone.measuring.figures import Figures, Judged, figures_of
 from qwen_allinone.measuring.run import Asked
+from qwen_allinone.service.calibration import COLDEST, HOTTEST, Probabilities, calibrated, fit_temperature
 from qwen_allinone.tasks import Task
 
 _FEWEST_ROWS = 10

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from qwen_allinone.allinone import AllInOne
 from qwen_allinone.errors import DataFileError, QaioError
 from qwen_allinone.measuring.labelled import Row
+from qwen_allinone.service import AllInOne
 
 _PATIENCE_S = 600.0  # for a service that is full
 _TIMEOUT_S = 300.0

@@ -15,11 +15,11 @@ from flask import request
 from redis import Redis
 
 from qwen_allinone.access import Windows
-from qwen_allinone.allinone import unwatched
 from qwen_allinone.bootstrap import build_app
 from qwen_allinone.engine import Engine
 from qwen_allinone.http.presence import Presence
 from qwen_allinone.model.pieces import TextPieces
+from qwen_allinone.service import unwatched
 
 _HOARD: list[bytes] = []
 

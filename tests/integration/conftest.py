@@ -16,8 +16,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from qwen_allinone import bootstrap
-from qwen_allinone.allinone import AllInOne
 from qwen_allinone.engine import Status
+from qwen_allinone.service import AllInOne
 from qwen_allinone.settings import Settings
 
 

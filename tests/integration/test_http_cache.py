@@ -13,9 +13,8 @@ import pytest
 from werkzeug.test import TestResponse
 
 from qwen_allinone.access import keys
-from qwen_allinone.allinone import Answer
-from qwen_allinone.caching import CacheUse
 from qwen_allinone.errors import Cancelled
+from qwen_allinone.service import Answer, CacheUse
 from tests.integration.conftest import Gate, Later, Server, StartServer, until
 from tests.integration.test_http_new_task import TITLE, add
 

@@ -13,8 +13,8 @@ import pytest
 
 from qwen_allinone import bootstrap
 from qwen_allinone.access import keys
-from qwen_allinone.completions import DEFAULT_MAX_TOKENS, chat_ids
 from qwen_allinone.errors import EngineFailed
+from qwen_allinone.service.completions import DEFAULT_MAX_TOKENS, chat_ids
 from qwen_allinone.settings import Settings
 from tests.integration.conftest import Gate, Later, Server, StartServer, until
 from tests.support.openai_client import client_of

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from qwen_allinone.allinone import ChatAnswer
+from qwen_allinone.service import ChatAnswer
 from tests.integration.conftest import Gate, Server, StartServer, until
 from tests.support.events import Event, read_events, text_of, without_pings
 

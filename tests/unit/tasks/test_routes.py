@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from qwen_allinone.allinone import AllInOne
 from qwen_allinone.errors import TaskFileError
+from qwen_allinone.service import AllInOne
 from qwen_allinone.tasks import Registry, load_task, routes_of
 from tests.support.tasks import KEYWORDS, ROUTE, SENTIMENT, write_prompts
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from qwen_allinone import bootstrap
-from qwen_allinone.allinone import AllInOne, fixed_prefix
 from qwen_allinone.bootstrap import build_service
 from qwen_allinone.engine import Classify, Generate, Status
 from qwen_allinone.errors import (
@@ -27,6 +26,8 @@ from qwen_allinone.errors import (
     UnknownTask,
 )
 from qwen_allinone.model import checkpoint
+from qwen_allinone.service import AllInOne
+from qwen_allinone.service.binding import fixed_prefix
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry, items_of
 from tests.support.tasks import CHAT, KEYWORDS, ROUTE, SENTIMENT, abstaining, write_prompts
@@ -298,7 +299,7 @@ def test_an_engine_that_hangs_does_not_hang_its_callers(
     service = begin(tiny_checkpoint, write_prompts(tmp_path / "prompts"))
     model: Any = service.engine.model
     forward = model.forward
-    monkeypatch.setattr("qwen_allinone.allinone._GRACE_S", 0.05)
+    monkeypatch.setattr("qwen_allinone.service.waiting._GRACE_S", 0.05)
     monkeypatch.setattr(model, "forward", lambda *given: time.sleep(2.0) or forward(*given))
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded):

@@ -11,8 +11,8 @@ from hypothesis import given
 
 from qwen_allinone.engine.slots import shared
 from qwen_allinone.errors import InvalidInput
-from qwen_allinone.history import Remembered, remember, reply_text, takes_late_system
 from qwen_allinone.model.tokenizer import Tokenizer
+from qwen_allinone.service.history import Remembered, remember, reply_text, takes_late_system
 from qwen_allinone.state import Turn
 from qwen_allinone.tasks import Exchange, Task, load_task, render_turns
 from tests.support.checkpoints import CONTROL, TEMPLATE

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen_allinone.caching import dump, is_cacheable, load, without_cost
 from qwen_allinone.engine import FinishReason, Result
+from qwen_allinone.service.caching import dump, is_cacheable, load, without_cost
 from qwen_allinone.tasks import Task, load_task
 from tests.support.tasks import CHAT, SENTIMENT, write_prompts
 

@@ -6,20 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
-from qwen_allinone.allinone import (
-    AllInOne,
-    Answer,
-    Delta,
-    Submitted,
-    Texts,
-    Watch,
-    patience_s,
-    result_of,
-    unwatched,
-)
 from qwen_allinone.engine import Generate, Sampling, Ticket
 from qwen_allinone.errors import CheckpointError, ContextExceeded, EmptyInput, InvalidInput
 from qwen_allinone.model.pieces import TextPieces
+from qwen_allinone.service.allinone import AllInOne, Texts
+from qwen_allinone.service.answers import Answer, Delta, Submitted, Watch, unwatched
+from qwen_allinone.service.waiting import patience_s, result_of
 from qwen_allinone.tasks import Chat
 
 # What telemetry calls these answers, which come of no task.
