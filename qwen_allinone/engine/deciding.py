@@ -61,14 +61,18 @@ class Decide:
 
     wanted_ids: tuple[int, ...] | None = ()  # what is wanted goes to `score`
 
-    def __init__(self, shared: Sequence[int], questions: Sequence[Question]) -> None:
+    def __init__(self, shared: Sequence[int], questions: Sequence[Question], longest: int) -> None:
+        """`longest`: tokens that a slot holds. One question may still need more, see `most_tokens`."""
         if not shared or not questions:
             raise ValueError("something to read and a question are needed")
         self.shared = tuple(shared)
         self.prompt = (*shared, *(token for question in questions for token in question.ids))
         self._questions = questions
         self._found: list[dict[tuple[int, ...], float]] = [{} for _ in questions]  # log-probability by path
-        self._rounds = [self._laid_out(numbers) for numbers in _grouped([question.size for question in questions])]
+        room = min(longest - len(shared), _ROUND)
+        self._rounds = [
+            self._laid_out(numbers) for numbers in _grouped([question.size for question in questions], room)
+        ]
         self.most_tokens = len(shared) + max(map(len, self._rounds))
         self._begin()
 
@@ -136,23 +140,23 @@ class Decide:
         for number in numbers:
             question, parent = self._questions[number], first - 1
             for depth, token in enumerate(question.ids, 1):
-                path = () if depth == len(question.ids) else None
+                path: tuple[int, ...] | None = () if depth == len(question.ids) else None
                 nodes.append(_Node(number, token, parent, first + depth - 1, path))
                 parent = first + len(nodes) - 1
-            places = {(): parent}
-            for path in question.paths:
-                position = first + len(question.ids) + len(path) - 1
-                nodes.append(_Node(number, path[-1], places[path[:-1]], position, path))
-                places[path] = first + len(nodes) - 1
+            places: dict[tuple[int, ...], int] = {(): parent}
+            for taken in question.paths:
+                position = first + len(question.ids) + len(taken) - 1
+                nodes.append(_Node(number, taken[-1], places[taken[:-1]], position, taken))
+                places[taken] = first + len(nodes) - 1
         return nodes
 
 
-def _grouped(sizes: Sequence[int]) -> list[list[int]]:
-    """Numbers of the questions of each round, in order."""
+def _grouped(sizes: Sequence[int], room: int) -> list[list[int]]:
+    """Numbers of the questions of each round, in order: as many as there is room for, or one."""
     groups: list[list[int]] = [[]]
     used = 0
     for number, size in enumerate(sizes):
-        if groups[-1] and used + size > _ROUND:
+        if groups[-1] and used + size > room:
             groups.append([])
             used = 0
         groups[-1].append(number)

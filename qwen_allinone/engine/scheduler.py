@@ -95,9 +95,8 @@ class Scheduler:
             start = len(running.slot.tokens)
             work = running.ticket.work
             branches = work.branches(start, start + count) if isinstance(work, Decide) else None
-            plan.append(
-                Planned(running, Chunk(running.slot.index, start, work.tokens[start : start + count], branches))
-            )
+            tokens = work.tokens[start : start + count]
+            plan.append(Planned(running, Chunk(running.slot.index, start, tokens, branches)))
         return plan
 
     def computed(self, planned: Planned) -> None:

@@ -40,8 +40,8 @@ def step(model: Qwen2, cache: KVCache, scheduler: Scheduler) -> None:
 
 def _score(model: Qwen2, hidden: Tensor, work: Decide) -> None:
     """Hand over the logits of the places that `work` wants scored, a few at a time: a row is a whole vocabulary."""
-    for part in hidden.split(_MOST_ROWS):
-        work.score(model.logits(part))
+    for begin in range(0, len(hidden), _MOST_ROWS):
+        work.score(model.logits(hidden[begin : begin + _MOST_ROWS]))
 
 
 def _sample_rows(model: Qwen2, hidden: Tensor, due: dict[int, Planned]) -> dict[int, Tensor]:

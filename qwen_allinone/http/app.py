@@ -11,7 +11,7 @@ from flask_openapi import Info, OpenAPI
 
 from qwen_allinone import __version__
 from qwen_allinone.allinone import AllInOne
-from qwen_allinone.http import chat, classify, demand, errors, guards, observe, openai, ops, sse, tasks
+from qwen_allinone.http import chat, classify, decisions, demand, errors, guards, observe, openai, ops, sse, tasks
 from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.guards import Guards
 from qwen_allinone.http.presence import Presence
@@ -61,6 +61,7 @@ def create_app(
     chat.register(app, service, presence, ping_s=ping_s)
     tasks.register(app, service, presence)
     classify.register(app, service, presence, model_name=model_name)
+    decisions.register(app, service, presence, model_name=model_name)
     openai.register(app, service, presence, model_name=model_name, ping_s=ping_s)
     ops.register(app, service.engine)
     _serve_docs(app, guarded_by)

@@ -17,8 +17,8 @@ from qwen_allinone.model.kv import KEY_BLOCK, KVCache
 class Branches:
     """How the tokens of a chunk hang together that are no sequence but parts of several with one beginning.
 
-    `positions` [tokens]: where each stands in its own sequence. `visible` [tokens, end of the chunk]: which of the slot's
-    tokens each sees. `wanted`: places within the chunk whose hidden states are asked for.
+    `positions` [tokens]: where each stands in its own sequence. `visible` [tokens, end of the chunk]: which of the
+    slot's tokens each sees. `wanted`: places within the chunk whose hidden states are asked for.
     """
 
     positions: Sequence[int]

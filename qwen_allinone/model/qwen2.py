@@ -84,8 +84,8 @@ class Qwen2:
         """Compute `chunks`, write their keys and values into `cache`.
 
         Returns:
-            The normalised hidden states that are wanted of each chunk, in the order of the chunks, [rows, hidden] float32;
-            that is the one after its last token unless it has branches.
+            The normalised hidden states that are wanted of each chunk, in the order of the chunks, [rows, hidden]
+            float32: the one after its last token unless it has branches.
         """
         # Requests that decode come first: attention takes them together.
         order = sorted(range(len(chunks)), key=lambda i: not chunks[i].is_decoding)

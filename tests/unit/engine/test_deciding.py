@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qwen_allinone.engine import Decide, Engine, Generate, Limits, Loaded, Question, Result, Sampling
+from qwen_allinone.engine import Decide, Engine, Generate, Limits, Loaded, Question, Result, Sampling, Ticket
 from qwen_allinone.engine.request import FinishReason
 from qwen_allinone.engine.scheduler import Scheduler
 from qwen_allinone.engine.slots import SlotTable
@@ -61,9 +61,7 @@ class Bench:
 
 
 def decide(bench: Bench, shared: Sequence[int] = SHARED, questions: Sequence[Question] = QUESTIONS) -> Result:
-    from qwen_allinone.engine import Ticket
-
-    ticket = Ticket(Decide(shared, questions))
+    ticket = Ticket(Decide(shared, questions, 512))
     bench.scheduler.submit(ticket)
     bench.run()
     return ticket.future.result(0)
@@ -114,14 +112,12 @@ def test_what_questions_leave_in_a_slot_is_nobodys_beginning(model: Qwen2) -> No
     """A later prompt that reads like the questions' tokens in a row must not find their keys and values."""
     bench = Bench(model, slots=1, step_tokens=256)
     decide(bench)
-    work = Decide(SHARED, QUESTIONS)
+    work = Decide(SHARED, QUESTIONS, 512)
     prompt = work.tokens[: len(SHARED) + 40]
     for questions in ([Question(tuple(prompt[len(SHARED) :]), ((1,), (2, 3)))], QUESTIONS[1:3]):
         result = decide(bench, questions=questions)
         for question, scores in zip(questions, result.scores, strict=True):
             assert scores == pytest.approx(alone(model, SHARED, question), abs=2e-4)
-    from qwen_allinone.engine import Ticket
-
     ticket, fresh = (
         Ticket(Generate(prompt, Sampling(5), frozenset())),
         Ticket(Generate(prompt, Sampling(5), frozenset())),
@@ -146,7 +142,7 @@ def engine(model: Qwen2) -> Iterator[Engine]:
 
 def test_beside_other_requests_everybody_gets_what_he_gets_alone(engine: Engine, model: Qwen2) -> None:
     replies = [submit(engine, Generate(SHARED[:9] + [n], Sampling(20), frozenset())) for n in range(4)]
-    decided = [submit(engine, Decide(SHARED, QUESTIONS)) for _ in range(2)]
+    decided = [submit(engine, Decide(SHARED, QUESTIONS, 512)) for _ in range(2)]
     later = [submit(engine, Generate(SHARED[:9] + [n], Sampling(20), frozenset())) for n in range(4)]
     for ticket in decided:
         for question, scores in zip(QUESTIONS, ticket.future.result(60).scores, strict=True):
@@ -155,13 +151,13 @@ def test_beside_other_requests_everybody_gets_what_he_gets_alone(engine: Engine,
 
 
 def test_many_questions_can_be_given_up_and_leave_nothing_wrong_behind(engine: Engine, model: Qwen2) -> None:
-    ticket = submit(engine, Decide(SHARED, QUESTIONS * 80))
+    ticket = submit(engine, Decide(SHARED, QUESTIONS * 80, 512))
     while not ticket.admitted:
         assert not ticket.future.done()
     ticket.cancel()
     with pytest.raises(Cancelled):
         ticket.future.result(60)
-    result = submit(engine, Decide(SHARED, QUESTIONS[:2])).future.result(60)
+    result = submit(engine, Decide(SHARED, QUESTIONS[:2], 512)).future.result(60)
     assert result.scores[1] == pytest.approx(alone(model, SHARED, QUESTIONS[1]), abs=2e-4)
 
 
@@ -169,3 +165,10 @@ def test_many_questions_can_be_given_up_and_leave_nothing_wrong_behind(engine: E
 def test_a_question_without_tokens_is_none(question: tuple[int, ...], options: tuple[tuple[int, ...], ...]) -> None:
     with pytest.raises(ValueError, match="needs tokens"):
         Question(question, options)
+
+
+def test_a_round_keeps_within_the_slot_and_a_question_that_cannot_says_so() -> None:
+    questions = [Question(ids(30), ((1,), (2,)))] * 20
+    assert Decide(SHARED, questions, 512).most_tokens <= len(SHARED) + 256
+    assert Decide(SHARED, questions, 100).most_tokens == len(SHARED) + 30
+    assert Decide(SHARED, [Question(ids(60), ((1,), (2, 3)))], 100).most_tokens == len(SHARED) + 61
