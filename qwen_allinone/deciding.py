@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +28,7 @@ _WORDINGS = {
     "choice": "根据以上内容回答问题，只回答一个选项，一字不差。\n问题：{instructions}\n选项：\n{options}",
     "score": "根据以上内容评级，只回答一个等级，等级从低到高排列。\n问题：{instructions}\n等级：\n{options}",
 }
+_UNLISTED = "根据以上内容回答问题，只回答一个词语。\n问题：{instructions}"
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,13 @@ class Asked:
         return tuple(sorted(self.options, key=lambda option: (option.text, option.kind)))
 
     @property
-    def wording(self) -> str:
-        """What the model is asked."""
+    def wordings(self) -> list[str]:
+        """What the model is asked, the best first. A list of choices that explains nothing can be left out."""
         options = "\n".join(option.line for option in self.laid_out)
-        return _WORDINGS[self.kind].format(instructions=self.instructions, options=options)
+        wordings = [_WORDINGS[self.kind].format(instructions=self.instructions, options=options)]
+        if self.kind == "choice" and not any(option.description for option in self.options):
+            wordings.append(_UNLISTED.format(instructions=self.instructions))
+        return wordings
 
 
 @dataclass(frozen=True)
@@ -111,10 +116,6 @@ class Decisions:
         with self._service.admitted(deadline_s, watch) as permit:
             texts = self._service.texts
             work = Decide(*_laid_out(messages, questions, texts), texts.context)
-            if work.most_tokens > texts.context:
-                raise ContextExceeded(
-                    f"input 加上一个问题和它的选项最多 {texts.context} 个 token，请缩短", param="questions"
-                )
             result = result_of(self._service.engine.submit(work, permit=permit))
             decided = [_decided(asked, scores) for asked, scores in zip(questions, result.scores, strict=True)]
             return decided, Answer(DECISIONS, result)
@@ -126,15 +127,30 @@ def _laid_out(
     """The tokens that all prompts begin with, and what each question adds to them."""
     if not any(content.strip() for _, content in messages):
         raise EmptyInput(param="input")
-    prompts = [chat_ids([*messages, ("user", asked.wording)], texts, "input") for asked in questions]
+    encode = texts.tokenizer.encode
+    options = [tuple(tuple(encode(option.text)) for option in asked.laid_out) for asked in questions]
+    prompts = [
+        _prompt(messages, number, asked, max(map(len, options[number])), texts)
+        for number, asked in enumerate(questions)
+    ]
     # One that asks otherwise from the first character on: of a single question too something must be left to ask.
     other = chat_ids([*messages, ("user", "Zq 7")], texts, "input")
     common = min(shared(other, ids) for ids in prompts)
-    encode = texts.tokenizer.encode
-    return other[:common], [
-        Question(tuple(ids[common:]), tuple(tuple(encode(option.text)) for option in asked.laid_out))
-        for asked, ids in zip(questions, prompts, strict=True)
-    ]
+    return other[:common], [Question(tuple(ids[common:]), of) for ids, of in zip(prompts, options, strict=True)]
+
+
+def _prompt(messages: Sequence[Message], number: int, asked: Asked, longest_option: int, texts: Texts) -> list[int]:
+    """The first wording of a question that fits with its longest option."""
+    for wording in asked.wordings:
+        with suppress(ContextExceeded):
+            ids = chat_ids([*messages, ("user", wording)], texts, "input")
+            if len(ids) + longest_option <= texts.context:
+                return ids
+    chat_ids([*messages, ("user", "?")], texts, "input")  # raises if it is the text that is too long
+    raise ContextExceeded(
+        f"input 加上第 {number + 1} 个问题和它最长的选项超过 {texts.context} 个 token，请缩短",
+        param=f"questions[{number}]",
+    )
 
 
 def _decided(asked: Asked, scores: Sequence[float]) -> Decided:

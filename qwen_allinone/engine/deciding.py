@@ -7,7 +7,7 @@ for an option's last token, and what options have in common is computed once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,14 +32,9 @@ class Question:
             raise ValueError("a question needs tokens, and so does each of its options")
 
     @property
-    def paths(self) -> list[tuple[int, ...]]:
-        """The beginnings of options that are to be computed, each after its own beginning: all but whole options."""
-        return sorted({option[:depth] for option in self.options for depth in range(1, len(option))})
-
-    @property
-    def size(self) -> int:
-        """Tokens to be computed."""
-        return len(self.ids) + len(self.paths)
+    def longest(self) -> int:
+        """Tokens of the question with its longest option, all that must be there at once."""
+        return len(self.ids) + max(map(len, self.options)) - 1
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,8 @@ class Decide:
     wanted_ids: tuple[int, ...] | None = ()  # what is wanted goes to `score`
 
     def __init__(self, shared: Sequence[int], questions: Sequence[Question], longest: int) -> None:
-        """`longest`: tokens that a slot holds. One question may still need more, see `most_tokens`."""
+        """`longest`: tokens that a slot holds. A question with one of its options may still be longer, see
+        `Question.longest`."""
         if not shared or not questions:
             raise ValueError("something to read and a question are needed")
         self.shared = tuple(shared)
@@ -70,9 +66,7 @@ class Decide:
         self._questions = questions
         self._found: list[dict[tuple[int, ...], float]] = [{} for _ in questions]  # log-probability by path
         room = min(longest - len(shared), _ROUND)
-        self._rounds = [
-            self._laid_out(numbers) for numbers in _grouped([question.size for question in questions], room)
-        ]
+        self._rounds = [self._laid_out(parts) for parts in _rounds(questions, room)]
         self.most_tokens = len(shared) + max(map(len, self._rounds))
         self._begin()
 
@@ -134,34 +128,61 @@ class Decide:
             before = self._lines[node.parent - first] if node.parent >= first else []
             self._lines.append([*before, first + place])
 
-    def _laid_out(self, numbers: Sequence[int]) -> list[_Node]:
-        """Questions that are computed together, one behind the other and all behind the text."""
+    def _laid_out(self, parts: Sequence[_Part]) -> list[_Node]:
+        """What is computed together, one part behind the other and all behind the text."""
         first, nodes = len(self.shared), list[_Node]()
-        for number in numbers:
-            question, parent = self._questions[number], first - 1
-            for depth, token in enumerate(question.ids, 1):
-                path: tuple[int, ...] | None = () if depth == len(question.ids) else None
-                nodes.append(_Node(number, token, parent, first + depth - 1, path))
+        for part in parts:
+            ids, parent = self._questions[part.question].ids, first - 1
+            for depth, token in enumerate(ids, 1):
+                # An option's first token is scored once, however many parts its question has.
+                path: tuple[int, ...] | None = () if depth == len(ids) and part.is_first else None
+                nodes.append(_Node(part.question, token, parent, first + depth - 1, path))
                 parent = first + len(nodes) - 1
             places: dict[tuple[int, ...], int] = {(): parent}
-            for taken in question.paths:
-                position = first + len(question.ids) + len(taken) - 1
-                nodes.append(_Node(number, taken[-1], places[taken[:-1]], position, taken))
+            for taken in part.paths:
+                position = first + len(ids) + len(taken) - 1
+                nodes.append(_Node(part.question, taken[-1], places[taken[:-1]], position, taken))
                 places[taken] = first + len(nodes) - 1
         return nodes
 
 
-def _grouped(sizes: Sequence[int], room: int) -> list[list[int]]:
-    """Numbers of the questions of each round, in order: as many as there is room for, or one."""
-    groups: list[list[int]] = [[]]
+@dataclass(frozen=True)
+class _Part:
+    """A question, or as much of one as there is room for: the beginnings of options that are to be computed, each
+    after its own beginning. A whole option is the beginning of none, so nothing is computed for its last token."""
+
+    question: int
+    paths: tuple[tuple[int, ...], ...]
+    is_first: bool
+
+
+def _parts(number: int, question: Question, room: int) -> Iterator[_Part]:
+    """A question whose options need more than `room` tokens is asked again for the rest of them."""
+    paths: dict[tuple[int, ...], None] = {}
+    is_first = True
+    for option in sorted(question.options):
+        more = [option[:depth] for depth in range(1, len(option)) if option[:depth] not in paths]
+        if paths and len(question.ids) + len(paths) + len(more) > room:
+            yield _Part(number, tuple(paths), is_first)
+            paths, is_first = {}, False
+            more = [option[:depth] for depth in range(1, len(option))]
+        paths.update(dict.fromkeys(more))
+    yield _Part(number, tuple(paths), is_first)
+
+
+def _rounds(questions: Sequence[Question], room: int) -> list[list[_Part]]:
+    """What is computed together, in order: as many parts as there is room for, or one."""
+    rounds: list[list[_Part]] = [[]]
     used = 0
-    for number, size in enumerate(sizes):
-        if groups[-1] and used + size > room:
-            groups.append([])
-            used = 0
-        groups[-1].append(number)
-        used += size
-    return groups
+    for number, question in enumerate(questions):
+        for part in _parts(number, question, room):
+            size = len(question.ids) + len(part.paths)
+            if rounds[-1] and used + size > room:
+                rounds.append([])
+                used = 0
+            rounds[-1].append(part)
+            used += size
+    return rounds
 
 
 def _mean(found: dict[tuple[int, ...], float], option: tuple[int, ...]) -> float:

@@ -167,8 +167,22 @@ def test_a_question_without_tokens_is_none(question: tuple[int, ...], options: t
         Question(question, options)
 
 
-def test_a_round_keeps_within_the_slot_and_a_question_that_cannot_says_so() -> None:
+def test_a_round_keeps_within_the_slot() -> None:
     questions = [Question(ids(30), ((1,), (2,)))] * 20
     assert Decide(SHARED, questions, 512).most_tokens <= len(SHARED) + 256
     assert Decide(SHARED, questions, 100).most_tokens == len(SHARED) + 30
-    assert Decide(SHARED, [Question(ids(60), ((1,), (2, 3)))], 100).most_tokens == len(SHARED) + 61
+    long = Question(ids(30), ((1,), ids(15)))
+    assert Decide(SHARED, [long], 100).most_tokens == len(SHARED) + long.longest
+
+
+@pytest.mark.parametrize("longest", [75, 100, 512])
+def test_options_that_do_not_fit_together_are_scored_in_parts(model: Qwen2, longest: int) -> None:
+    many = Question(ids(12), tuple((*BEGIN[: n % 3], *ids(1 + n % 9)) for n in range(60)))
+    work = Decide(SHARED, [QUESTIONS[1], many, QUESTIONS[0]], longest)
+    assert work.most_tokens <= longest
+    bench = Bench(model, step_tokens=256)
+    ticket = Ticket(work)
+    bench.scheduler.submit(ticket)
+    bench.run()
+    for question, scores in zip([QUESTIONS[1], many, QUESTIONS[0]], ticket.future.result(0).scores, strict=True):
+        assert scores == pytest.approx(alone(model, SHARED, question), abs=2e-4)
