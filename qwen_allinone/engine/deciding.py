@@ -41,7 +41,8 @@ class Question:
 class _Node:
     """One token of a round: the slot's place of the token it follows, and where it stands in its own sequence.
 
-    `path` is what it has of an option of its question, where what may follow it is to be scored.
+    `path` is what it has of an option of its question, where what may follow it is to be scored; `ends_question`: the
+    options come next.
     """
 
     question: int
@@ -49,10 +50,14 @@ class _Node:
     parent: int
     position: int
     path: tuple[int, ...] | None
+    ends_question: bool = False
 
 
 class Decide:
-    """Scores each option of each question: the mean log-probability of its tokens after the text and the question."""
+    """Scores each option of each question: the mean log-probability of its tokens after the text and the question.
+
+    `sequence` is what of `tokens`, from the first, is one sequence: the text and the first of the questions behind it.
+    """
 
     wanted_ids: tuple[int, ...] | None = ()  # what is wanted goes to `score`
 
@@ -65,8 +70,7 @@ class Decide:
         self.prompt = (*shared, *(token for question in questions for token in question.ids))
         self._questions = questions
         self._found: list[dict[tuple[int, ...], float]] = [{} for _ in questions]  # log-probability by path
-        room = min(longest - len(shared), _ROUND)
-        self._rounds = [self._laid_out(parts) for parts in _rounds(questions, room)]
+        self._rounds = [self._laid_out(parts) for parts in _rounds(questions, longest - len(shared))]
         self.most_tokens = len(shared) + max(map(len, self._rounds))
         self._begin()
 
@@ -122,6 +126,8 @@ class Decide:
     def _begin(self) -> None:
         self._nodes = self._rounds.pop(0)
         self.tokens = [*self.shared, *(node.token for node in self._nodes)]
+        chain = next(place for place, node in enumerate(self._nodes) if node.ends_question)
+        self.sequence = self.tokens[: len(self.shared) + chain + 1]
         self._pending = [node for node in self._nodes if node.path is not None]
         first, self._lines = len(self.shared), list[list[int]]()
         for place, node in enumerate(self._nodes):
@@ -136,7 +142,7 @@ class Decide:
             for depth, token in enumerate(ids, 1):
                 # An option's first token is scored once, however many parts its question has.
                 path: tuple[int, ...] | None = () if depth == len(ids) and part.is_first else None
-                nodes.append(_Node(part.question, token, parent, first + depth - 1, path))
+                nodes.append(_Node(part.question, token, parent, first + depth - 1, path, depth == len(ids)))
                 parent = first + len(nodes) - 1
             places: dict[tuple[int, ...], int] = {(): parent}
             for taken in part.paths:
@@ -177,7 +183,7 @@ def _rounds(questions: Sequence[Question], room: int) -> list[list[_Part]]:
     for number, question in enumerate(questions):
         for part in _parts(number, question, room):
             size = len(question.ids) + len(part.paths)
-            if rounds[-1] and used + size > room:
+            if rounds[-1] and used + size > min(room, _ROUND):
                 rounds.append([])
                 used = 0
             rounds[-1].append(part)

@@ -108,8 +108,8 @@ class Scheduler:
 
     def rewind(self, running: Running) -> None:
         """After the request changed its mind about `tokens`, keep what is still their beginning."""
-        tokens, slot = running.ticket.work.tokens, running.slot
-        del slot.tokens[min(shared(slot.tokens, tokens), len(tokens) - 1) :]
+        sequence, slot = _sequence(running.ticket.work), running.slot
+        del slot.tokens[min(shared(slot.tokens, sequence), len(sequence) - 1) :]
 
     def remove(self, running: Running) -> None:
         """The request has ended well or was given up: its slot keeps what it holds."""
@@ -187,7 +187,7 @@ class Scheduler:
 
 def _sequence(work: Work) -> list[int]:
     """What of a work's tokens, from the first, is one sequence: only that can be shared with other requests."""
-    return work.tokens[: len(work.shared)] if isinstance(work, Decide) else work.tokens
+    return work.sequence if isinstance(work, Decide) else work.tokens
 
 
 def _given_up(ticket: Ticket, now: float) -> QaioError | None:
