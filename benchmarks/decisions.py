@@ -2,8 +2,8 @@
 
 python -m benchmarks.decisions --model DIR --weights fp32
 
-The calls are the service's own, without HTTP. Single calls are timed twice: as they come, where all but the first find the
-text's keys and values still in a slot, and each about a text that nobody has read before. Every round has a text of
+The calls are the service's own, without HTTP. Single calls are timed twice: as they come, where all but the first find
+the text's keys and values still in a slot, and each about a text that nobody has read before. Every round has a text of
 its own, the order of the three changes from round to round, figures are medians. Nothing else should run meanwhile.
 """
 

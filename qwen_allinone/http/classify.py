@@ -86,12 +86,12 @@ def register(app: OpenAPI, service: AllInOne, presence: Presence, *, model_name:
     def classify(body: ClassifyRequest) -> Response:
         check_model(body.model, model_name)
         name = _only_input(service, body.task)
-        many = [{name: text} for text in body.input]
+        asked = [(body.task, {name: text}) for text in body.input]
         try:
-            answers = service.run_each(body.task, many, deadline_s=demand.timeout_s(), watch=presence.watch)
+            answers = service.run_all(asked, deadline_s=demand.timeout_s(), watch=presence.watch)
         except RequestError as error:
             if error.place is not None:
-                error.param = f"input[{error.place}]" if len(many) > 1 else "input"
+                error.param = f"input[{error.place}]" if len(asked) > 1 else "input"
             raise
         return jsonify(
             id=f"classify-{uuid.uuid4().hex}",
