@@ -2,6 +2,7 @@
 
 from qwen_allinone.engine.admission import Admission, Permit
 from qwen_allinone.engine.contract import Limits, Loaded, Status
+from qwen_allinone.engine.deciding import Decide, Question
 from qwen_allinone.engine.engine import Engine
 from qwen_allinone.engine.labels import LabelTrie
 from qwen_allinone.engine.request import Classify, FinishReason, Generate, Result, Ticket
@@ -10,6 +11,7 @@ from qwen_allinone.engine.sampling import Sampling
 __all__ = [
     "Admission",
     "Classify",
+    "Decide",
     "Engine",
     "FinishReason",
     "Generate",
@@ -17,6 +19,7 @@ __all__ = [
     "Limits",
     "Loaded",
     "Permit",
+    "Question",
     "Result",
     "Sampling",
     "Status",

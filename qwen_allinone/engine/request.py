@@ -27,7 +27,7 @@ class FinishReason(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Result:
-    """An answer in token ids; times in seconds."""
+    """An answer in token ids; times in seconds. `scores` are those of a Decide."""
 
     finish_reason: FinishReason
     ids: tuple[int, ...]
@@ -35,6 +35,7 @@ class Result:
     reused_tokens: int
     label: int | None = None
     probabilities: tuple[float, ...] = ()
+    scores: tuple[tuple[float, ...], ...] = ()
     queue_s: float = 0.0
     prefill_s: float = 0.0
     decode_s: float = 0.0
@@ -43,7 +44,7 @@ class Result:
     def inter_token_s(self) -> float | None:
         """Mean time between two tokens; the stop token was waited for too. None for labels and single tokens."""
         steps = len(self.ids) - (self.finish_reason is not FinishReason.STOP)
-        return self.decode_s / steps if steps > 0 and self.label is None else None
+        return self.decode_s / steps if steps > 0 and self.label is None and not self.scores else None
 
 
 class Work(Protocol):

@@ -7,10 +7,14 @@ import threading
 import time
 from dataclasses import dataclass
 
-from qwen_allinone.engine.request import Ticket
-from qwen_allinone.engine.slots import Slot, SlotTable
+from qwen_allinone.engine.deciding import Decide
+from qwen_allinone.engine.request import Ticket, Work
+from qwen_allinone.engine.slots import Slot, SlotTable, shared
 from qwen_allinone.errors import Cancelled, DeadlineExceeded, EmptyInput, InputTooLong, QaioError
 from qwen_allinone.model.attention import Chunk
+
+# Stands among a slot's tokens for one that is in no sequence: it equals no token.
+_BRANCHED = -1
 
 
 @dataclass(eq=False)
@@ -89,20 +93,25 @@ class Scheduler:
                 break
             budget -= count
             start = len(running.slot.tokens)
-            tokens = running.ticket.work.tokens[start : start + count]
-            plan.append(Planned(running, Chunk(running.slot.index, start, tokens)))
+            work = running.ticket.work
+            branches = work.branches(start, start + count) if isinstance(work, Decide) else None
+            tokens = work.tokens[start : start + count]
+            plan.append(Planned(running, Chunk(running.slot.index, start, tokens, branches)))
         return plan
 
     def computed(self, planned: Planned) -> None:
         """Note that the chunk's keys and values are in the slot."""
-        planned.running.slot.tokens.extend(planned.chunk.tokens)
+        chunk, slot = planned.chunk, planned.running.slot
+        sequence = chunk.tokens[: max(len(_sequence(planned.running.ticket.work)) - chunk.start, 0)]
+        slot.tokens.extend(sequence)
+        slot.tokens.extend([_BRANCHED] * (len(chunk.tokens) - len(sequence)))
 
     def rewind(self, running: Running) -> None:
         """After the request changed its mind about `tokens`, keep what is still their beginning."""
-        tokens, slot = running.ticket.work.tokens, running.slot
-        common = min(len(slot.tokens), len(tokens) - 1)
-        while slot.tokens[:common] != tokens[:common]:
-            common -= 1
+        sequence, slot = _sequence(running.ticket.work), running.slot
+        common = min(len(slot.tokens), len(sequence) - 1)
+        if slot.tokens[:common] != sequence[:common]:  # seldom: a reply only ever grows
+            common = shared(slot.tokens, sequence)
         del slot.tokens[common:]
 
     def remove(self, running: Running) -> None:
@@ -162,7 +171,7 @@ class Scheduler:
     def _admit(self) -> None:
         """First come, first served: a long request at the head is waited for, not overtaken."""
         while (ticket := self._head()) is not None:
-            slot = self._slots.acquire(ticket.work.tokens, ticket.work.most_tokens)
+            slot = self._slots.acquire(_sequence(ticket.work), ticket.work.most_tokens)
             if slot is None:
                 return
             ticket.admitted = time.monotonic()
@@ -177,6 +186,11 @@ class Scheduler:
     def _head(self) -> Ticket | None:
         with self._changed:
             return self._waiting[0] if self._waiting else None
+
+
+def _sequence(work: Work) -> list[int]:
+    """What of a work's tokens, from the first, is one sequence: only that can be shared with other requests."""
+    return work.sequence if isinstance(work, Decide) else work.tokens
 
 
 def _given_up(ticket: Ticket, now: float) -> QaioError | None:

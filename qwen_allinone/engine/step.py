@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 
 from torch import Tensor
 
+from qwen_allinone.engine.deciding import Decide
 from qwen_allinone.engine.request import FinishReason, Result, Ticket, Work
 from qwen_allinone.engine.scheduler import Planned, Running, Scheduler
 from qwen_allinone.engine.slots import SlotTable
 from qwen_allinone.model.attention import Chunk
 from qwen_allinone.model.kv import KVCache
 from qwen_allinone.model.qwen2 import Qwen2
+
+_MOST_ROWS = 64
 
 
 def step(model: Qwen2, cache: KVCache, scheduler: Scheduler) -> None:
@@ -23,16 +27,27 @@ def step(model: Qwen2, cache: KVCache, scheduler: Scheduler) -> None:
     hidden = model.forward([planned.chunk for planned in plan], cache)
     for planned in plan:
         scheduler.computed(planned)
-    due = [row for row, planned in enumerate(plan) if planned.complete]
-    logits = _sample_rows(model, hidden, [plan[row] for row in due], due)
-    for row in due:
-        _deliver(scheduler, plan[row].running, logits[row])
+    begins = [0, *itertools.accumulate(len(planned.chunk.wanted) for planned in plan)]
+    for begin, end, planned in zip(begins, begins[1:], plan, strict=False):
+        work = planned.running.ticket.work
+        if planned.chunk.branches and isinstance(work, Decide):
+            _score(model, hidden[begin:end], work)
+    due = {begin: planned for begin, planned in zip(begins, plan, strict=False) if planned.complete}
+    logits = _sample_rows(model, hidden, due)
+    for row, planned in due.items():
+        _deliver(scheduler, planned.running, logits[row])
 
 
-def _sample_rows(model: Qwen2, hidden: Tensor, due: list[Planned], rows: list[int]) -> dict[int, Tensor]:
+def _score(model: Qwen2, hidden: Tensor, work: Decide) -> None:
+    """Hand over the logits of the places that `work` wants scored, a few at a time: a row is a whole vocabulary."""
+    for begin in range(0, len(hidden), _MOST_ROWS):
+        work.score(model.logits(hidden[begin : begin + _MOST_ROWS]))
+
+
+def _sample_rows(model: Qwen2, hidden: Tensor, due: dict[int, Planned]) -> dict[int, Tensor]:
     """Logits of the requests that are due, by row: all of the vocabulary in one product, labels on their own."""
-    wanted = {row: planned.running.ticket.work.wanted_ids for row, planned in zip(rows, due, strict=True)}
-    free = [row for row in rows if wanted[row] is None]
+    wanted = {row: planned.running.ticket.work.wanted_ids for row, planned in due.items()}
+    free = [row for row, ids in wanted.items() if ids is None]
     out = {row: model.logits_of(hidden[row], ids) for row, ids in wanted.items() if ids is not None}
     if free:
         out.update(zip(free, model.logits(hidden[free]), strict=True))

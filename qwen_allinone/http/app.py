@@ -14,6 +14,7 @@ from qwen_allinone.http import (
     analyze,
     chat,
     classify,
+    decisions,
     demand,
     errors,
     guards,
@@ -78,6 +79,7 @@ def create_app(
     sessions.register(app, conversations)
     tasks.register(app, service, presence)
     classify.register(app, service, presence, model_name=model_name)
+    decisions.register(app, service, presence, model_name=model_name)
     openai.register(app, service, presence, model_name=model_name, ping_s=ping_s)
     route.register(app, service, presence)
     analyze.register(app, service, presence)

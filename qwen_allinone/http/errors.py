@@ -103,7 +103,7 @@ def raise_invalid(error: ValidationError) -> NoReturn:
     if kind == SAID:
         raise InvalidInput(f"{field} {detail['msg']}", param=field)
     said = _COMPLAINTS.get(kind, "的值不合要求，请对照 /docs 检查").format(**detail.get("ctx", {}))
-    raise InvalidInput(f"{field} {said}".replace(" or ", " 或 "), param=field)
+    raise InvalidInput(f"{field} {said}".replace(" or ", " 或 ").replace(TAG, ""), param=field)
 
 
 def _path(place: Sequence[int | str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
@@ -11,7 +12,8 @@ from qwen_allinone.http.body import Body
 from qwen_allinone.http.errors import SAID
 from qwen_allinone.service.completions import Message
 
-_MOST_MESSAGES = 2048
+MOST_MESSAGES = 2048
+JSON_PART = "input_json"  # its data are read as text
 # What clients send besides text, and what to call it.
 _UNSUPPORTED = {
     "image_url": "图片",
@@ -35,16 +37,18 @@ def join_parts(content: Any, *kinds: str) -> Any:
     """
     if not isinstance(content, list):
         return content
-    return "".join(_text_of(number, part, kinds) for number, part in enumerate(content))
+    return "".join(_text_of(number, part, kinds) for number, part in enumerate(content, 1))
 
 
 def _text_of(number: int, part: Any, kinds: tuple[str, ...]) -> str:
-    kind = part.get("type") if isinstance(part, dict) else None
+    given = without_nulls(part) if isinstance(part, dict) else {}
+    kind = given.get("type")
     if isinstance(kind, str) and kind in _UNSUPPORTED:
-        raise complaint(f"第 {number + 1} 段是{_UNSUPPORTED[kind]}（{kind}），这个模型只读文字")
-    if kind not in kinds or set(without_nulls(part)) != {"type", "text"} or not isinstance(part["text"], str):
-        raise complaint(f'第 {number + 1} 段必须正好写作 {{"type": "{kinds[0]}", "text": "..."}}')
-    return str(part["text"])
+        raise complaint(f"第 {number} 段是{_UNSUPPORTED[kind]}（{kind}），这个模型只读文字")
+    field, of = ("data", (dict, list)) if kind == JSON_PART else ("text", (str,))
+    if kind not in kinds or set(given) != {"type", field} or not isinstance(given[field], of):
+        raise complaint(f'第 {number} 段必须正好写作 {{"type": "{kinds[0]}", "text": "..."}}')
+    return json.dumps(given[field], ensure_ascii=False) if kind == JSON_PART else str(given[field])
 
 
 def without_nulls(value: Any) -> Any:
@@ -78,4 +82,4 @@ class ChatMessage(Body):
         return ("system" if self.role == "developer" else self.role, self.content)
 
 
-Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=_MOST_MESSAGES)]
+Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES)]

@@ -14,16 +14,48 @@ from qwen_allinone.model.kv import KEY_BLOCK, KVCache
 
 
 @dataclass(frozen=True)
+class Branches:
+    """How the tokens of a chunk hang together that are no sequence but parts of several with one beginning.
+
+    `positions` [tokens]: where each stands in its own sequence. `visible` [tokens, end of the chunk]: which of the
+    slot's tokens each sees. `wanted`: places within the chunk whose hidden states are asked for.
+    """
+
+    positions: Sequence[int]
+    visible: Tensor
+    wanted: Sequence[int]
+
+
+@dataclass(frozen=True)
 class Chunk:
-    """Consecutive tokens of one sequence: `tokens` go to positions `start`, `start`+1, ... of slot `slot`."""
+    """Consecutive tokens of one sequence: `tokens` go to positions `start`, `start`+1, ... of slot `slot`.
+
+    With `branches` they go to the same places of the slot, but stand and see as those say.
+    """
 
     slot: int
     start: int
     tokens: Sequence[int]
+    branches: Branches | None = None
 
     @property
     def end(self) -> int:
         return self.start + len(self.tokens)
+
+    @property
+    def positions(self) -> Sequence[int]:
+        """Where the tokens stand in their sequences."""
+        return self.branches.positions if self.branches else range(self.start, self.end)
+
+    @property
+    def wanted(self) -> Sequence[int]:
+        """The places within the chunk whose hidden states are asked for."""
+        return self.branches.wanted if self.branches else (len(self.tokens) - 1,)
+
+    @property
+    def is_decoding(self) -> bool:
+        """One more token of a sequence."""
+        return len(self.tokens) == 1 and self.branches is None
 
 
 class Attention:
@@ -33,15 +65,15 @@ class Attention:
     """
 
     def __init__(self, config: ModelConfig, rotations: Tensor, batch: Sequence[Chunk], cache: KVCache) -> None:
-        """`batch` has the chunks of one token first; `rotations` come from `rotation_table`."""
+        """`batch` has the chunks that decode first; `rotations` come from `rotation_table`."""
         self._config = config
         self._cache = cache
         self._query_and_key = [config.num_attention_heads, config.num_key_value_heads]
         self._rotated_and_value = [sum(self._query_and_key), config.num_key_value_heads]
         self._grouped = config.num_attention_heads != config.num_key_value_heads
-        places = torch.tensor([place for chunk in batch for place in range(chunk.start, chunk.end)])
+        places = torch.tensor([place for chunk in batch for place in chunk.positions])
         self._rotations = _for_heads(rotations[places], config)
-        decoding = [chunk for chunk in batch if len(chunk.tokens) == 1]
+        decoding = [chunk for chunk in batch if chunk.is_decoding]
         self._decoding = _Decoding(decoding, config.num_attention_heads, cache) if decoding else None
         self._prompts: list[tuple[Chunk, slice, Tensor | None]] = []
         row = len(decoding)
@@ -177,7 +209,9 @@ def _length_mask(positions: Tensor, end: int) -> Tensor | None:
 
 
 def _causal_mask(chunk: Chunk) -> Tensor | None:
-    """None where SDPA's own `is_causal` says it; else [tokens, end] booleans."""
+    """None where SDPA's own `is_causal` says it; else [tokens, end] booleans, true where a token sees."""
+    if chunk.branches:
+        return chunk.branches.visible
     if chunk.start == 0:
         return None
     return torch.ones(len(chunk.tokens), chunk.end, dtype=torch.bool).tril(chunk.start)

@@ -6,6 +6,7 @@ slot on that slot's own keys and values. Query, key and value projections are on
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -83,10 +84,11 @@ class Qwen2:
         """Compute `chunks`, write their keys and values into `cache`.
 
         Returns:
-            The normalised hidden state after the last token of each chunk, [len(chunks), hidden] float32.
+            The normalised hidden states that are wanted of each chunk, in the order of the chunks, [rows, hidden]
+            float32: the one after its last token unless it has branches.
         """
         # Requests that decode come first: attention takes them together.
-        order = sorted(range(len(chunks)), key=lambda i: len(chunks[i].tokens) > 1)
+        order = sorted(range(len(chunks)), key=lambda i: not chunks[i].is_decoding)
         batch = [chunks[i] for i in order]
         attention = Attention(self.config, self._rotations, batch, cache)
         x = self._embedding.read([token for chunk in batch for token in chunk.tokens])
@@ -95,9 +97,9 @@ class Qwen2:
             x = x + layer.out(attention(number, qkv))
             gate, up = layer.gate_up(self._rms_norm(x, layer.mlp_norm)).chunk(2, dim=-1)
             x = x + layer.down(F.silu(gate).mul_(up))
-        ends = torch.tensor([len(chunk.tokens) for chunk in batch]).cumsum(0) - 1
-        last = torch.empty_like(ends).index_put_((torch.tensor(order),), ends)
-        return self._rms_norm(x[last], self._norm)
+        begins = dict(zip(order, itertools.accumulate((len(chunk.tokens) for chunk in batch), initial=0), strict=False))
+        wanted = [begins[i] + place for i, chunk in enumerate(chunks) for place in chunk.wanted]
+        return self._rms_norm(x[torch.tensor(wanted, dtype=torch.long)], self._norm)
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:

@@ -106,27 +106,27 @@ class _Reply:
         return "".join(told)
 
 
-def chat_ids(messages: Sequence[Message], texts: Texts) -> list[int]:
-    """Token ids of a conversation, up to where the model's turn begins.
+def chat_ids(messages: Sequence[Message], texts: Texts, param: str = "messages") -> list[int]:
+    """Token ids of a conversation, up to where the model's turn begins. Errors name `param`.
 
     Raises:
         EmptyInput: nothing is said in the last message. ContextExceeded: too long for any reply.
         InvalidInput: the model's template does not take these roles in this order.
     """
     if not messages or not messages[-1][1].strip():
-        raise EmptyInput(param="messages")
+        raise EmptyInput(param=param)
     characters = sum(len(content) for _, content in messages)
     if characters > texts.context * _MOST_CHARS_PER_TOKEN:
         raise ContextExceeded(
-            f"messages 太长（{characters} 个字符），上下文最多 {texts.context} 个 token，请缩短", param="messages"
+            f"{param} 太长（{characters} 个字符），上下文最多 {texts.context} 个 token，请缩短", param=param
         )
     try:
         ids = texts.tokenizer.encode_rendered(Chat(tuple(messages)))
     except CheckpointError:
-        raise InvalidInput("模型的对话模板不接受这样的角色或顺序，请调整 messages", param="messages") from None
+        raise InvalidInput(f"模型的对话模板不接受这样的角色或顺序，请调整 {param}", param=param) from None
     if len(ids) >= texts.context:
         raise ContextExceeded(
-            f"messages 太长（{len(ids)} 个 token），上下文最多 {texts.context} 个 token，请缩短", param="messages"
+            f"{param} 太长（{len(ids)} 个 token），上下文最多 {texts.context} 个 token，请缩短", param=param
         )
     return ids
 

@@ -86,6 +86,17 @@ def test_the_list_of_tasks_and_the_document_say_the_same_of_the_inputs(
         assert operation["summary"] == task["description"]
 
 
+DECISION = json.dumps(
+    {
+        "model": "demo",
+        "input": [{"role": "user", "content": "a"}],
+        "questions": [
+            {"type": "predicate", "instructions": "a"},
+            {"type": "choice", "name": "b", "instructions": "a", "choices": [{"value": True}, {"value": "c"}]},
+            {"type": "score", "instructions": "a", "levels": [{"label": "a"}, {"label": "b", "description": "c"}]},
+        ],
+    }
+).encode()
 ANSWERS = [
     ("POST", "/chat", b'{"text": "\xe5\xbe\x88\xe5\xbc\x80\xe5\xbf\x83"}', 200),
     ("POST", "/chat", b"{}", 400),
@@ -107,6 +118,8 @@ ANSWERS = [
     ("POST", "/v1/classify", b'{"model": "demo", "input": ["a", "b"]}', 200),
     ("POST", "/v1/classify", b'{"model": "demo", "input": []}', 400),
     ("POST", "/v1/classify", b'{"model": "demo", "input": "a", "task": "none"}', 404),
+    ("POST", "/v1/decisions", DECISION, 200),
+    ("POST", "/v1/decisions", b'{"model": "demo", "input": "a", "questions": []}', 400),
     ("GET", "/v1/models", None, 200),
     ("GET", "/v1/models/{model}", None, 404),
     ("POST", "/v1/tasks/keywords", b'{"text": "ok"}', 200),

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from benchmarks import engine, replay
+from benchmarks import decisions, engine, replay
 from benchmarks.client import percentile
 from benchmarks.replay import Reply, Row, read_rows, summarise
 
@@ -60,3 +61,13 @@ def test_the_engine_benchmark_fills_in_every_figure(demo_checkpoint: Path, tmp_p
     for name in ("label_ms", "load_s", "rss_mb", "read_gbps", "gemm_gflops"):
         assert figures[name] > 0
     assert engine.table_of(figures).row_count == 5 + 3 + 6
+
+
+def test_the_benchmark_of_decisions_fills_in_every_figure() -> None:
+    app = typer.Typer()
+    app.command()(decisions.main)
+    done = CliRunner().invoke(app, ["--model", "demo", "--rounds", "1", "--threads", "1", "--json"])
+    assert done.exit_code == 0, done.output
+    figures = json.loads(done.output.splitlines()[-1])
+    assert set(figures) == {"one_call_s", "ten_calls_s", "ten_calls_unread_s", "ratio", "ratio_unread"}
+    assert all(value > 0 for value in figures.values())
