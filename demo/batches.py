@@ -27,13 +27,10 @@ TASKS = ("sentiment", "chat", "intent", "keywords", "summary", "translate", "sen
 # The turns of the further tasks: what has to be written takes more practice than a label. An odd number of them, so
 # that each of two processes comes to all.
 TURNS = (
-    "translate", "keywords", "summary", "sentiment_en", "translate", "keywords", "summary", "sentiment_en",
+    "translate", "keywords", "summary", "sentiment_en", "translate", "keywords", "summary", "route",
     "translate", "keywords", "summary", "sentiment_en", "translate", "intent", "route",
 )  # fmt: skip
-# Drills take half the turns of so many first steps; a network that copies by then does not forget it.
-DRILL_STEPS = 500
-DRILL_SHARE = 0.1  # of the texts to be summed up, ever after
-DRILL = "drill"
+DRILL_SHARE = 0.3  # of the texts to be summarised
 LONGEST = 400
 POOL = 1500
 NAMED_WEIGHT = 3.0  # a reply's words taken from the text: without this, replies name a topic, but any topic
@@ -135,7 +132,6 @@ class Batches:
             task: Bucket(partial(self._job, task), lambda item: len(item[0]) + len(item[1]) + 8, tokens[2], self.rng)
             for task in jobs.tasks
         }
-        self._drills = Bucket(self._drill, lambda item: len(item[0]) + len(item[1]) + 8, tokens[2], self.rng)
         self._common = set(prompts.tokenizer.encode(COMMON))
         self._waiting: dict[str, list[Triple]] = {label: [] for label in prompts.labels}
 
@@ -165,20 +161,12 @@ class Batches:
             rows.append(start + reply[:-1])
         return self._batch(prefix, rows, plan)
 
-    def turn(self, step: int, rank: int, processes: int) -> str:
-        """Whose turn it is in a process: a further task's, or `drill`."""
-        place = step * processes + rank
-        if step < DRILL_STEPS and (step + rank) % 2:
-            return DRILL
-        return TURNS[(place // 2 if step < DRILL_STEPS else place) % len(TURNS)]
-
     def job(self, name: str) -> Batch:
         """Texts and answers of one of the further tasks: a label's token, or every token of what is to be written."""
-        prefix, suffix = self.prompts.cut(self.prompts.tasks["summary" if name == DRILL else name])
-        bucket = self._drills if name == DRILL else self._jobs[name]
+        prefix, suffix = self.prompts.cut(self.prompts.tasks[name])
         rows: list[list[int]] = []
         plan: list[Learned] = []
-        for ids, answer in bucket.take():
+        for ids, answer in self._jobs[name].take():
             start = ids + suffix
             plan += [(len(rows), len(start) - 1 + i, token, 1.0) for i, token in enumerate(answer)]
             rows.append(start + answer[:-1])

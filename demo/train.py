@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 
-from demo.batches import DRILL, ROOT, Batch, Batches, Prompts
+from demo.batches import ROOT, TURNS, Batch, Batches, Prompts
 from demo.corpus.generate import Generator
 from demo.corpus.jobs.english import GOOD
 from demo.corpus.jobs.intents import INTENTS
@@ -147,14 +147,14 @@ def run(model: DemoModel, batches: Batches, options: argparse.Namespace, rank: i
     hints = Hints(model.shape.hidden)
     optimizers = optimizers_of(model, hints, options, rank)
     model.train()
-    marks = {"label": 1.0, "reply": 9.0} | dict.fromkeys((*batches.jobs.tasks, DRILL), 3.0)
+    marks = {"label": 1.0, "reply": 9.0} | {task: 3.0 for task in batches.jobs.tasks}
     step, done, tokens, started = 0, torch.zeros(1), 0, time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=rank > 0) as progress:
         task = progress.add_task("training", total=1.0)
         while float(done) < 1.0:
             tokens += learn(model, hints, batches, step, marks)
-            turn = batches.turn(step, rank, options.processes)
+            turn = TURNS[(step * options.processes + rank) % len(TURNS)]
             tokens += learn_job(model, hints, batches, turn, marks)
             update(nn.ModuleList([model, hints]), optimizers, rate_at(step, float(done)), options)
             step += 1

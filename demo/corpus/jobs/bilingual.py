@@ -21,7 +21,7 @@ class Bilingual:
         self.patterns: list[Callable[[], tuple[str, str]]] = [
             self._does, self._does, self._did, self._will, self._wants, self._likes, self._is, self._is, self._was_feeling,
             self._where, self._how_is, self._has, self._can, self._there, self._asks_like, self._let_us, self._not_doing,
-            self._my_thing, self._has_job, self._looks, self._tastes, self._eats, self._goes,
+            self._my_thing,
         ]  # fmt: skip
 
     def draw(self) -> Sample:
@@ -182,50 +182,6 @@ class Bilingual:
         verb = self._pick("verb")
         zt, et = self.rng.choice((("", ""), ("明天", " tomorrow"), ("周末", " this weekend")))
         return f"我们{zt}{verb[0]}吧", f"let's {verb[1]}{et}"
-
-    def _has_job(self) -> tuple[str, str]:
-        (zh, en, third), (zj, job) = self._who(), self._pick("job")
-        while en in ("we", "they"):
-            zh, en, third = self._who()
-        return f"{zh}是{self.rng.choice(('', '', '一名'))}{zj}", f"{en} {'is' if third else BE[en]} a {job}"
-
-    def _looks(self) -> tuple[str, str]:
-        (zh, en, third), (za, adjective) = self._who(), self._pick("person_adj")
-        very, degree = self.rng.choice((("很", ""), ("很", "very"), ("非常", "very"), ("不", "not")))
-        return f"{zh}{very}{za}", f"{en} {'is' if third else BE[en]} {degree} {adjective}"
-
-    def _tastes(self) -> tuple[str, str]:
-        (zf, food), (za, adjective) = self._pick("food"), self._pick("food_adj")
-        this, that = self.rng.choice((("这个", "this"), ("那个", "that"), ("我的", "my")))
-        very, degree = self.rng.choice((("很", ""), ("很", "very"), ("不", "not"), ("太", "too")))
-        return f"{this}{zf}{very}{za}" + ("了" if very == "太" else ""), f"{that} {food} is {degree} {adjective}"
-
-    def _eats(self) -> tuple[str, str]:
-        (zh, en, third), verb = self._who(), self._pick("eat")
-        draw = self.rng.random()
-        if draw < 0.4:
-            zt, et = self.rng.choice(
-                (
-                    ("每天早上", "every morning"),
-                    ("每天", "every day"),
-                    ("晚上", "in the evening"),
-                    ("周末", "on the weekend"),
-                )
-            )
-            return f"{zh}{zt}{verb[0]}{verb[4]}", f"{en} {verb[2 if third else 1]} {verb[5]} {et}"
-        if draw < 0.7:
-            (zc, count, plural), (zn, noun) = self._pick("count"), self._pick("counted")
-            zt, et = self._time(past=True)
-            return f"{zh}{zt}买了{zc}{zn}", f"{en} bought {count} {noun}{plural} {et}"
-        return f"{zh}想{verb[0]}{verb[4]}", f"{en} {'wants' if third else 'want'} to {verb[1]} {verb[5]}"
-
-    def _goes(self) -> tuple[str, str]:
-        (zh, en, _), (zp, _, place) = self._who(), self._pick("place")
-        if self.rng.random() < 0.5:
-            zt, et = self._time(future=True)
-            return f"{zh}{zt}去{zp}", f"{en} will go to {place} {et}"
-        zt, et = self._time(past=True)
-        return f"{zh}{zt}去了{zp}", f"{en} went to {place} {et}"
 
     def _my_thing(self) -> tuple[str, str]:
         zn, noun = self._pick("thing")

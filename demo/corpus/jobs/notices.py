@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from random import Random
 
 from demo.corpus.clauses import Clauses
@@ -38,13 +37,11 @@ class Notices:
 
     def _with_words(self) -> tuple[str, list[str]]:
         draw, pick = self.rng.random(), self.rng.choice
-        if draw < 0.35:
-            return self._two_nouns()
-        if draw < 0.6:
-            parts = [self._remark() for _ in range(pick((1, 2, 2, 2, 3)))]
+        if draw < 0.45:
+            parts = [self._remark() for _ in range(pick((1, 1, 2, 2, 3)))]
             mark = pick("，，，,。")
             return mark.join(text for text, _ in parts), [word for _, word in parts]
-        if draw < 0.8:
+        if draw < 0.75:
             who, event, word = self._event()
             when = pick(self.data["when"])
             text = pick((f"{who}{when}{event}", f"{when}{who}{event}", f"{who}将{event}", f"{who}打算{when}{event}"))
@@ -52,7 +49,7 @@ class Notices:
             if self.rng.random() < 0.5:
                 text += pick("，,。") + pick(self.data["around"])
             return text, words
-        if draw < 0.93:
+        if draw < 0.9:
             city, topic = pick(self.data["cities"]), pick(self.data["topics"])
             text = pick((f"{city}的{topic}", f"{city}{topic}")) + pick(self.data["said_of"])
             if self.rng.random() < 0.5:
@@ -62,65 +59,12 @@ class Notices:
         subject, word, said = pick(self.data["plain_fact"])
         return pick((f"{subject}的{said}", f"{subject}里{said}", f"今年{subject}{said}")), [subject, word]
 
-    def _two_nouns(self) -> tuple[str, list[str]]:
-        """A sentence about two things, people or places, and both in their order."""
-        template, domain = str(self.rng.choice(self.data["pairs"])), pick_domain(self.domains, self.rng)
-        aspect = self.rng.choice(domain.aspects)
-        said = str(self.rng.choice(aspect.predicates[self.rng.choice((POSITIVE, NEGATIVE))]))
-        one, other = self.noun(), self.noun()
-        if "{said}" in template and self.rng.random() < 0.5:
-            other = self.rng.choice(aspect.names)
-        words = {
-            "a": one,
-            "b": other,
-            "p": self.rng.choice(self.data["places"]),
-            "w": self.rng.choice(self.data["people"]),
-        }
-        named = [words[key] for key in re.findall(r"\{(\w)\}", template)]
-        text = template.format(**words, said=said)
-        if self.rng.random() < 0.3:
-            more, word = self._remark()
-            return f"{text}{self.rng.choice('，，,。')}{more}", [*named, word]
-        return text, named
-
-    def noun(self) -> str:
-        """Any everyday noun."""
-        if self.rng.random() < 0.6:
-            return self.rng.choice(self.clauses.plain["noun"])
-        return self.rng.choice(self.rng.choice(pick_domain(self.domains, self.rng).aspects).names)
-
     def _remark(self) -> tuple[str, str]:
         """A noun with what is said of it, and the noun."""
         pick, domain = self.rng.choice, pick_domain(self.domains, self.rng)
         aspect = pick(domain.aspects)
         # Now and then any noun: what is copied must not depend on what is said of it.
         name = pick(self.clauses.plain["noun"]) if self.rng.random() < 0.3 else pick(aspect.names)
-        if self.rng.random() < 0.3:  # the plainest remarks: 房间不大, 键盘一般
-            said = pick(
-                (
-                    "很好",
-                    "不错",
-                    "一般",
-                    "不行",
-                    "很大",
-                    "不大",
-                    "太小",
-                    "很贵",
-                    "不贵",
-                    "便宜",
-                    "坏了",
-                    "没了",
-                    "涨价了",
-                    "很新",
-                    "旧了",
-                    "好用",
-                    "难用",
-                    "来了",
-                    "取消了",
-                    "变了",
-                )
-            )
-            return name + said, name
         return name + pick(("", "", "也", "都", "真的")) + pick(aspect.predicates[pick((POSITIVE, NEGATIVE))]), name
 
     def _event(self) -> tuple[str, str, str]:
@@ -130,21 +74,8 @@ class Notices:
     def _story(self) -> tuple[str, list[str], bool]:
         """What matters, what stands around it, and whether what matters comes first."""
         pick, draw = self.rng.choice, self.rng.random()
-        if draw < 0.45:
+        if draw < 0.55:
             who, event, _ = self._event()
-            if self.rng.random() < 0.3:
-                thing = self.noun()
-                event = pick(
-                    (
-                        f"更换{thing}",
-                        f"检修{thing}",
-                        f"发放{thing}",
-                        f"停用{thing}",
-                        f"推迟{thing}",
-                        f"取消{thing}",
-                        f"展出{thing}",
-                    )
-                )
             when, where = pick(self.data["when"]), pick(("", "", "在" + pick(self.data["where"])))
             main = pick((f"{who}{when}{where}{event}", f"{when}{who}{where}{event}"))
             if self.rng.random() < 0.4:
@@ -152,13 +83,7 @@ class Notices:
             return main, self.rng.sample(self.data["around"], pick((2, 2, 3))), True
         domain = pick_domain(self.domains, self.rng)
         label = pick((POSITIVE, NEGATIVE))
-        if draw < 0.75:
-            # Whole clauses written by hand: what happened matters, plain facts do not.
-            domain = pick_domain(list(self.clauses.lexicon.domains), self.rng)
-            main = pick(domain.clauses[label]) if self.rng.random() < 0.7 else pick(self.clauses.both("event", label))
-            around = [self.clauses.opener(domain) for _ in range(pick((1, 2, 2, 3)))]
-            return pick(("结果", "可是", "最后", "", "", "")) + main, list(dict.fromkeys(around)), False
-        if draw < 0.88:
+        if draw < 0.8:
             name, point = self._point(domain, label)
             around = self.rng.sample(self.data["fillers"], pick((1, 2)))
             around.append(self._aside(domain, NEGATIVE if label == POSITIVE else POSITIVE))
@@ -176,7 +101,7 @@ class Notices:
         return self.rng.choice(aspect.names) + self.rng.choice(("还行", "还可以", "挺好的", "一般", "不错") if label == POSITIVE else ("一般", "普普通通", "有点旧", "不算新"))  # fmt: skip
 
     def _gist(self, main: str) -> str:
-        for word in ("就是", "不过", "可是", "但是", "结果", "最后"):
+        for word in ("就是", "不过", "可是", "但是", "结果"):
             main = main.removeprefix(word)
         for reason in self.data["because"]:
             main = main.removeprefix(f"{reason}，")
