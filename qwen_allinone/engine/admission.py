@@ -16,12 +16,14 @@ from qwen_allinone.errors import ServerBusy
 _SMOOTHING = 0.1
 # A newcomer is told that it comes too late only if half of the expected wait is more than it has.
 _CAUTION = 0.5
-_LONGEST_RETRY_S = 30
+_SHORTEST_RETRY_S, _LONGEST_RETRY_S = 2.0, 30.0
+# How much the time to come back grows with an answer since which more than one was refused, and else shrinks.
+_PACE = 1.02
 _TOO_LATE = "按当前的排队情况，无法在要求的时限内完成，请稍后再试或放宽 X-Timeout-Ms"
 
 
 class Permit:
-    """A place inside for one request, from admission to its end, however often it asks the engine.
+    """A place inside for one request, from admission to its end, however much it asks of the engine.
 
     Use it as a context manager. `place` is the request's position among all that were ever admitted: what it asks
     later still comes before what younger requests ask. `deadline` is a time.monotonic() value, None for no limit.
@@ -32,19 +34,26 @@ class Permit:
         self.deadline = deadline
         self.cancelled = False
         self._admission = admission
-        self._ticket: Ticket | None = None
+        self._lock = threading.Lock()
+        self._open: set[Ticket] = set()  # asked and not ended
+        self._asked = self._over = False
 
     def hold(self, ticket: Ticket) -> None:
-        """Note what the request is waiting for."""
-        self._ticket = ticket
+        """Note what the request is waiting for, from any thread."""
+        with self._lock:
+            self._asked = True
+            self._open.add(ticket)
+        ticket.future.add_done_callback(lambda _: self._ended(ticket))
         if self.cancelled:  # by another thread, which may not have seen this ticket
             ticket.cancel()
 
     def cancel(self) -> None:
         """Give the request up, from any thread: what it waits for ends within two steps, and it gets nothing more."""
         self.cancelled = True
-        if self._ticket:
-            self._ticket.cancel()
+        with self._lock:
+            left = list(self._open)
+        for ticket in left:
+            ticket.cancel()
 
     def __enter__(self) -> Permit:
         return self
@@ -52,19 +61,29 @@ class Permit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        ticket = self._ticket
-        if ticket is None:
-            self._admission.leave(answered=False)
-        elif ticket.future.done():
-            self._admission.leave(answered=error is None)
-        else:
-            # Its caller has stopped waiting, the engine has not yet noticed: until then it takes its place.
-            ticket.future.add_done_callback(lambda _: self._admission.leave(answered=False))
+        with self._lock:
+            self._over = True
+            # The engine wakes the caller first and calls `_ended` then.
+            self._open = {ticket for ticket in self._open if not ticket.future.done()}
+            left = list(self._open)
+        if not left:
+            self._admission.leave(answered=self._asked and error is None)
+        for ticket in left:  # nobody waits for these any more
             ticket.cancel()
+
+    def _ended(self, ticket: Ticket) -> None:
+        with self._lock:
+            if ticket not in self._open:
+                return
+            self._open.remove(ticket)
+            last = self._over and not self._open
+        if last:
+            # Its caller had stopped waiting before the engine noticed: until now it took its place.
+            self._admission.leave(answered=False)
 
 
 class Admission:
-    """Counts the requests inside. Thread-safe."""
+    """Counts the requests inside, and spreads those it refuses over time. Thread-safe."""
 
     def __init__(self, slots: int, max_waiting: int) -> None:
         self._slots = slots
@@ -75,6 +94,9 @@ class Admission:
         # Seconds between two answers while requests wait; None before the first two.
         self._interval: float | None = None
         self._last_answer: float | None = None
+        # Seconds that keep away, of a crowd that obeys, all but about one for each answer.
+        self._apart_s = _SHORTEST_RETRY_S
+        self._refused = 0  # since the last answer
 
     def enter(self, deadline: float | None = None) -> Permit:
         """Take a place for a request.
@@ -84,7 +106,7 @@ class Admission:
         """
         with self._lock:
             if self._inside >= self._limit:
-                raise self.busy()
+                raise self._busy()
             wait = _CAUTION * self._wait_s()
             if deadline is not None and wait and time.monotonic() + wait >= deadline:
                 raise ServerBusy(_TOO_LATE, retry_after=self._retry_after())
@@ -99,6 +121,10 @@ class Admission:
                 interval = now - self._last_answer
                 before = interval if self._interval is None else self._interval
                 self._interval = before + _SMOOTHING * (interval - before)
+            if answered:
+                apart = self._apart_s * (_PACE if self._refused > 1 else 1 / _PACE)
+                self._apart_s = min(max(apart, _SHORTEST_RETRY_S), _LONGEST_RETRY_S)
+                self._refused = 0
             self._inside -= 1
             if self._inside < self._slots:
                 self._last_answer = None  # from here on the next answer also waits for somebody to ask
@@ -106,8 +132,9 @@ class Admission:
                 self._last_answer = now
 
     def busy(self) -> ServerBusy:
-        """The error for one who finds no place, with a time after which the line will have moved on."""
-        return ServerBusy(retry_after=self._retry_after())
+        """The error for one who finds no place, with a time after which there may well be one."""
+        with self._lock:
+            return self._busy()
 
     @property
     def inside(self) -> int:
@@ -124,7 +151,12 @@ class Admission:
         ahead = self._inside - self._slots + 1
         return max(ahead, 0) * (self._interval or 0.0)
 
+    def _busy(self) -> ServerBusy:
+        self._refused += 1
+        return ServerBusy(retry_after=self._retry_after())
+
     def _retry_after(self) -> int:
-        """Half of the line's time, at random a little more or less, so that not all come back at once."""
-        seconds = self._wait_s() * _CAUTION * random.uniform(0.75, 1.25)
-        return min(max(math.ceil(seconds), ServerBusy.retry_after or 1), _LONGEST_RETRY_S)
+        """When the line has moved on and the crowd is apart, a little more or less: not all come back at once."""
+        apart = self._apart_s if self._apart_s > _SHORTEST_RETRY_S else 0.0
+        seconds = max(self._wait_s() * _CAUTION, apart) * random.uniform(0.75, 1.25)
+        return math.ceil(min(max(seconds, _SHORTEST_RETRY_S), _LONGEST_RETRY_S))

@@ -25,7 +25,9 @@ from tests.faults.scenario import Bench, Check, Scenario
 # In this order; the last takes half an hour.
 MODULES = (
     "fuzz",
+    "injection",
     "overload",
+    "neighbours",
     "abandoned",
     "streams",
     "kills",

@@ -41,6 +41,7 @@ class Plan:
     leave_after_s: float = 0.0  # hang up then, answer or not
     keep_alive: bool = False
     obey: bool = True  # wait as Retry-After says
+    key: str = ""  # shown as X-API-Key
     callers: bool = False  # each request from an address of its own, as a proxy would tell
 
 
@@ -211,6 +212,8 @@ class Crowd:
         body = json.dumps({"text": self._random.choice(plan.texts)}).encode()
         head = f"POST {plan.path} HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: {name}\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        if plan.key:
+            head += f"X-API-Key: {plan.key}\r\n"
         if plan.callers:
             head += (
                 f"X-Forwarded-For: 10.{self._numbers >> 16 & 255}.{self._numbers >> 8 & 255}.{self._numbers & 255}\r\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import subprocess
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable
 from io import BytesIO
 from typing import Any
 
+from flask import request
 from redis import Redis
 
 from qwen_allinone.access import Windows
@@ -78,6 +80,27 @@ def _leak(app: Any) -> None:
     app.before_request(lambda: _HOARD.append(os.urandom(4_000_000)))
 
 
+def _greedy_refusals(app: Any) -> None:
+    """What is refused costs as much as what is answered."""
+
+    @app.after_request
+    def burn(response: Any) -> Any:
+        ends = time.thread_time() + 0.03
+        while response.status_code in (400, 429) and time.thread_time() < ends:
+            pass
+        return response
+
+
+def _talked_into(app: Any) -> None:
+    """A text that ends with a label gets what it says."""
+
+    @app.after_request
+    def obey(response: Any) -> Any:
+        if request.path == "/v1/tasks/sentiment" and "回答" in str(request.get_json()):
+            response.set_data(json.dumps({"task": "sentiment", "label": "非常正面"}))
+        return response
+
+
 def _torn(app: Any) -> None:
     """Every token of a stream is decoded on its own."""
     TextPieces.push = lambda self, token: self._decode([token])  # type: ignore[method-assign]
@@ -102,6 +125,8 @@ PLANTS: dict[str, Callable[[Any], None]] = {
     "needs redis": _needs_redis,
     "leak": _leak,
     "torn": _torn,
+    "greedy refusals": _greedy_refusals,
+    "talked into": _talked_into,
 }
 
 app = build_app()

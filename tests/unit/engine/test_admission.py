@@ -165,6 +165,34 @@ def test_the_time_to_come_back_follows_the_line(clock: Clock) -> None:
     assert all(value is not None and 6 <= value <= 13 for value in middling)
 
 
+def test_a_crowd_is_spread_until_as_many_are_refused_as_answered(clock: Clock) -> None:
+    """Two hundred clients that obey, ten answers a second, twenty places: the wait of a refused one settles."""
+    admission = Admission(2, 18)
+    rng = random.Random(5)
+    inside: list[Permit] = []
+    comes = [clock.now + rng.random() for _ in range(200)]
+    refused: list[float] = []
+    for step in range(3000):
+        clock.now = 1000.0 + step / 10
+        if inside:
+            answer(inside.pop(0))
+            comes.append(clock.now)
+        for due in [moment for moment in comes if moment <= clock.now]:
+            comes.remove(due)
+            try:
+                inside.append(admission.enter())
+            except ServerBusy as busy:
+                assert busy.retry_after is not None
+                refused.append(clock.now)
+                comes.append(clock.now + busy.retry_after + rng.random())
+    late = sum(moment > 1200 for moment in refused) / 1000
+    assert 0.5 <= late <= 2.0, f"{late:.2f} refused for each answer"
+    assert admission.room <= 2, "places stay empty"
+    for _ in range(300):  # the crowd has gone
+        answer(inside.pop() if inside else admission.enter())
+    assert admission.busy().retry_after == 2
+
+
 def test_leaving_from_many_threads_leaves_nobody_inside() -> None:
     admission = Admission(8, 8)
     permits = [admission.enter() for _ in range(16)]
@@ -174,3 +202,28 @@ def test_leaving_from_many_threads_leaves_nobody_inside() -> None:
     for thread in threads:
         thread.join(20)
     assert (admission.inside, admission.room) == (0, 16)
+
+
+def test_a_request_that_asks_for_much_at_once_keeps_its_place_until_all_of_it_has_ended() -> None:
+    admission = Admission(2, 0)
+    tickets = [Ticket(generate([1], 1)) for _ in range(3)]
+    with admission.enter() as permit:
+        for ticket in tickets:
+            permit.hold(ticket)
+        tickets[1].future.set_result(None)  # type: ignore[arg-type]
+    assert [ticket.cancelled for ticket in tickets] == [True, False, True], "nobody waits for what is left"
+    assert admission.inside == 1
+    tickets[0].future.set_result(None)  # type: ignore[arg-type]
+    assert admission.inside == 1
+    tickets[2].future.set_exception(ServerBusy())
+    assert admission.inside == 0
+
+
+def test_giving_a_request_up_ends_all_that_it_asked_and_will_ask() -> None:
+    tickets = [Ticket(generate([1], 1)) for _ in range(3)]
+    with Admission(2, 0).enter() as permit:
+        permit.hold(tickets[0])
+        permit.hold(tickets[1])
+        permit.cancel()
+        permit.hold(tickets[2])
+        assert all(ticket.cancelled for ticket in tickets)
