@@ -65,8 +65,7 @@ class Batch:
 
     def table(self) -> str:
         rows = [self._shown(row) for row in self._sheet.rows[:_ROWS_SHOWN]]
-        heads = ("行", self._sheet.columns[self._column], *_ADDED)
-        return show.table(heads, rows, self._task.labels, len(self._sheet.rows))
+        return show.table(self._sheet.columns[self._column], rows, self._task.labels, len(self._sheet.rows))
 
     def bad(self) -> str:
         """What has no label, by line: records that are none, and rows that the service would not take."""
@@ -89,9 +88,10 @@ class Batch:
         text = self._text(row)
         return (self._labelling.outcome(text) or _NOT_REACHED) if text else _EMPTY
 
-    def _shown(self, row: Row) -> tuple[str, str, str, str, str]:
+    def _shown(self, row: Row) -> show.TableRow:
         outcome = self._outcome(row)
-        return str(row.line), self._text(row), outcome.label, show.percent(outcome.probability), outcome.error
+        sure = "" if outcome.probability is None else show.percent(outcome.probability)
+        return show.TableRow(row.line, self._text(row), outcome.label, sure, outcome.error)
 
 
 def _free(names: tuple[str, ...], taken: tuple[str, ...]) -> list[str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from ui import show
 from ui.client import Api
-from ui.events import MOST_AT_ONCE, QUIET
+from ui.parts import MOST_AT_ONCE, QUIET, html
 from ui.talking import Talk
 
 _EXAMPLES = ("今天心情特别差，工作也不顺利", "终于通过了面试，开心！", "等了一个小时菜才上，不会再来了")
@@ -18,10 +20,11 @@ _EXAMPLES = ("今天心情特别差，工作也不顺利", "终于通过了面�
 def add(api: Api) -> None:
     """Build it."""
     talk = gr.State(None)
-    shown = gr.HTML(show.conversation([]), elem_id="conversation", autoscroll=True, max_height=560)
+    shown = html(show.conversation([]), elem_id="conversation", autoscroll=True, max_height=560)
     with gr.Row(elem_classes="composer"):
         box = gr.Textbox(
-            placeholder="想说点什么？回车发送，Shift+回车换行",
+            placeholder="想说点什么？回车发送",
+            label="想说的话",
             show_label=False,
             container=False,
             lines=1,
@@ -29,7 +32,6 @@ def add(api: Api) -> None:
             scale=8,
             min_width=160,
             elem_id="say",
-            html_attributes=gr.InputHTMLAttributes(**{"aria-label": "想说的话"}),
         )
         send = gr.Button("发送", variant="primary", scale=1, min_width=72, elem_id="send")
         halt = gr.Button("停止", variant="stop", scale=1, min_width=72, visible=False, elem_id="halt")
@@ -40,20 +42,21 @@ def add(api: Api) -> None:
     async def say(text: str, mine: Talk | None) -> AsyncIterator[list[Any]]:
         mine = mine or Talk()
         if not text.strip() or mine.answering:
-            hint = show.conversation(mine.turns) if mine.turns else show.conversation([])
-            yield [mine, hint, gr.skip(), gr.skip(), gr.skip()]
+            yield [mine, *[gr.skip()] * 4]
             return
-        first = True
-        async for _ in mine.say(api, text):
-            buttons = [gr.update(visible=False), gr.update(visible=True)] if first else [gr.skip(), gr.skip()]
-            yield [mine, show.conversation(mine.turns), "" if first else gr.skip(), *buttons]
-            first = False
-        yield [mine, show.conversation(mine.turns), gr.skip(), gr.update(visible=True), gr.update(visible=False)]
+        # The box is emptied and the buttons change places once, when the turn stands in the conversation.
+        others = ["", gr.update(visible=False), gr.update(visible=True)]
+        async with aclosing(mine.say(api, text)) as growing:
+            async for _ in growing:
+                if not mine.abandoned:
+                    yield [mine, show.conversation(mine.turns), *others]
+                    others = [gr.skip()] * 3
+        changed = [gr.skip()] * 2 if mine.abandoned else [mine, show.conversation(mine.turns)]
+        yield [*changed, gr.skip(), gr.update(visible=True), gr.update(visible=False)]
 
     def give_back(text: str, mine: Talk | None) -> Any:
         """What failed is typed already when the visitor tries again, unless he has typed on."""
-        failed = mine is not None and mine.turns and mine.turns[-1].state == "failed"
-        return mine.turns[-1].text if failed and mine and not text.strip() else gr.skip()
+        return mine.failed or gr.skip() if mine and not text.strip() else gr.skip()
 
     def stop(mine: Talk | None) -> None:
         if mine:
@@ -61,9 +64,7 @@ def add(api: Api) -> None:
 
     async def start_over(mine: Talk | None) -> list[Any]:
         if mine:
-            mine.stop()
-            if mine.session:
-                await _forget(api, mine.session)
+            await mine.abandon(api)
         return [Talk(), show.conversation([])]
 
     said = gr.on(
@@ -79,4 +80,4 @@ def add(api: Api) -> None:
     halt.click(stop, inputs=talk, queue=False, **QUIET)
     fresh.click(start_over, inputs=talk, outputs=[talk, shown], queue=False, **QUIET)
     for button, text in zip(examples, _EXAMPLES, strict=True):
-        button.click(lambda text=text: text, outputs=box, queue=False, **QUIET)
+        button.click(partial(str, text), outputs=box, queue=False, **QUIET)

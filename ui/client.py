@@ -193,7 +193,7 @@ def _retry_after(response: httpx.Response) -> float | None:
 
 
 async def _events(blocks: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, Any]]:
-    """Server-sent events. Split at line feeds only: httpx' own lines also end at U+2028, which JSON may hold as it is."""
+    """Server-sent events. Split at line feeds only: httpx also ends lines at U+2028, which JSON may hold."""
     rest = b""
     async for block in blocks:
         *frames, rest = (rest + block).split(b"\n\n")

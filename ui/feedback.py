@@ -58,7 +58,9 @@ def read(data: bytes, *, header: bool, most: int) -> Sheet:
     text, encoding = _decode(data)
     rows, bad = _records(text)
     if not rows:
-        raise Unreadable("文件里没有数据，请选择有内容的 CSV 文件" if not bad else f"第 {bad[0].line} 行：{bad[0].reason}")
+        raise Unreadable(
+            "文件里没有数据，请选择有内容的 CSV 文件" if not bad else f"第 {bad[0].line} 行：{bad[0].reason}"
+        )
     first = rows.pop(0) if header else None
     columns = _names(first.cells if first else ("",) * len(rows[0].cells))
     good: list[Row] = []

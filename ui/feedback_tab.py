@@ -12,7 +12,7 @@ import gradio as gr
 from ui import feedback, show
 from ui.batch import Batch
 from ui.client import About, Api
-from ui.events import MOST_AT_ONCE, QUIET
+from ui.parts import MOST_AT_ONCE, QUIET, html
 from ui.settings import Settings
 
 
@@ -21,20 +21,22 @@ def add(api: Api, settings: Settings, about: gr.State, files: Path) -> gr.Dropdo
     running = gr.State(None)
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
-            file = gr.File(label="CSV 文件（UTF-8 或 GBK）", file_types=[".csv", ".txt", ".tsv"], height=150, elem_id="file")
+            file = gr.File(
+                label="CSV 文件（UTF-8 或 GBK）", file_types=[".csv", ".txt", ".tsv"], height=150, elem_id="file"
+            )
             header = gr.Checkbox(True, label="第一行是列名", elem_id="header")
             column = gr.Dropdown([], label="反馈所在的列", visible=False, filterable=False, elem_id="column")
             task = gr.Dropdown([], label="任务", filterable=False, elem_id="labeller")
             with gr.Row():
                 start = gr.Button("开始", variant="primary", interactive=False, min_width=100, elem_id="start")
                 halt = gr.Button("停止", variant="stop", visible=False, min_width=100, elem_id="halt-file")
-            said = gr.HTML(elem_id="file-said")
+            said = html(elem_id="file-said")
         with gr.Column(scale=2, min_width=280):
-            bar = gr.HTML(elem_id="progress")
-            chart = gr.HTML(elem_id="shares")
+            bar = html(elem_id="progress")
+            chart = html(elem_id="shares")
             download = gr.DownloadButton("下载结果（CSV）", visible=False, variant="primary", elem_id="download")
-            rows = gr.HTML(elem_id="rows")
-            bad = gr.HTML(elem_id="bad")
+            rows = html(elem_id="rows")
+            bad = html(elem_id="bad")
 
     def look(path: str | None, with_header: bool) -> list[Any]:
         """Say what is in the file, and offer its columns."""

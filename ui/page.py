@@ -10,7 +10,7 @@ import gradio as gr
 
 from ui import chat_tab, feedback_tab, show, tasks_tab
 from ui.client import About, Api, ApiError, Task
-from ui.events import QUIET
+from ui.parts import QUIET, html
 from ui.settings import Settings
 from ui.talking import told
 
@@ -25,8 +25,16 @@ _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Noto Sans Mono 
 
 def theme() -> gr.themes.Base:
     """Gradio's own look with fonts of the system and the colours of style.css."""
-    return gr.themes.Base(
+    base = gr.themes.Base(
         primary_hue="teal", secondary_hue="teal", neutral_hue="slate", radius_size="lg", font=_FONT, font_mono=_MONO
+    )
+    # White on Gradio's own teal is too faint to read.
+    return base.set(
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_600",
+        color_accent="*primary_700",
     )
 
 
@@ -35,9 +43,9 @@ def build(api: Api, settings: Settings, files: Path) -> gr.Blocks:
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
         about = gr.State(None)
         with gr.Row(elem_classes="masthead"):
-            banner = gr.HTML(_banner(None))
+            banner = html(_banner(None))
             again = gr.Button("重新连接", size="sm", visible=False, scale=0, elem_id="again")
-        trouble = gr.HTML()
+        trouble = html()
         with gr.Tabs():
             with gr.Tab("对话", id="chat"):
                 chat_tab.add(api)
@@ -75,7 +83,7 @@ def _banner(known: About | None) -> str:
 
 
 def _choice(task: Task) -> tuple[str, str]:
-    return f"{task.description}（{task.name}）", task.name
+    return task.description, task.name
 
 
 def _labels_one_text(task: Task) -> bool:

@@ -27,11 +27,22 @@ class Turn:
     remark: str = ""
 
 
+@dataclass(frozen=True)
+class TableRow:
+    """A row of a labelled file: the line it begins in, its text, label, how sure that is, or why there is none."""
+
+    line: int
+    text: str
+    label: str
+    sure: str
+    why: str
+
+
 def conversation(turns: Sequence[Turn]) -> str:
     """All turns, oldest first; an invitation where there are none."""
     if not turns:
         return (
-            '<div class="empty"><div class="empty-face">😄 😢</div>'
+            '<div class="empty"><div class="empty-face emoji">😄 😢</div>'
             "<p>说说今天的事吧。先判断这句话的情感，再温暖地回应。</p></div>"
         )
     return f'<div class="talk" role="log" aria-live="polite" aria-label="对话">{"".join(map(_turn, turns))}</div>'
@@ -42,10 +53,11 @@ def _turn(turn: Turn) -> str:
     parts.append(f'<div class="bubble mine">{escape(turn.text)}</div>')
     said = []
     if turn.label:
-        line = f"{turn.emoji} LLM 情感判断: {turn.label}".strip()
-        sure = f'<span class="sure">{_percent(turn.probability)}</span>' if turn.probability is not None else ""
+        face = f'<span class="emoji">{escape(turn.emoji)}</span> ' if turn.emoji else ""
+        sure = f'<span class="sure">{percent(turn.probability)}</span>' if turn.probability is not None else ""
         tone = {"正面": "c0", "负面": "c1"}.get(turn.label, "c3")
-        said.append(f'<div class="verdict"><span class="chip {tone}">{escape(line)}</span>{sure}</div>')
+        line = f"{face}LLM 情感判断: {escape(turn.label)}"
+        said.append(f'<div class="verdict"><span class="chip {tone}">{line}</span>{sure}</div>')
     if turn.reply:
         caret = '<span class="caret"></span>' if turn.state == "streaming" else ""
         said.append(f'<div class="reply">{escape(turn.reply)}{caret}</div>')
@@ -83,9 +95,7 @@ def working() -> str:
 def bars(probabilities: Mapping[str, float], order: Sequence[str], chosen: str = "") -> str:
     """A bar for each label, as long as its probability, likeliest first."""
     ranked = sorted(probabilities.items(), key=lambda item: -item[1])
-    rows = [
-        _bar(label, value, _percent(value), colour(label, order), faint=label != chosen) for label, value in ranked
-    ]
+    rows = [_bar(label, value, percent(value), colour(label, order), faint=label != chosen) for label, value in ranked]
     return f'<div class="bars" role="list" aria-label="各标签的概率">{"".join(rows)}</div>'
 
 
@@ -112,19 +122,25 @@ def progress(done: int, total: int, said: str) -> str:
     )
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], order: Sequence[str], total: int) -> str:
-    """Rows of line, text, label, probability and remark; says how many of `total` are shown."""
-    body = "".join(
-        f'<tr><td class="number">{escape(line)}</td><td class="text">{escape(text)}</td>'
-        f"<td>{_label(label, order)}</td>"
-        f'<td class="number">{escape(sure)}</td><td class="why">{escape(why)}</td></tr>'
-        for line, text, label, sure, why in rows
-    )
-    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
-    more = f'<p class="remark">这里只列出前 {len(rows)} 行，全部 {total} 行在下载的文件里</p>' if len(rows) < total else ""
+def table(text: str, rows: Sequence[TableRow], order: Sequence[str], total: int) -> str:
+    """The first rows of `total`, the column of texts headed `text`; no column that is empty all the way down."""
+    sure, why = any(row.sure for row in rows), any(row.why for row in rows)
+    body = []
+    for row in rows:
+        cells = [
+            f'<td class="number">{row.line}</td><td class="text">{escape(row.text)}</td>',
+            f"<td>{_label(row.label, order)}</td>",
+            f'<td class="number">{escape(row.sure)}</td>' if sure else "",
+            f'<td class="why">{escape(row.why)}</td>' if why else "",
+        ]
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    head = f"<th>行</th><th>{escape(text)}</th><th>标签</th>"
+    head += ("<th>概率</th>" if sure else "") + ('<th class="why">说明</th>' if why else "")
+    listed = f"这里只列出前 {len(rows)} 行，全部 {total} 行在下载的文件里"
+    more = f'<p class="remark">{listed}</p>' if len(rows) < total else ""
     return (
         f'<div class="scroll" tabindex="0"><table class="rows"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>{more}"
+        f"<tbody>{''.join(body)}</tbody></table></div>{more}"
     )
 
 
@@ -143,27 +159,25 @@ def colour(label: str, order: Sequence[str]) -> str:
     return f"c{order.index(label) % (_COLOURS - 1)}" if label in order else f"c{_COLOURS - 1}"
 
 
-def percent(value: float | None) -> str:
-    return "" if value is None else _percent(value)
-
-
 def _label(label: str, order: Sequence[str]) -> str:
     return f'<span class="chip {colour(label, order)}">{escape(label)}</span>' if label else "—"
 
 
 def _bar(label: str, share: float, figure: str, tone: str, *, faint: bool = False) -> str:
     return (
-        f'<div class="bar {tone}{" faint" if faint else ""}" role="listitem"><span class="bar-name">{escape(label)}</span>'
+        f'<div class="bar {tone}{" faint" if faint else ""}" role="listitem">'
+        f'<span class="bar-name">{escape(label)}</span>'
         f'<span class="bar-track"><span class="bar-fill" style="width:{share:.2%}"></span></span>'
         f'<span class="bar-figure">{escape(figure)}</span></div>'
     )
 
 
 def _share(count: int, total: int) -> str:
-    return f"{count} 条 · {_percent(count / total)}"
+    return f"{count} 条 · {percent(count / total)}"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share from 0 to 1."""
     return f"{share:.1%}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TypeVar
 
 from ui.client import Api, ApiError, Sentiment
@@ -21,15 +21,29 @@ class Talk:
     def __init__(self) -> None:
         self.turns: list[Turn] = []
         self.session: str | None = None
+        self.abandoned = False
         self._stop = asyncio.Event()
 
     @property
     def answering(self) -> bool:
         return bool(self.turns) and self.turns[-1].state in ("waiting", "streaming")
 
+    @property
+    def failed(self) -> str:
+        """What was said last, if it got no answer; else empty."""
+        return self.turns[-1].text if self.turns and self.turns[-1].state == "failed" else ""
+
     def stop(self) -> None:
         """Give up the answer that is being made."""
         self._stop.set()
+
+    async def abandon(self, api: Api) -> None:
+        """Give up the whole conversation, here and at the service as far as it can be asked."""
+        self.abandoned = True
+        self.stop()
+        if self.session:
+            with suppress(ApiError):
+                await api.forget(self.session)
 
     async def say(self, api: Api, text: str) -> AsyncGenerator[None, None]:
         """Add a turn and let it grow; yields whenever there is something new to show."""

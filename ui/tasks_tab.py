@@ -8,7 +8,7 @@ import gradio as gr
 
 from ui import show
 from ui.client import About, Api, ApiError
-from ui.events import MOST_AT_ONCE, QUIET
+from ui.parts import MOST_AT_ONCE, QUIET, html
 from ui.talking import told
 
 _INPUTS = {"text": "文字", "sentiment": "情感", "question": "问题", "context": "上下文", "labels": "标签"}
@@ -52,6 +52,6 @@ def add(api: Api, about: gr.State) -> gr.Dropdown:
 
         run.click(ask, inputs=boxes, outputs=result, concurrency_limit=MOST_AT_ONCE, key="ran", **QUIET)
 
-    result = gr.HTML(elem_id="result")
+    result = html(elem_id="result")
     task.change(lambda: "", outputs=result, queue=False, **QUIET)
     return task
