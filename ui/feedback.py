@@ -90,11 +90,8 @@ def harmless(cell: str) -> str:
 
 
 def _decode(data: bytes) -> tuple[str, str]:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        candidates = (("utf-16", "UTF-16"),)
-    else:
-        candidates = (("utf-8-sig", "UTF-8"), ("gb18030", "GBK"))
-    for codec, name in candidates:
+    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    for codec, name in (("utf-16", "UTF-16"),) if wide else (("utf-8-sig", "UTF-8"), ("gb18030", "GBK")):
         try:
             text = data.decode(codec)
         except UnicodeDecodeError:

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 # Not QAIO_UI_: the service takes every QAIO_* name for its own and refuses to start with one it does not know.
 PREFIX = "QWEN_UI_"
@@ -27,10 +26,10 @@ def _service(value: str) -> str:
     return value.rstrip("/")
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings, read from `QWEN_UI_*`. Build it with `Settings.load()`, which also rejects unknown names."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     service: Annotated[str, AfterValidator(_service)] = Field(
         "http://127.0.0.1:5000", description="Address of the service"
@@ -42,12 +41,6 @@ class Settings(BaseSettings):
         5000, ge=1, le=100_000, description="Rows of a CSV file that are labelled; the rest is left out"
     )
     parallel: int = Field(4, ge=1, le=64, description="Requests that one CSV file has under way at a time")
-
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)
 
     @classmethod
     def names(cls) -> list[str]:
