@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ui.client import Api
@@ -18,18 +18,20 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
+    # A stop takes the way of Ctrl-C, so that nobody's files are left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Uploads and downloads lie here, for as long as the page runs at most. Gradio reads these when it is imported.
     with TemporaryDirectory(prefix="qwen-ui-") as files:
         os.environ |= {"GRADIO_TEMP_DIR": files, "GRADIO_ANALYTICS_ENABLED": "False"}
-        _serve(settings, Path(files))
+        _serve(settings)
     return 0
 
 
-def _serve(settings: Settings, files: Path) -> None:
+def _serve(settings: Settings) -> None:
     from ui import page, policy
 
     key = settings.api_key.get_secret_value() if settings.api_key else None
-    blocks = page.build(Api(settings.service, key), settings, files)
+    blocks = page.build(Api(settings.service, key), settings)
     blocks.queue(max_size=256)
     blocks.launch(
         server_name=settings.host,

@@ -173,6 +173,8 @@ class Api:
             told = response.json()["error"]
             message, code = (told["message"], told["code"]) if isinstance(told, dict) else (told, "")
             code = code or response.json().get("code", "")
+            if not isinstance(message, str):
+                raise TypeError(message)
         except (ValueError, KeyError, TypeError):
             message, code = f"服务没有给出能读懂的回答（HTTP {status}），请检查本页所连的地址 {self.address}", ""
         if status == 401:

@@ -16,8 +16,8 @@ from ui.parts import MOST_AT_ONCE, QUIET, html
 from ui.settings import Settings
 
 
-def add(api: Api, settings: Settings, about: gr.State, files: Path) -> gr.Dropdown:
-    """Build it; returns the choice of task. Downloads are written below `files`."""
+def add(api: Api, settings: Settings, about: gr.State) -> gr.Dropdown:
+    """Build it; returns the choice of task."""
     running = gr.State(None)
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
@@ -77,7 +77,7 @@ def add(api: Api, settings: Settings, about: gr.State, files: Path) -> gr.Dropdo
         async for _ in work.run():
             yield [work, *busy, work.progress(), work.shares(), hidden, "", gr.skip()]
             busy, hidden = [gr.skip()] * 3, gr.skip()
-        with TemporaryDirectory(dir=files) as folder:
+        with TemporaryDirectory() as folder:
             path_out = Path(folder) / f"{Path(path).stem[:60]}-{chosen.name}.csv"
             path_out.write_bytes(work.file())
             idle = [gr.update(visible=True), gr.update(visible=False), show.notice(work.given_up or "")]

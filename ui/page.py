@@ -38,8 +38,8 @@ def theme() -> gr.themes.Base:
     )
 
 
-def build(api: Api, settings: Settings, files: Path) -> gr.Blocks:
-    """The whole page. Downloads are written below `files`."""
+def build(api: Api, settings: Settings) -> gr.Blocks:
+    """The whole page."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
         about = gr.State(None)
         with gr.Row(elem_classes="masthead"):
@@ -52,7 +52,7 @@ def build(api: Api, settings: Settings, files: Path) -> gr.Blocks:
             with gr.Tab("更多任务", id="tasks"):
                 task = tasks_tab.add(api, about)
             with gr.Tab("批量反馈", id="feedback"):
-                labeller = feedback_tab.add(api, settings, about, files)
+                labeller = feedback_tab.add(api, settings, about)
 
         async def connect() -> list[Any]:
             try:
