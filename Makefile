@@ -42,8 +42,9 @@ demo: install
 serve: install
 	$(PY) -m qwen_allinone serve
 
+# Two processes: most tests over real servers wait most of their time.
 test: install-dev
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 faults: install-dev
 	$(PY) -m tests.faults

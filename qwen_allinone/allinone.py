@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from qwen_allinone.errors import (
     InputTooLong,
     InvalidInput,
     NotReady,
+    RequestError,
     TaskFileError,
 )
 from qwen_allinone.model.checkpoint import Checkpoint
@@ -31,6 +33,9 @@ CHAT = "chat"
 _MOST_CHARS_PER_TOKEN = 16
 # How long a caller waits past its deadline for the engine to say so itself.
 _GRACE_S = 2.0
+
+# How many tasks of one request are computed together: others find a slot beside them.
+_AT_ONCE = 4
 
 # Given a way to give a request up, watches whether its caller is still there for as long as the context lasts.
 Watch = Callable[[Callable[[], None]], AbstractContextManager[None]]
@@ -76,6 +81,15 @@ class ChatAnswer:
 
     sentiment: Answer
     reply: Answer
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What reading and writing texts takes of a checkpoint. `context` is the longest sequence in tokens."""
+
+    tokenizer: Tokenizer
+    stop_ids: frozenset[int]
+    context: int
 
 
 @dataclass(frozen=True)
@@ -132,6 +146,14 @@ class AllInOne:
             raise NotReady()
         return checkpoint
 
+    @property
+    def texts(self) -> Texts:
+        """Of the checkpoint in use, for who is admitted; raises NotReady where there is none."""
+        checkpoint = self._checkpoint
+        if checkpoint is None:
+            raise NotReady()
+        return Texts(checkpoint.tokenizer, checkpoint.stop_ids, checkpoint.model.context)
+
     def chat(
         self,
         text: str,
@@ -148,7 +170,7 @@ class AllInOne:
         Raises:
             RequestError: the text is empty or too long. ServiceError: busy, not ready, too late, failed, given up.
         """
-        with self._admitted(deadline_s, watch) as permit:
+        with self.admitted(deadline_s, watch) as permit:
             sentiment = self._run(self.registry.get(SENTIMENT), {"text": text}, permit, progress=progress)
             if progress:
                 progress(sentiment)
@@ -173,11 +195,11 @@ class AllInOne:
             UnknownTask, and what `chat` raises.
         """
         task = self.registry.get(name)
-        with self._admitted(deadline_s, watch) as permit:
+        with self.admitted(deadline_s, watch) as permit:
             return self._run(task, inputs, permit, seed)
 
     @contextmanager
-    def _admitted(self, seconds: float | None, watch: Watch) -> Iterator[Permit]:
+    def admitted(self, seconds: float | None, watch: Watch) -> Iterator[Permit]:
         """One place for the whole request: a chat is not turned away between its two halves."""
         deadline = time.monotonic() + min(seconds or self._deadline_s, self._deadline_s)
         with self.engine.admit(deadline) as permit, watch(permit.cancel):
@@ -210,11 +232,35 @@ class AllInOne:
             progress(Submitted())
         if reply:
             reply.tell_until_done(ticket)
-        try:
-            return ticket.future.result(timeout=_patience_s(ticket))
-        except TimeoutError:
-            # The engine ends expired requests itself; it did not, so it is stuck in a step.
-            raise DeadlineExceeded() from None
+        return result_of(ticket)
+
+    def run_all(
+        self,
+        asked: Sequence[tuple[str, Mapping[str, str]]],
+        *,
+        deadline_s: float | None = None,
+        watch: Watch = unwatched,
+    ) -> list[Answer]:
+        """Run tasks, each a name and its inputs, side by side as one request; answers in their order.
+
+        Raises:
+            What `run` raises; the `place` of a RequestError is that of the task at fault.
+        """
+        tasks = [self.registry.get(name) for name, _ in asked]
+        with self.admitted(deadline_s, watch) as permit, ThreadPoolExecutor(_AT_ONCE) as pool:
+
+            def run(place: int) -> Answer:
+                try:
+                    return self._run(tasks[place], asked[place][1], permit)
+                except RequestError as error:
+                    error.place = place
+                    raise
+
+            try:
+                return list(pool.map(run, range(len(asked))))
+            except Exception:
+                permit.cancel()  # the rest is of no use
+                raise
 
 
 class _Heard:
@@ -231,7 +277,7 @@ class _Heard:
         ticket.future.add_done_callback(lambda _: self.put(None))
         untold = 0
         with suppress(Empty):
-            while (token := self._tokens.get(timeout=_patience_s(ticket))) is not None:
+            while (token := self._tokens.get(timeout=patience_s(ticket))) is not None:
                 untold += 1
                 if piece := self._pieces.push(token):
                     self._progress(Delta(piece, untold))
@@ -240,7 +286,17 @@ class _Heard:
             self._progress(Delta(piece, untold))
 
 
-def _patience_s(ticket: Ticket) -> float:
+def result_of(ticket: Ticket) -> Result:
+    """Wait for the answer; raises what the request ended with instead."""
+    try:
+        return ticket.future.result(timeout=patience_s(ticket))
+    except TimeoutError:
+        # The engine ends expired requests itself; it did not, so it is stuck in a step.
+        raise DeadlineExceeded() from None
+
+
+def patience_s(ticket: Ticket) -> float:
+    """How long to wait for something of a request before the engine must be stuck, in seconds."""
     assert ticket.deadline is not None
     return max(ticket.deadline - time.monotonic(), 0.0) + _GRACE_S
 

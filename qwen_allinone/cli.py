@@ -152,5 +152,5 @@ def _service(settings: Settings) -> AllInOne:
 
 
 def _quit(message: str) -> typer.Exit:
-    err.print(f"[bold red]qwen-allinone:[/] {escape(message)}", highlight=False)
+    err.print(f"[bold red]qwen-allinone:[/] {escape(message)}", highlight=False, soft_wrap=True)
     return typer.Exit(2)

@@ -5,8 +5,10 @@ QaioError
 │   ├── InvalidInput        400     wrong type, unknown key, broken JSON, ...
 │   │   ├── EmptyInput      400     nothing to work on
 │   │   └── InputTooLong    400     more tokens than the task or the context takes
+│   │       └── ContextExceeded 400
 │   ├── Unauthorized        401     no key or token, or one that does not hold
 │   ├── UnknownTask         404
+│   ├── UnknownModel        404
 │   ├── PayloadTooLarge     413
 │   ├── UnsupportedMediaType 415
 │   └── RateLimited         429     this caller's own limit, Retry-After
@@ -37,7 +39,10 @@ class QaioError(Exception):
 
 
 class RequestError(QaioError):
-    """The request is at fault. `param` names the field, if there is one; `headers` go with the answer."""
+    """The request is at fault. `param` names the field, if there is one; `headers` go with the answer.
+
+    `place` is which of several inputs it was, where there are several.
+    """
 
     status = 400
     code = "bad_request"
@@ -47,6 +52,7 @@ class RequestError(QaioError):
         self.message = message
         self.param = param
         self.headers = dict(headers or {})
+        self.place: int | None = None
 
 
 class InvalidInput(RequestError):
@@ -62,6 +68,12 @@ class EmptyInput(InvalidInput):
 
 class InputTooLong(InvalidInput):
     code = "input_too_long"
+
+
+class ContextExceeded(InputTooLong):
+    """More than the model can hold at once; the code is the one OpenAI's clients know."""
+
+    code = "context_length_exceeded"
 
 
 class Unauthorized(RequestError):
@@ -93,6 +105,14 @@ class UnknownTask(RequestError):
 
     def __init__(self, name: str, known: list[str]) -> None:
         super().__init__(f"没有名为 {name[:64]!r} 的任务，可用的任务有：{'、'.join(known)}", param="task")
+
+
+class UnknownModel(RequestError):
+    status = 404
+    code = "model_not_found"
+
+    def __init__(self, name: str, served: str) -> None:
+        super().__init__(f"没有名为 {name[:64]!r} 的模型，这里的模型是 {served!r}", param="model")
 
 
 class PayloadTooLarge(RequestError):

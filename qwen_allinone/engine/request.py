@@ -70,7 +70,8 @@ class Work(Protocol):
 class Generate:
     """Free text: one token a step until a stop id or the limit. The first is never a stop: no answer is empty.
 
-    `on_token` hears each token at once. The engine's thread calls it, so it must not block or raise.
+    `on_token` hears each token at once, and the one for which it returns true is the last, as if a stop had followed.
+    The engine's thread calls it, so it must not block or raise.
     """
 
     wanted_ids: tuple[int, ...] | None = None
@@ -80,7 +81,7 @@ class Generate:
         prompt: Sequence[int],
         sampling: Sampling,
         stop_ids: frozenset[int],
-        on_token: Callable[[int], None] | None = None,
+        on_token: Callable[[int], bool | None] | None = None,
     ) -> None:
         self.prompt = tuple(prompt)
         self.tokens = list(prompt)
@@ -100,8 +101,8 @@ class Generate:
         if token in self._stop_ids:
             return FinishReason.STOP
         self.tokens.append(token)
-        if self._on_token:
-            self._on_token(token)
+        if self._on_token and self._on_token(token):
+            return FinishReason.STOP
         return FinishReason.LENGTH if len(self.tokens) >= self.most_tokens else None
 
     def fields(self) -> dict[str, object]:

@@ -11,7 +11,7 @@ from flask_openapi import Info, OpenAPI
 
 from qwen_allinone import __version__
 from qwen_allinone.allinone import AllInOne
-from qwen_allinone.http import chat, demand, errors, guards, observe, ops, tasks
+from qwen_allinone.http import chat, classify, demand, errors, guards, observe, openai, ops, sse, tasks
 from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.guards import Guards
 from qwen_allinone.http.presence import Presence
@@ -60,6 +60,8 @@ def create_app(
     demand.register(app, service.engine)
     chat.register(app, service, presence, ping_s=ping_s)
     tasks.register(app, service, presence)
+    classify.register(app, service, presence, model_name=model_name)
+    openai.register(app, service, presence, model_name=model_name, ping_s=ping_s)
     ops.register(app, service.engine)
     _serve_docs(app, guarded_by)
     return app
@@ -88,7 +90,7 @@ def _serve_docs(app: OpenAPI, guarded_by: Guards) -> None:
 
     @app.get("/openapi.json", doc_ui=False)
     def openapi_json() -> Response:
-        return jsonify(guards.document(errors.document_errors(app.api_doc), guarded_by))
+        return jsonify(guards.document(sse.document(errors.document_errors(app.api_doc)), guarded_by))
 
     # The page asks for its own copy below /docs; both must be the same document.
     app.view_functions["openapi.doc_url"] = openapi_json

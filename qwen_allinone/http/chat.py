@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, Field
@@ -25,23 +23,14 @@ class ChatRequest(Body):
     )
 
 
+_EVENTS = "事件依次为 sentiment、若干 delta、done；中途失败则以 error 结束，没有 done 就是不完整的"
+
+
 class ChatResponse(BaseModel):
     """The label found and the reply."""
 
     sentiment: str = Field(description="正面 或 负面")
     response: str = Field(description="温暖的回应")
-
-
-_EVENTS = "事件依次为 sentiment、若干 delta、done；中途失败则以 error 结束，没有 done 就是不完整的"
-_ANSWER: dict[str | int, Any] = {
-    200: {
-        "description": "OK",
-        "content": {
-            "application/json": {"schema": ChatResponse.model_json_schema()},
-            sse.MIMETYPE: {"schema": {"type": "string", "description": _EVENTS}},
-        },
-    }
-}
 
 
 def register(app: OpenAPI, service: AllInOne, presence: Presence, *, ping_s: float) -> None:
@@ -50,8 +39,8 @@ def register(app: OpenAPI, service: AllInOne, presence: Presence, *, ping_s: flo
     @app.post(
         "/chat",
         summary="判断情感并温暖地回应",
-        responses={**_ANSWER, **error_responses(ErrorBody, 400, 413, 415, 500, 503, 504)},
-        openapi_extensions=demand.TIMEOUT_PARAMETER,
+        responses={200: ChatResponse, **error_responses(ErrorBody, 400, 413, 415, 500, 503, 504)},
+        openapi_extensions=demand.TIMEOUT_PARAMETER | sse.documented(_EVENTS),
     )
     @demand.needs_engine
     def chat(body: ChatRequest) -> Response:

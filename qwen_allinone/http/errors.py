@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, NoReturn
 
@@ -20,6 +21,32 @@ _HTTP_MESSAGES = {
     404: ("not_found", "没有这个地址，接口说明见 /docs"),
     405: ("method_not_allowed", "这个地址不支持该请求方法，允许的方法见响应头 Allow"),
     413: ("payload_too_large", "请求体太大"),
+}
+# Type of the complaints of our own validators, whose message goes on after the field's name.
+SAID = "said"
+# Begins the tags of unions in pydantic's places, which are none of the body's names.
+TAG = "type="
+_COMPLAINTS = {
+    "string_type": "必须是字符串",
+    "string_unicode": "含有不成对的 UTF-16 代理字符，请发送有效的 UTF-8 文本",
+    "string_too_short": "至少要有 {min_length} 个字符",
+    "string_too_long": "最多 {max_length} 个字符",
+    "bool_type": "必须是 true 或 false",
+    "int_type": "必须是整数",
+    "float_type": "必须是数字",
+    "list_type": "必须是数组",
+    "tuple_type": "必须是数组",
+    "model_type": "必须是对象",
+    "model_attributes_type": "必须是对象",
+    "literal_error": "只能是 {expected}",
+    "union_tag_invalid": "的 type 只能是 {expected_tags}",
+    "union_tag_not_found": "必须是带有 type 的对象",
+    "too_short": "至少要有 {min_length} 项",
+    "too_long": "最多 {max_length} 项",
+    "greater_than": "必须大于 {gt}",
+    "greater_than_equal": "不能小于 {ge}",
+    "less_than": "必须小于 {lt}",
+    "less_than_equal": "不能大于 {le}",
 }
 
 
@@ -63,28 +90,32 @@ def register(app: OpenAPI) -> None:
 
 
 def raise_invalid(error: ValidationError) -> NoReturn:
-    """Turn pydantic's first complaint into one in the users' language."""
-    detail = error.errors(include_url=False, include_input=False)[0]
-    field = str(detail["loc"][0]) if detail["loc"] else None
-    kind = detail["type"]
+    """Turn pydantic's first complaint into one in the users' language; what is not supported is named first."""
+    details = error.errors(include_url=False, include_input=False)
+    detail = min(details, key=lambda found: found["type"] != "extra_forbidden")
+    field, kind = _path(detail["loc"]), detail["type"]
     if kind == "missing" and field == "text":
         raise EmptyInput(param=field)
     if kind == "missing":
         raise InvalidInput(f"缺少字段 {field}", param=field)
     if kind == "extra_forbidden":
-        raise InvalidInput("有不认识的字段，请对照 /docs 检查字段名", param=_printable(field))
-    if kind == "string_type":
-        raise InvalidInput(f"{field} 必须是字符串", param=field)
-    if kind == "bool_type":
-        raise InvalidInput(f"{field} 必须是 true 或 false", param=field)
-    if kind == "string_unicode":
-        raise InvalidInput(f"{field} 含有不成对的 UTF-16 代理字符，请发送有效的 UTF-8 文本", param=field)
-    raise InvalidInput(f"{field} 的值不合要求，请对照 /docs 检查", param=field)
+        raise InvalidInput(f"不支持字段 {field}，请对照 /docs 检查字段名", param=field)
+    if kind == SAID:
+        raise InvalidInput(f"{field} {detail['msg']}", param=field)
+    said = _COMPLAINTS.get(kind, "的值不合要求，请对照 /docs 检查").format(**detail.get("ctx", {}))
+    raise InvalidInput(f"{field} {said}".replace(" or ", " 或 "), param=field)
 
 
-def _printable(field: str | None) -> str | None:
-    """A field name as the client sent it may hold anything, lone surrogates included."""
-    return field.encode("utf-8", "replace").decode()[:64] if field else None
+def _path(place: Sequence[int | str]) -> str | None:
+    """Where in the body, written as OpenAI does: `messages[0].content`. Names as the client sent them may hold
+    anything, lone surrogates included."""
+    path = ""
+    for part in place:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif not part.startswith(TAG):
+            path += f".{part}"
+    return path.removeprefix(".").encode("utf-8", "replace").decode()[:128] or None
 
 
 def describe(error: Exception) -> dict[str, Any]:

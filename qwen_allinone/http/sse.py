@@ -20,6 +20,7 @@ from qwen_allinone.http.usage import note_error
 
 MIMETYPE = "text/event-stream"
 PING = b": ping\n\n"
+_EXTENSION = "x-event-stream"
 # For work that was given up to end, so that what is told of the request is complete.
 _END_S = 2.0
 
@@ -48,6 +49,21 @@ def respond(work: Work, presence: Presence, ping_s: float) -> Response:
     stream = _Stream(work, presence.watch, ping_s)
     stream.begin()
     return Response(stream, mimetype=MIMETYPE, headers={"X-Accel-Buffering": "no"})
+
+
+def documented(events: str) -> dict[str, Any]:
+    """For `openapi_extensions` of a route that may answer with the `events` described."""
+    return {_EXTENSION: events}
+
+
+def document(spec: dict[str, Any]) -> dict[str, Any]:
+    """Add event streams to the answers of routes that may stream; the library knows one media type an answer."""
+    for operations in spec["paths"].values():
+        for operation in operations.values():
+            if events := operation.pop(_EXTENSION, None):
+                schema = {"type": "string", "description": events}
+                operation["responses"]["200"]["content"][MIMETYPE] = {"schema": schema}
+    return spec
 
 
 class _Left(Exception):

@@ -15,6 +15,7 @@ from openapi_spec_validator import validate
 from qwen_allinone import __version__
 from tests.integration.conftest import Server
 
+STREAMS = {("/chat", "200"), ("/v1/chat/completions", "200")}
 UNDOCUMENTED = {"/openapi.json", "/v1/tasks/<name>"}  # the document itself; what answers for tasks there are none of
 
 
@@ -51,7 +52,7 @@ def test_every_reference_leads_somewhere_and_every_schema_is_used(document: dict
 
 def test_every_route_is_documented_and_nothing_else(server: Server, document: dict[str, Any]) -> None:
     routes = {
-        (method, rule.rule)
+        (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
         for rule in server.app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
         if rule.rule not in UNDOCUMENTED and not rule.rule.startswith("/docs")
@@ -60,13 +61,16 @@ def test_every_route_is_documented_and_nothing_else(server: Server, document: di
     assert {f"/v1/tasks/{task.name}" for task in server.service.registry} <= set(document["paths"])
 
 
-def test_every_operation_has_a_summary_an_id_of_its_own_and_json_answers(document: dict[str, Any]) -> None:
+def test_every_operation_has_a_summary_an_id_of_its_own_and_says_what_its_answers_are(document: dict[str, Any]) -> None:
     ids = [operation["operationId"] for operation in operations(document).values()]
     assert len(ids) == len(set(ids))
     for (_, path), operation in operations(document).items():
         assert operation["summary"]
-        for answer in operation["responses"].values():
-            assert list(answer["content"]) == ["text/plain" if path == "/metrics" else "application/json"]
+        for status, answer in operation["responses"].items():
+            expected = ["text/plain" if path == "/metrics" else "application/json"]
+            if (path, status) in STREAMS:
+                expected.append("text/event-stream")
+            assert list(answer["content"]) == expected
 
 
 def test_the_list_of_tasks_and_the_document_say_the_same_of_the_inputs(
@@ -90,6 +94,20 @@ ANSWERS = [
     ("POST", "/v1/tasks/sentiment", b"[]", 400),
     ("POST", "/v1/tasks/sentiment", b" " * 1_048_577, 413),
     ("POST", "/v1/tasks/chat", b'{"text": "ok", "sentiment": "ok"}', 200),
+    (
+        "POST",
+        "/v1/chat/completions",
+        b'{"model": "demo", "messages": [{"role": "user", "content": "a"}], "max_tokens": 2}',
+        200,
+    ),
+    ("POST", "/v1/chat/completions", b'{"model": "demo"}', 400),
+    ("POST", "/v1/chat/completions", b'{"model": "a", "messages": [{"role": "user", "content": "a"}]}', 404),
+    ("POST", "/v1/chat/completions", b" " * 1_048_577, 413),
+    ("POST", "/v1/classify", b'{"model": "demo", "input": ["a", "b"]}', 200),
+    ("POST", "/v1/classify", b'{"model": "demo", "input": []}', 400),
+    ("POST", "/v1/classify", b'{"model": "demo", "input": "a", "task": "none"}', 404),
+    ("GET", "/v1/models", None, 200),
+    ("GET", "/v1/models/{model}", None, 404),
     ("GET", "/v1/tasks", None, 200),
     ("GET", "/livez", None, 200),
     ("GET", "/readyz", None, 200),

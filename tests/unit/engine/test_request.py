@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from qwen_allinone.engine import Result
-from qwen_allinone.engine.request import FinishReason
+from qwen_allinone.engine.request import FinishReason, Generate
+from qwen_allinone.engine.sampling import Sampling
+from tests.support.fake_model import Bench, expected_reply
 
 
 @pytest.mark.parametrize(
@@ -28,3 +30,18 @@ def test_the_time_between_tokens_is_the_mean_over_the_steps_of_decoding(
 def test_a_label_has_no_time_between_tokens() -> None:
     result = Result(FinishReason.LABEL, (1, 2, 3), prompt_tokens=5, reused_tokens=0, label=0, decode_s=1.0)
     assert result.inter_token_s is None
+
+
+@pytest.mark.parametrize("last", [1, 3])
+def test_who_hears_the_tokens_may_end_the_reply(last: int) -> None:
+    bench, heard = Bench(), []
+
+    def hear(token: int) -> bool:
+        heard.append(token)
+        return len(heard) == last
+
+    ticket = bench.submit(Generate((5, 6), Sampling(max_new_tokens=9), frozenset(), hear))
+    bench.run()
+    result = ticket.future.result(0)
+    assert result.finish_reason is FinishReason.STOP
+    assert result.ids == tuple(heard) == expected_reply((5, 6), 9)[:last]

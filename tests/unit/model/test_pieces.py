@@ -74,3 +74,46 @@ def test_white_space_is_dropped_at_both_ends_only(tokenizer: Tokenizer) -> None:
 def test_nothing_makes_no_piece(tokenizer: Tokenizer) -> None:
     assert pieces_of(tokenizer, []) == []
     assert TextPieces(tokenizer.decode).end() == ""
+
+
+def stopped_pieces(tokenizer: Tokenizer, text: str, stops: list[str]) -> tuple[list[str], bool]:
+    stream = TextPieces(tokenizer.decode, stops=stops, strip=False)
+    pieces = [stream.push(token) for token in tokenizer.encode(text)]
+    return [*pieces, stream.end()], stream.stopped
+
+
+@given(
+    st.text("ab\n 好👍🏽", min_size=1, max_size=24),
+    st.lists(st.text("ab\n 好👍🏽", min_size=1, max_size=3), min_size=1, max_size=4),
+)
+@example("aab", ["ab"])
+@example("abab好", ["abb", "ba"])
+@example("好\n\n好", ["\n\n"])
+@example("👍🏽好", ["🏽"])
+def test_a_text_ends_before_the_stop_that_is_whole_first(tokenizer_folder: Path, text: str, stops: list[str]) -> None:
+    tokenizer = load_once(tokenizer_folder)
+    normal = tokenizer.decode(tokenizer.encode(text))
+    pieces, stopped = stopped_pieces(tokenizer, text, stops)
+    told = "".join(pieces)
+    ends = [normal.index(stop) for stop in stops if stop in normal]
+    assert stopped == bool(ends)
+    assert normal.startswith(told)
+    if not ends:
+        assert told == normal
+    else:
+        assert not any(stop in told for stop in stops)
+        assert any(normal[len(told) :].startswith(stop) for stop in stops)
+
+
+def test_no_part_of_a_stop_comes_out_before_it_is_whole(tokenizer_folder: Path) -> None:
+    tokenizer = load_once(tokenizer_folder)
+    pieces, stopped = stopped_pieces(tokenizer, "天气 STOP 天气", [" STOP "])
+    assert "".join(pieces) == "天气" and stopped
+    begun, never = stopped_pieces(tokenizer, "天气 STO", [" STOP "])
+    assert begun[-1] == " STO" and not never, "only the end tells that it is none"
+
+
+def test_without_stripping_white_space_is_kept_and_may_be_a_stop(tokenizer_folder: Path) -> None:
+    tokenizer = load_once(tokenizer_folder)
+    assert "".join(stopped_pieces(tokenizer, "\n 好 \n", ["x"])[0]) == "\n 好 \n"
+    assert "".join(stopped_pieces(tokenizer, "\n 好 \n", [" \n"])[0]) == "\n 好"

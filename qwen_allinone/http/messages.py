@@ -1,0 +1,81 @@
+"""Messages as OpenAI's clients write them, read strictly: texts only, and what is not supported is named."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from qwen_allinone.completions import Message
+from qwen_allinone.http.body import Body
+from qwen_allinone.http.errors import SAID
+
+_MOST_MESSAGES = 2048
+# What clients send besides text, and what to call it.
+_UNSUPPORTED = {
+    "image_url": "图片",
+    "input_image": "图片",
+    "input_audio": "音频",
+    "file": "文件",
+    "input_file": "文件",
+}
+
+
+def complaint(message: str) -> PydanticCustomError:
+    """What a validator raises; the field's name is put before `message`."""
+    return PydanticCustomError(SAID, "{message}", {"message": message})
+
+
+def join_parts(content: Any, *kinds: str) -> Any:
+    """The text of a list of parts of these kinds; what is no list is left to be checked as it is.
+
+    Raises:
+        PydanticCustomError: a part that is no text; it is named.
+    """
+    if not isinstance(content, list):
+        return content
+    return "".join(_text_of(number, part, kinds) for number, part in enumerate(content))
+
+
+def _text_of(number: int, part: Any, kinds: tuple[str, ...]) -> str:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if isinstance(kind, str) and kind in _UNSUPPORTED:
+        raise complaint(f"第 {number + 1} 段是{_UNSUPPORTED[kind]}（{kind}），这个模型只读文字")
+    if kind not in kinds or set(without_nulls(part)) != {"type", "text"} or not isinstance(part["text"], str):
+        raise complaint(f'第 {number + 1} 段必须正好写作 {{"type": "{kinds[0]}", "text": "..."}}')
+    return str(part["text"])
+
+
+def without_nulls(value: Any) -> Any:
+    """An object without what is null: so clients write what they leave unset."""
+    return {key: given for key, given in value.items() if given is not None} if isinstance(value, dict) else value
+
+
+def content_schema(kind: str) -> WithJsonSchema:
+    """How the OpenAPI document describes what `join_parts` takes."""
+    part = {
+        "type": "object",
+        "properties": {"type": {"const": kind}, "text": {"type": "string"}},
+        "required": ["type", "text"],
+    }
+    return WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": part}]})
+
+
+class ChatMessage(Body):
+    """One message: who says what."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[str, BeforeValidator(lambda content: join_parts(content, "text")), content_schema("text")] = (
+        Field(description="文字，或若干 text 段")
+    )
+
+    _unset = model_validator(mode="before")(without_nulls)
+
+    @property
+    def pair(self) -> Message:
+        """As the model's template knows it: a developer's word is the system's."""
+        return ("system" if self.role == "developer" else self.role, self.content)
+
+
+Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=_MOST_MESSAGES)]

@@ -1,0 +1,266 @@
+"""POST /v1/chat/completions and GET /v1/models, as OpenAI's clients know them."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import Annotated, Any, Literal
+
+from flask import Response, jsonify
+from flask_openapi import OpenAPI
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, model_validator
+
+from qwen_allinone.allinone import AllInOne, Answer, Delta, Submitted, Watch
+from qwen_allinone.completions import Completions, Wanted
+from qwen_allinone.errors import InvalidInput, UnknownModel
+from qwen_allinone.http import demand, limits, sse
+from qwen_allinone.http.body import Body
+from qwen_allinone.http.errors import NestedErrorBody, error_responses
+from qwen_allinone.http.messages import Messages, complaint, without_nulls
+from qwen_allinone.http.presence import Presence
+from qwen_allinone.http.usage import note
+
+_MOST_STOPS, _LONGEST_STOP = 4, 128
+_SEED = 2**63
+_DONE = b"data: [DONE]\n\n"
+
+
+def _stops(value: Any) -> tuple[str, ...]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise complaint("必须是字符串或字符串数组")
+    if len(texts) > _MOST_STOPS or not all(0 < len(text) <= _LONGEST_STOP for text in texts):
+        raise complaint(f"最多 {_MOST_STOPS} 个，每个 1 到 {_LONGEST_STOP} 个字符")
+    return tuple(texts)
+
+
+_STOP_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "minLength": 1, "maxLength": _LONGEST_STOP},
+        {"type": "array", "items": {"type": "string"}, "maxItems": _MOST_STOPS},
+    ]
+}
+
+
+class StreamOptions(Body):
+    """What a stream carries besides the reply."""
+
+    include_usage: bool = Field(False, description="true：在 [DONE] 之前多发一块，带 usage")
+
+    _unset = model_validator(mode="before")(without_nulls)
+
+
+class ChatCompletionRequest(Body):
+    """A conversation to be continued. Null is the same as not set; a field that is not listed is refused."""
+
+    model: str = Field(description="本服务的模型名，见 GET /v1/models")
+    messages: Messages
+    stream: bool = Field(False, description="true：以 SSE 分块发送，最后是 data: [DONE]")
+    stream_options: StreamOptions | None = Field(None, description="只能与 stream: true 一起用")
+    temperature: float = Field(1.0, ge=0.0, le=2.0, description="0：总取概率最大的")
+    top_p: float = Field(1.0, ge=0.0, le=1.0)
+    max_tokens: int | None = Field(None, ge=1, description="回复最多的 token 数；缺省 512，或上下文所余")
+    max_completion_tokens: int | None = Field(None, ge=1, description="与 max_tokens 相同，二者只能给一个")
+    stop: Annotated[tuple[str, ...], BeforeValidator(_stops), WithJsonSchema(_STOP_SCHEMA)] = Field(
+        (), description="遇到即停，本身不输出；最多 4 个"
+    )
+    seed: int | None = Field(None, ge=-_SEED, lt=_SEED, description="同样的请求和种子得到同样的回复")
+    n: Literal[1] = Field(1, description="只能是 1")
+
+    _unset = model_validator(mode="before")(without_nulls)
+
+    def wanted(self) -> Wanted:
+        """As the service knows it; raises InvalidInput where fields contradict each other."""
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise InvalidInput("max_tokens 和 max_completion_tokens 只能给一个", param="max_completion_tokens")
+        if self.stream_options is not None and not self.stream:
+            raise InvalidInput("stream_options 只能与 stream: true 一起用", param="stream_options")
+        most = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        return Wanted(most, self.temperature, self.top_p, self.seed, self.stop)
+
+
+class ChatCompletionMessage(BaseModel):
+    """The reply."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class ChatCompletionChoice(BaseModel):
+    """The one choice there is."""
+
+    index: int
+    message: ChatCompletionMessage
+    logprobs: None
+    finish_reason: Literal["stop", "length"]
+
+
+class PromptDetails(BaseModel):
+    """Tokens of the prompt that did not have to be computed."""
+
+    cached_tokens: int
+
+
+class CompletionUsage(BaseModel):
+    """Tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptDetails
+
+
+class ChatCompletion(BaseModel):
+    """A whole reply."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatCompletionChoice]
+    usage: CompletionUsage
+
+
+class Model(BaseModel):
+    """The model of this server."""
+
+    id: str
+    object: Literal["model"]
+    created: int = Field(description="When this process was started, in Unix seconds")
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    """One model."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+class ModelPath(BaseModel):
+    """A model's name, slashes included."""
+
+    model: str
+
+
+_CHUNKS = "chat.completion.chunk 各块，最后是 data: [DONE]；中途失败则是带 error 的一块，没有 [DONE] 就是不完整的"
+
+
+def register(app: OpenAPI, service: AllInOne, presence: Presence, *, model_name: str, ping_s: float) -> None:
+    """Add the routes to `app`."""
+    _register_models(app, model_name)
+    completions = Completions(service)
+
+    @app.post(
+        "/v1/chat/completions",
+        summary="续写对话（与 OpenAI 的接口相同）",
+        responses={200: ChatCompletion, **error_responses(NestedErrorBody, 400, 404, 413, 415, 500, 503, 504)},
+        openapi_extensions=demand.TIMEOUT_PARAMETER | sse.documented(_CHUNKS),
+    )
+    @demand.needs_engine
+    def chat_completions(body: ChatCompletionRequest) -> Response:
+        check_model(body.model, model_name)
+        wanted, deadline_s = body.wanted(), demand.timeout_s()
+        messages = [message.pair for message in body.messages]
+        if body.stream:
+            usage_too = body.stream_options is not None and body.stream_options.include_usage
+            chunks = _Chunks(model_name, usage_too)
+
+            def work(send: sse.Send, watch: Watch) -> None:
+                chunks.send_all(completions, messages, wanted, deadline_s, send, watch)
+
+            return sse.respond(work, presence, ping_s)
+        answer = note(completions.create(messages, wanted, deadline_s=deadline_s, watch=presence.watch))
+        message = {"role": "assistant", "content": answer.text, "refusal": None}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish_reason(answer)}
+        return jsonify(**_head("chat.completion", model_name), choices=[choice], usage=_usage(answer))
+
+
+def check_model(given: str, served: str) -> None:
+    """Raises UnknownModel unless the client asks for the model there is."""
+    if given != served:
+        raise UnknownModel(given, served)
+
+
+def _register_models(app: OpenAPI, model_name: str) -> None:
+    model = Model(id=model_name, object="model", created=int(time.time()), owned_by="qwen-allinone")
+
+    @app.get("/v1/models", summary="列出模型（只有一个）", responses={200: ModelList})
+    def list_models() -> Response:
+        return jsonify(ModelList(object="list", data=[model]).model_dump())
+
+    @app.get(
+        "/v1/models/<path:model>",
+        summary="一个模型",
+        responses={200: Model, **error_responses(NestedErrorBody, 404)},
+    )
+    def retrieve_model(path: ModelPath) -> Response:
+        check_model(path.model, model_name)
+        return jsonify(model.model_dump())
+
+
+class _Chunks:
+    """A reply as a stream of chunks, the last of which says why it ended."""
+
+    def __init__(self, model_name: str, usage_too: bool) -> None:
+        self._head = _head("chat.completion.chunk", model_name)
+        self._usage_too = usage_too
+
+    def send_all(
+        self,
+        completions: Completions,
+        messages: list[tuple[str, str]],
+        wanted: Wanted,
+        deadline_s: float | None,
+        send: sse.Send,
+        watch: Watch,
+    ) -> None:
+        """Make the reply and send it."""
+        generated = 0
+
+        def progress(made: Submitted | Delta) -> None:
+            nonlocal generated
+            if isinstance(made, Submitted):
+                send(self._chunk({"role": "assistant", "content": "", "refusal": None}))  # and the headers leave
+                return
+            generated += made.tokens
+            if made.text:
+                send(self._chunk({"content": made.text}))
+
+        try:
+            answer = note(completions.create(messages, wanted, deadline_s=deadline_s, watch=watch, progress=progress))
+            send(self._chunk({}, _finish_reason(answer)))
+            if self._usage_too:
+                send(_data(self._head | {"choices": [], "usage": _usage(answer)}))
+            send(_DONE)
+        finally:
+            limits.charge(generated)
+
+    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        usage = {"usage": None} if self._usage_too else {}
+        return _data(self._head | {"choices": [choice]} | usage)
+
+
+def _head(kind: str, model_name: str) -> dict[str, Any]:
+    return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model_name}
+
+
+def _data(chunk: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n".encode()
+
+
+def _finish_reason(answer: Answer) -> str:
+    return answer.result.finish_reason.value
+
+
+def _usage(answer: Answer) -> dict[str, Any]:
+    result = answer.result
+    return CompletionUsage(
+        prompt_tokens=result.prompt_tokens,
+        completion_tokens=len(result.ids),
+        total_tokens=result.prompt_tokens + len(result.ids),
+        prompt_tokens_details=PromptDetails(cached_tokens=result.reused_tokens),
+    ).model_dump()
