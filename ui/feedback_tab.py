@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,6 +16,8 @@ from ui.batch import Batch
 from ui.client import About, Api
 from ui.parts import MOST_AT_ONCE, QUIET, html
 from ui.settings import Settings
+
+Changes = dict[Any, Any]  # a part of the page and what becomes of it
 
 
 def add(api: Api, settings: Settings, about: gr.State) -> gr.Dropdown:
@@ -38,68 +42,70 @@ def add(api: Api, settings: Settings, about: gr.State) -> gr.Dropdown:
             rows = html(elem_id="rows")
             bad = html(elem_id="bad")
 
-    def look(path: str | None, with_header: bool) -> list[Any]:
+    results = {bar: "", chart: "", rows: "", bad: ""}
+
+    def look(path: str | None, with_header: bool) -> Changes:
         """Say what is in the file, and offer its columns."""
-        clean = ["", "", gr.update(visible=False), "", ""]
+        empty = {**results, column: gr.update(visible=False), start: gr.update(interactive=False), said: ""}
+        empty[download] = gr.update(visible=False)
         if not path:
-            return [gr.update(visible=False, choices=[]), gr.update(interactive=False), "", *clean]
+            return empty
         try:
             sheet = _read(path, with_header, settings)
         except feedback.Unreadable as error:
-            return [
-                gr.update(visible=False, choices=[]),
-                gr.update(interactive=False),
-                show.notice(str(error)),
-                *clean,
-            ]
+            return empty | {said: show.notice(str(error))}
         choices = list(zip(sheet.columns, range(len(sheet.columns)), strict=True))
-        offered = gr.update(visible=len(choices) > 1, choices=choices, value=sheet.likely_column())
-        clean[-1] = show.bad_rows(sheet.bad)
-        return [offered, gr.update(interactive=True), show.notice(_found(sheet), kind="hint"), *clean]
+        return empty | {
+            column: gr.update(visible=len(choices) > 1, choices=choices, value=sheet.likely_column()),
+            start: gr.update(interactive=True),
+            said: show.notice(_found(sheet), kind="hint"),
+            bad: show.bad_rows(sheet.bad),
+        }
 
     async def label(
         path: str | None, with_header: bool, place: int | None, name: str | None, known: About | None
-    ) -> AsyncIterator[list[Any]]:
+    ) -> AsyncIterator[Changes]:
         chosen = known.task(name) if known else None
         if not path or chosen is None:
-            why = "请先选择文件" if not path else "还没有连上服务，请先点“重新连接”"
-            yield [None, gr.skip(), gr.skip(), show.notice(why), *[gr.skip()] * 5]
+            yield {said: show.notice("请先选择文件" if not path else "还没有连上服务，请先点“重新连接”")}
             return
         try:
-            sheet = _read(path, with_header, settings)
+            sheet = await asyncio.to_thread(_read, path, with_header, settings)
         except feedback.Unreadable as error:
-            yield [None, gr.skip(), gr.skip(), show.notice(str(error)), *[gr.skip()] * 5]
+            yield {said: show.notice(str(error))}
             return
-        place = min(place or 0, len(sheet.columns) - 1)
-        work = Batch(api, sheet, place, chosen, settings.parallel)
-        busy = [gr.update(visible=False), gr.update(visible=True), gr.skip()]
-        hidden = gr.update(visible=False)
-        async for _ in work.run():
-            yield [work, *busy, work.progress(), work.shares(), hidden, "", gr.skip()]
-            busy, hidden = [gr.skip()] * 3, gr.skip()
+        batch = Batch(api, sheet, min(place or 0, len(sheet.columns) - 1), chosen, settings.parallel)
+        # What the run is about stays as it is until it has ended.
+        fixed = dict.fromkeys((file, header, column, task), gr.update(interactive=False))
+        busy = {start: gr.update(visible=False), halt: gr.update(visible=True), download: gr.update(visible=False)}
+        yield {running: batch, **fixed, **busy, rows: ""}
+        async with aclosing(batch.run()) as ticks:
+            async for _ in ticks:
+                yield {bar: batch.progress(), chart: batch.shares()}
+        free = dict.fromkeys(fixed, gr.update(interactive=True))
+        idle = {start: gr.update(visible=True), halt: gr.update(visible=False), running: None}
+        shown = {bar: batch.progress(), chart: batch.shares(), rows: batch.table(), bad: batch.bad()}
         with TemporaryDirectory() as folder:
-            path_out = Path(folder) / f"{Path(path).stem[:60]}-{chosen.name}.csv"
-            path_out.write_bytes(work.file())
-            idle = [gr.update(visible=True), gr.update(visible=False), show.notice(work.given_up or "")]
-            ready = gr.update(visible=True, value=str(path_out))
-            # Gradio keeps a copy for the download; ours goes when it has been taken.
-            yield [None, *idle, work.progress(), work.shares(), ready, work.table(), work.bad()]
+            made = Path(folder) / f"{Path(path).stem[:60]}-{chosen.name}.csv"
+            made.write_bytes(batch.file())
+            ready = {download: gr.update(visible=True, value=str(made)), said: show.notice(batch.given_up or "")}
+            # Gradio takes a copy for the download when it gets this; ours goes afterwards.
+            yield {**free, **idle, **shown, **ready}
 
-    shown_by_file = [column, start, said, bar, chart, download, rows, bad]
     for change in (file.change, header.change):
-        change(look, inputs=[file, header], outputs=shown_by_file, **QUIET)
+        change(look, inputs=[file, header], outputs=[*results, column, start, said, download], **QUIET)
     start.click(
         label,
         inputs=[file, header, column, task, about],
-        outputs=[running, start, halt, said, bar, chart, download, rows, bad],
+        outputs=[*results, file, header, column, task, start, halt, said, download, running],
         concurrency_limit=MOST_AT_ONCE,
         trigger_mode="once",
         **QUIET,
     )
 
-    def stop(work: Batch | None) -> None:
-        if work:
-            work.stop()
+    def stop(batch: Batch | None) -> None:
+        if batch:
+            batch.stop()
 
     halt.click(stop, inputs=running, queue=False, **QUIET)
     return task

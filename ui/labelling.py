@@ -59,16 +59,19 @@ class Labelling:
         self.stopped = True
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[asyncio.Future[list[None]]]:
-        """The run as a future that is done when it ends; requests under way are given up when the block is left."""
-        workers = [asyncio.create_task(self._work()) for _ in range(self._parallel)]
-        everything = asyncio.gather(*workers)
+    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
+        """The run as a task that is done when it ends; requests under way are given up when the block is left."""
+        run = asyncio.create_task(self._run())
         try:
-            yield everything
+            yield run
         finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            run.cancel()
+            await asyncio.gather(run, return_exceptions=True)
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(self._parallel):
+                workers.create_task(self._work())
 
     async def _work(self) -> None:
         for text in self._left:
