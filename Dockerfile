@@ -1,7 +1,7 @@
 # Build:  docker build -t qwen-allinone .
 #         docker build -t qwen-allinone --build-arg MODEL=Qwen/Qwen1.5-0.5B .    (model baked in)
-# Run:    docker run -p 5000:5000 --memory=4g -v qwen-models:/models qwen-allinone
-# Locked: docker run -p 5000:5000 --memory=4g -v qwen-models:/models --read-only --tmpfs /tmp --cap-drop ALL \
+# Run:    docker run -p 5000:5000 --memory=4g -v qwen-models:/models -v qwen-data:/data qwen-allinone
+# Locked: docker run -p 5000:5000 --memory=4g -v qwen-models:/models -v qwen-data:/data --read-only --tmpfs /tmp --cap-drop ALL \
 #             --security-opt no-new-privileges --init --stop-timeout 140 qwen-allinone
 # Trial:  docker run -p 5000:5000 -e QAIO_MODEL=demo qwen-allinone
 FROM python:3.11-slim
@@ -26,14 +26,15 @@ COPY prompts ./prompts
 COPY demo/checkpoint ./demo/checkpoint
 COPY demo/MODEL_CARD.md ./demo/
 
-# The hub's cache, so that a volume keeps the model between runs. Unlike a root-owned volume, it is writable for us.
+# The hub's cache and the conversations, so that volumes keep them between runs. Unlike root-owned ones, ours to write.
 RUN useradd --uid 10001 --no-create-home --home-dir /models qaio \
-    && mkdir -p /models && chown 10001:10001 /models \
+    && mkdir -p /models /data && chown 10001:10001 /models /data && chmod 700 /data \
     # No program that lends its owner's rights: the base image's su, mount, passwd.
     && find / -xdev -type f -perm /6000 -exec chmod a-s {} +
-# Nothing but /models, /tmp and /dev/shm is written to when it runs: the root may be read-only. A number, so that
+# Nothing but /models, /data, /tmp and /dev/shm is written to when it runs: the root may be read-only. A number, so that
 # Kubernetes can tell it is not root.
-ENV HF_HOME=/models
+ENV HF_HOME=/models \
+    QAIO_SESSIONS_FILE=/data/sessions.db
 USER 10001:10001
 
 # With a model id here, the weights become part of the image and the container needs no network.

@@ -21,9 +21,11 @@ from qwen_allinone.errors import (
     RequestError,
     TaskFileError,
 )
+from qwen_allinone.history import Remembered, remember, reply_text, takes_late_system
 from qwen_allinone.model.checkpoint import Checkpoint
 from qwen_allinone.model.pieces import TextPieces
 from qwen_allinone.model.tokenizer import Tokenizer
+from qwen_allinone.state import Turn
 from qwen_allinone.tasks import Decoding, Registry, Task, clean, render
 
 SENTIMENT = "sentiment"
@@ -77,10 +79,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class ChatAnswer:
-    """A sentiment and the reply that was given knowing it."""
+    """A sentiment and the reply that was given knowing it; `turn` is both as a session keeps them."""
 
     sentiment: Answer
     reply: Answer
+    turn: Turn
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,8 @@ class _Bound:
     tokenizer: Tokenizer
     stop_ids: frozenset[int]
     tries: Mapping[str, LabelTrie]
+    context: int
+    late_system: bool
 
 
 class AllInOne:
@@ -126,7 +131,9 @@ class AllInOne:
         prefixes = [fixed_prefix(task, tokenizer) for task in self.registry]
         for task, prefix in zip(self.registry, prefixes, strict=True):
             _check_room(task, len(prefix), checkpoint.model.context)
-        self._checkpoint, self._bound = checkpoint, _Bound(tokenizer, checkpoint.stop_ids, tries)
+        late_system = takes_late_system(tokenizer)
+        self._bound = _Bound(tokenizer, checkpoint.stop_ids, tries, checkpoint.model.context, late_system)
+        self._checkpoint = checkpoint
         return [prefix for prefix in prefixes if prefix]
 
     def unbind(self) -> None:
@@ -158,12 +165,13 @@ class AllInOne:
         self,
         text: str,
         *,
+        history: Sequence[Turn] = (),
         deadline_s: float | None = None,
         seed: int | None = None,
         watch: Watch = unwatched,
         progress: Progress | None = None,
     ) -> ChatAnswer:
-        """Label the sentiment of `text`, then answer it, as one request; `deadline_s` bounds both together.
+        """Label the sentiment of `text`, then answer it after `history`, as one request; `deadline_s` bounds both.
 
         `progress` hears of it as it is made, in the caller's thread.
 
@@ -178,7 +186,10 @@ class AllInOne:
             chat = self.registry.get(CHAT)
             if "sentiment" in chat.spec.inputs:
                 inputs["sentiment"] = str(sentiment.label)
-            return ChatAnswer(sentiment, self._run(chat, inputs, permit, seed, progress))
+            bound = self._loaded()
+            prompt = _prompt(chat, inputs, bound, history)
+            reply = self._answer(chat, prompt.ids, bound, permit, seed, progress)
+            return ChatAnswer(sentiment, reply, _turn(text, sentiment, reply, prompt.first))
 
     def run(
         self,
@@ -213,18 +224,24 @@ class AllInOne:
         seed: int | None = None,
         progress: Progress | None = None,
     ) -> Answer:
-        bound = self._bound
-        if bound is None:
-            raise NotReady()
-        ids = bound.tokenizer.encode_rendered(render(task, prepare(task, inputs, bound.tokenizer)))
+        bound = self._loaded()
+        return self._answer(task, _prompt(task, inputs, bound).ids, bound, permit, seed, progress)
+
+    def _answer(
+        self, task: Task, ids: list[int], bound: _Bound, permit: Permit, seed: int | None, progress: Progress | None
+    ) -> Answer:
         if trie := bound.tries.get(task.name):
             return _label_answer(task, self._ask(Classify(ids, trie), permit, progress))
         reply = _Heard(bound.tokenizer, progress) if progress else None
         work = Generate(ids, _sampling(task.spec.decoding, seed), bound.stop_ids, reply.put if reply else None)
         result = self._ask(work, permit, progress, reply)
-        # A reply cut at its limit may end inside a character.
-        text = bound.tokenizer.decode(result.ids).rstrip("\ufffd").strip()
-        return Answer(task.name, result, text=text)
+        return Answer(task.name, result, text=reply_text(bound.tokenizer, result.ids))
+
+    def _loaded(self) -> _Bound:
+        bound = self._bound
+        if bound is None:
+            raise NotReady()
+        return bound
 
     def _ask(self, work: Work, permit: Permit, progress: Progress | None = None, reply: _Heard | None = None) -> Result:
         ticket = self.engine.submit(work, permit=permit)
@@ -261,6 +278,19 @@ class AllInOne:
             except Exception:
                 permit.cancel()  # the rest is of no use
                 raise
+
+
+def _prompt(task: Task, inputs: Mapping[str, str], bound: _Bound, history: Sequence[Turn] = ()) -> Remembered:
+    """The prompt for inputs that are checked here; after `history` as much of it as leaves room for the answer."""
+    prepared = prepare(task, inputs, bound.tokenizer)
+    if not history:
+        return Remembered(bound.tokenizer.encode_rendered(render(task, prepared)), 0)
+    room = bound.context - task.spec.decoding.max_new_tokens
+    return remember(task, history, prepared, bound.tokenizer, room=room, restate=bound.late_system)
+
+
+def _turn(text: str, sentiment: Answer, reply: Answer, first: int) -> Turn:
+    return Turn(text, str(sentiment.label), reply.text, reply.result.ids, first, at=time.time())
 
 
 class _Heard:

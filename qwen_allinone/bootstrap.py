@@ -17,6 +17,7 @@ from qwen_allinone.http import WINDOW_S, Guards, Quota, create_app
 from qwen_allinone.memory import resident_bytes
 from qwen_allinone.model import checkpoint
 from qwen_allinone.settings import Settings
+from qwen_allinone.state import RedisStore, Sessions, SqliteStore, Store
 from qwen_allinone.tasks import Registry
 from qwen_allinone.telemetry import Telemetry, logs
 from qwen_allinone.telemetry.audit import AuditFile, AuditLog
@@ -40,6 +41,7 @@ def wrap(service: AllInOne, settings: Settings) -> Flask:
     """The WSGI app around a service."""
     return create_app(
         service,
+        _sessions(settings),
         model_name=public_name(settings.model),
         max_body_bytes=settings.max_body_bytes,
         guarded_by=_guards(settings),
@@ -56,6 +58,19 @@ def _guards(settings: Settings) -> Guards:
     if quota and settings.workers > 1 and url is None:
         log.warning("limits: %d workers each count for themselves; set QAIO_REDIS_URL", settings.workers)
     return Guards(Credentials(settings), settings.trusted_proxies, quota, Windows(WINDOW_S, url))
+
+
+def _sessions(settings: Settings) -> Sessions:
+    """Where conversations are kept. Trouble there is told, and is no reason not to serve requests without one."""
+    store: Store
+    if settings.redis_url:
+        store = RedisStore(settings.redis_url.get_secret_value(), ttl_s=settings.session_ttl_s)
+    else:
+        store = SqliteStore(settings.sessions_file, ttl_s=settings.session_ttl_s, max_mb=settings.sessions_max_mb)
+        if problem := store.problem():
+            log.warning("sessions: %s: requests with a session are answered 503; set QAIO_SESSIONS_FILE", problem)
+        atexit.register(store.close)
+    return Sessions(store, max_turns=settings.session_turns, deadline_s=settings.deadline_s)
 
 
 def public_name(model: str) -> str:

@@ -4,11 +4,14 @@ QaioError
 ├── RequestError                    the caller's request; message in Chinese, says what to do
 │   ├── InvalidInput        400     wrong type, unknown key, broken JSON, ...
 │   │   ├── EmptyInput      400     nothing to work on
-│   │   └── InputTooLong    400     more tokens than the task or the context takes
-│   │       └── ContextExceeded 400
+│   │   ├── InputTooLong    400     more tokens than the task or the context takes
+│   │   │   └── ContextExceeded 400
+│   │   └── SessionFull     400     the conversation has all the turns it may have
 │   ├── Unauthorized        401     no key or token, or one that does not hold
 │   ├── UnknownTask         404
 │   ├── UnknownModel        404
+│   ├── SessionNotFound     404     no such conversation, or it belongs to another caller
+│   ├── SessionBusy         409     another request answers in this conversation, Retry-After
 │   ├── PayloadTooLarge     413
 │   ├── UnsupportedMediaType 415
 │   └── RateLimited         429     this caller's own limit, Retry-After
@@ -19,6 +22,7 @@ QaioError
 │   │   └── EngineStuck     503     this process is about to be replaced
 │   ├── DeadlineExceeded    504
 │   ├── Cancelled           503     given up before it was done
+│   ├── StoreUnavailable    503     conversations can be neither read nor kept now, Retry-After
 │   ├── OutOfMemory         503     there was no memory for the step this request was part of, Retry-After
 │   └── EngineFailed        500     the step this request was part of raised
 └── StartupError                    the operator's; message in English, says which file or setting to fix
@@ -76,6 +80,17 @@ class ContextExceeded(InputTooLong):
     code = "context_length_exceeded"
 
 
+class SessionFull(InvalidInput):
+    code = "session_full"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"这个会话已有 {most} 轮，达到上限（每个会话最多 {most} 轮），"
+            '请用 "session": true 开始新的会话，旧会话仍可读取',
+            param="session_id",
+        )
+
+
 class Unauthorized(RequestError):
     status = 401
     code = "unauthorized"
@@ -113,6 +128,26 @@ class UnknownModel(RequestError):
 
     def __init__(self, name: str, served: str) -> None:
         super().__init__(f"没有名为 {name[:64]!r} 的模型，这里的模型是 {served!r}", param="model")
+
+
+class SessionNotFound(RequestError):
+    status = 404
+    code = "session_not_found"
+
+    def __init__(self) -> None:
+        message = '没有这个会话，它可能已过期、被删除或不属于当前密钥，请用 "session": true 开始新的会话'
+        super().__init__(message, param="session_id")
+
+
+class SessionBusy(RequestError):
+    """`retry_after` in seconds: by then the other request has been answered, or has lost its hold."""
+
+    status = 409
+    code = "session_busy"
+
+    def __init__(self, *, retry_after: int = 2) -> None:
+        message = f"这个会话正在处理另一个请求，请等它完成，在 {retry_after} 秒后再试"
+        super().__init__(message, param="session_id", headers={"Retry-After": str(retry_after)})
 
 
 class PayloadTooLarge(RequestError):
@@ -164,6 +199,13 @@ class EngineStuck(NotReady):
     code = "engine_stuck"
     retry_after = 10
     message = "模型计算卡住，服务正在自动恢复，请稍后再试"
+
+
+class StoreUnavailable(ServiceError):
+    status = 503
+    code = "sessions_unavailable"
+    retry_after = 5
+    message = "会话记录暂时无法读写，已保存的内容不受影响，请稍后再试；不带会话的请求不受影响"
 
 
 class OutOfMemory(ServiceError):

@@ -106,8 +106,24 @@ class Settings(BaseSettings):
         0, ge=0, le=1_000_000_000, description="Generated tokens a minute for each caller; beyond: 429; 0: no limit"
     )
     redis_url: RedisUrl | None = Field(
-        None, description="Redis or Valkey where all workers count together; without it each worker counts alone"
+        None,
+        description="Redis or Valkey where all workers count together and conversations are kept; "
+        "without it each worker counts alone",
     )
+    sessions_file: Path = Field(
+        _PROJECT / "data" / "sessions.db",
+        description="File of conversations (SQLite; local disk), made when first needed; unused with `QAIO_REDIS_URL`",
+    )
+    sessions_max_mb: int = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="Most MB the file of conversations may take; beyond: 503 for conversations",
+    )
+    session_ttl_s: float = Field(
+        86_400.0, ge=1, le=31_536_000, description="Seconds after its last use at which a conversation is forgotten"
+    )
+    session_turns: int = Field(100, ge=1, le=10_000, description="Turns a conversation may have; beyond: 400")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log lines shown")
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="One line a record: `json`, `text`; `auto`: text if stderr is a terminal, else json"

@@ -13,14 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from redis import Redis, RedisError
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from redis import RedisError
+
+from qwen_allinone.redis_link import Breaker, connect
 
 log = logging.getLogger(__name__)
 
 _TIMEOUT_S = 0.1  # most that one request waits for Redis
-_RETRY_S = 2.0  # between two tries to reach a lost Redis
 
 # One round trip, one atomic step. The window begins with its first count. A time to live that is longer than a window
 # comes of a clock that was set back; without the repair a caller would be shut out for as long as the clock jumped.
@@ -86,14 +85,7 @@ class RedisWindows:
 
     def __init__(self, url: str, length_s: float) -> None:
         self._length_ms = int(length_s * 1000)
-        self._redis = Redis.from_url(
-            url,
-            socket_timeout=_TIMEOUT_S,
-            socket_connect_timeout=_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),  # the caller has a better plan than to wait
-            protocol=2,  # spares a new connection a question
-            driver_info=None,  # and two more
-        )
+        self._redis = connect(url, _TIMEOUT_S)
 
     def add(self, key: str, amount: int) -> Window:
         reply = cast("list[int]", self._redis.eval(_ADD, 1, f"qaio:window:{key}", str(amount), str(self._length_ms)))
@@ -106,13 +98,11 @@ class Windows:
     def __init__(self, length_s: float, redis_url: str | None = None) -> None:
         self._local = MemoryWindows(length_s)
         self._shared = RedisWindows(redis_url, length_s) if redis_url else None
-        self._joined = True
-        self._try_at = 0.0
-        self._lock = threading.Lock()
+        self._breaker = Breaker()
 
     def add(self, key: str, amount: int) -> Window:
         """Count `amount` (0: just look) and return the window as it is then. Never raises, waits 0.1 s at most."""
-        if self._shared is not None and self._may_try():
+        if self._shared is not None and self._breaker.may_try():
             try:
                 window = self._shared.add(key, amount)
             except (RedisError, OSError, ValueError) as error:
@@ -123,26 +113,11 @@ class Windows:
                 return window
         return self._local.add(key, amount)
 
-    def _may_try(self) -> bool:
-        """Always while Redis answers; else one request every few seconds finds out."""
-        with self._lock:
-            if self._joined:
-                return True
-            if time.monotonic() < self._try_at:
-                return False
-            self._try_at = time.monotonic() + _RETRY_S
-            return True
-
     def _leave(self, error: Exception) -> None:
-        with self._lock:
-            self._try_at = time.monotonic() + _RETRY_S
-            was_joined, self._joined = self._joined, False
-        if was_joined:
+        if self._breaker.failed():
             # Not the message: it may name the address, or what a stranger sent.
             log.warning("limits: Redis does not answer (%s); this worker counts for itself", type(error).__name__)
 
     def _join(self) -> None:
-        with self._lock:
-            was_joined, self._joined = self._joined, True
-        if not was_joined:
+        if self._breaker.worked():
             log.info("limits: Redis answers again; workers count together")

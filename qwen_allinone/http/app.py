@@ -11,10 +11,11 @@ from flask_openapi import Info, OpenAPI
 
 from qwen_allinone import __version__
 from qwen_allinone.allinone import AllInOne
-from qwen_allinone.http import chat, classify, demand, errors, guards, observe, openai, ops, sse, tasks
+from qwen_allinone.http import chat, classify, demand, errors, guards, observe, openai, ops, sessions, sse, tasks
 from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.guards import Guards
 from qwen_allinone.http.presence import Presence
+from qwen_allinone.state import Sessions
 from qwen_allinone.telemetry import Telemetry
 from qwen_allinone.telemetry.logs import begin_request
 
@@ -25,6 +26,7 @@ _ABOUT = "一个小模型，多种任务。One small language model behind a sma
 
 def create_app(
     service: AllInOne,
+    conversations: Sessions,
     *,
     model_name: str,
     max_body_bytes: int,
@@ -58,7 +60,8 @@ def create_app(
     app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see worker.py
     presence = Presence()
     demand.register(app, service.engine)
-    chat.register(app, service, presence, ping_s=ping_s)
+    chat.register(app, service, conversations, presence, ping_s=ping_s)
+    sessions.register(app, conversations)
     tasks.register(app, service, presence)
     classify.register(app, service, presence, model_name=model_name)
     openai.register(app, service, presence, model_name=model_name, ping_s=ping_s)

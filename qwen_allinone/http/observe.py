@@ -99,13 +99,14 @@ def _cost(answer: Answer) -> Cost:
 
 
 def _inputs() -> dict[str, Any]:
-    """The strings of the body, cut; nothing of a body that is no object."""
+    """The strings of the body, cut; nothing of a body that is no object, nor what would let others into a session."""
     body: Any = None
     if request.mimetype == "application/json":
         with suppress(Exception):  # too large, cut short, no JSON: the answer has said so
             body = parse_json(request.get_data(cache=True))
     texts = body.items() if isinstance(body, dict) else ()
-    return {"inputs": {key[:64]: value[:_MOST_TEXT] for key, value in texts if isinstance(value, str)}}
+    shown = ((key, value) for key, value in texts if isinstance(value, str) and key != "session_id")
+    return {"inputs": {key[:64]: value[:_MOST_TEXT] for key, value in shown}}
 
 
 def _outputs(answers: list[Answer]) -> dict[str, Any]:

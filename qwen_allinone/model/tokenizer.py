@@ -88,8 +88,21 @@ class Tokenizer:
             if piece in self._control:
                 ids.append(self._control[piece])
             elif piece:
-                ids += self.encode(_PLACES.sub(lambda place: chat.messages[int(place.group(1))][1], piece))
+                ids += self._fill(piece, chat)
         return ids
+
+    def _fill(self, piece: str, chat: Chat) -> list[int]:
+        """Ids of a piece of the template with its contents; those that are ids already are taken as they are."""
+        ids: list[int] = []
+        text = ""
+        for index, part in enumerate(_PLACES.split(piece)):
+            content = chat.messages[int(part)][1] if index % 2 else part
+            if isinstance(content, str):
+                text += content
+            else:
+                ids += [*self.encode(text), *content]
+                text = ""
+        return ids + self.encode(text)
 
 
 def _read_template(folder: Path) -> str | None:

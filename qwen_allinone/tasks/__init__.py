@@ -2,7 +2,7 @@
 
 from qwen_allinone.tasks.loader import load_cases, load_task
 from qwen_allinone.tasks.registry import Registry
-from qwen_allinone.tasks.render import Chat, Completion, Rendered, clean, render
+from qwen_allinone.tasks.render import Chat, Completion, Exchange, Rendered, clean, render, render_turns
 from qwen_allinone.tasks.task import Case, Decoding, Input, Label, Output, Task
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Chat",
     "Completion",
     "Decoding",
+    "Exchange",
     "Input",
     "Label",
     "Output",
@@ -20,4 +21,5 @@ __all__ = [
     "load_cases",
     "load_task",
     "render",
+    "render_turns",
 ]

@@ -1,10 +1,10 @@
-"""Inputs -> the messages or the text the model reads. Plain strings; tokens are the tokenizer's job."""
+"""Inputs -> the messages or the text the model reads. Tokens are the tokenizer's job, but for a reply's own."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qwen_allinone.tasks.task import Message, Task
@@ -22,11 +22,23 @@ class Completion:
     text: str
 
 
+# Text, or the token ids that a reply was generated as.
+Content = str | tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Chat:
     """Messages as (role, content), to be put into the tokenizer's chat template."""
 
-    messages: tuple[tuple[str, str], ...]
+    messages: tuple[tuple[str, Content], ...]
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """An earlier turn of a conversation: what the task was given, and what it replied."""
+
+    inputs: Mapping[str, str]
+    reply: Content
 
 
 Rendered = Completion | Chat
@@ -35,8 +47,31 @@ Rendered = Completion | Chat
 def render(task: Task, inputs: Mapping[str, str]) -> Rendered:
     """Fill `inputs` (one string for each declared input) into the prompt of `task`."""
     if task.is_chat:
-        return Chat(tuple((str(message.role), _fill(message, inputs)) for message in task.messages))
+        return Chat(tuple(_messages(task, inputs)))
     return Completion(_fill(task.messages[0], inputs))
+
+
+def render_turns(task: Task, past: Sequence[Exchange], inputs: Mapping[str, str], *, restate: bool = True) -> Chat:
+    """Fill `inputs` into the chat prompt of `task`, as the next turn after `past` (oldest first).
+
+    The first turn is the whole prompt. Later ones repeat it only from the first message on that reads otherwise than
+    it last did, such as a system message with a label in it, but at least the user's. So what a turn looks like
+    depends on nothing that comes after it, and a conversation's prompt begins with the one before.
+
+    Without `restate`, for templates that take a system message at the beginning only, all but the users' messages
+    stand there once, filled with what holds now: right too, but whenever they change, all begins anew.
+    """
+    messages: list[tuple[str, Content]] = []
+    shown: list[tuple[str, str]] = []
+    for number, given in enumerate([*(exchange.inputs for exchange in past), inputs]):
+        own = _messages(task, given)
+        if number == 0:
+            messages += own if restate else [*_messages(task, inputs)[:-1], own[-1]]
+        else:
+            messages.append(("assistant", past[number - 1].reply))
+            messages += own[_first_changed(shown, own) if restate else -1 :]
+        shown = own
+    return Chat(tuple(messages))
 
 
 def clean(text: str) -> str:
@@ -61,6 +96,15 @@ def _stream_safe(text: str) -> str:
         if run <= _MOST_MARKS:
             kept.append(character)
     return "".join(kept)
+
+
+def _first_changed(shown: Sequence[object], own: Sequence[object]) -> int:
+    """Where `own` begins to differ from `shown`, the last place if nowhere."""
+    return next((i for i, (a, b) in enumerate(zip(shown, own, strict=True)) if a != b), len(own) - 1)
+
+
+def _messages(task: Task, inputs: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(str(message.role), _fill(message, inputs)) for message in task.messages]
 
 
 def _fill(message: Message, inputs: Mapping[str, str]) -> str:

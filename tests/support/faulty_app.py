@@ -1,6 +1,7 @@
 """The real app with a forward pass that can be made slow or made to fail, for tests over real Gunicorn.
 
-`FAULT_STEP_S` makes every step that much longer. While one of these files is in the folder `FAULT_FOLDER`, a step
+`FAULT_STEP_S` makes every step that much longer, half a second more while there is a file `slow` in the folder
+`FAULT_FOLDER`. While one of these files is in the folder `FAULT_FOLDER`, a step
 does what its name says, once: `hang`, `memory` (there is none), `die` (the engine's thread ends).
 """
 
@@ -21,7 +22,7 @@ _forward = Qwen2.forward
 
 
 def _faulty(self: Qwen2, *args: Any) -> Any:
-    time.sleep(_STEP_S)
+    time.sleep(_STEP_S + 0.5 * (_FOLDER / "slow").exists())
     if (_FOLDER / "hang").exists():
         (_FOLDER / "hang").unlink()
         time.sleep(3600)

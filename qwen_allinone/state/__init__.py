@@ -1,0 +1,16 @@
+"""What outlives a request: conversations, in a SQLite file or in Redis."""
+
+from qwen_allinone.state.redis import RedisStore
+from qwen_allinone.state.sessions import NO_CONVERSATION, Conversation, Session, Sessions, Store, Turn
+from qwen_allinone.state.sqlite import SqliteStore
+
+__all__ = [
+    "NO_CONVERSATION",
+    "Conversation",
+    "RedisStore",
+    "Session",
+    "Sessions",
+    "SqliteStore",
+    "Store",
+    "Turn",
+]

@@ -1,0 +1,156 @@
+"""Sessions in Redis or Valkey, for workers of several machines.
+
+Three keys a session, which expire by themselves: a hash with whose it is, a list of its turns, a lease. They share a
+hash tag, so that a cluster keeps them together. What must be one step is one script.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from redis import Redis, RedisError
+
+from qwen_allinone.errors import SessionBusy, SessionNotFound, StoreUnavailable
+from qwen_allinone.redis_link import Breaker, connect
+from qwen_allinone.state.lease import Lease, is_dead
+from qwen_allinone.state.sessions import Session, Turn, now
+
+log = logging.getLogger(__name__)
+
+_TIMEOUT_S = 1.0  # most that one request waits for Redis; a conversation cannot go on without it
+
+# In all of them KEYS: hash, turns, lease. ARGV[1]: the owner.
+_CREATE = """
+redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'created', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5])
+return 1
+"""
+# ARGV: owner, time to live, lease, its milliseconds, the most these can be, a holder that is dead.
+# A lease that ends later than any can is of a clock that was set back since.
+_BEGIN = """
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return {'missing'} end
+local holder = redis.call('GET', KEYS[3])
+if holder and holder ~= ARGV[6] then
+  local left = redis.call('PTTL', KEYS[3])
+  if left > 0 and left <= tonumber(ARGV[5]) then return {'busy', holder, left} end
+end
+redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+return {'held', redis.call('HGET', KEYS[1], 'created'), redis.call('LRANGE', KEYS[2], 0, -1)}
+"""
+# ARGV: the turn, its number, time to live, lease.
+_APPEND = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 'missing' end
+if redis.call('LLEN', KEYS[2]) ~= tonumber(ARGV[2]) then return 'busy' end
+redis.call('RPUSH', KEYS[2], ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+if redis.call('GET', KEYS[3]) == ARGV[4] then redis.call('DEL', KEYS[3]) end
+return 'kept'
+"""
+# ARGV: lease.
+_RELEASE = """
+if redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[3])
+if redis.call('LLEN', KEYS[2]) == 0 then redis.call('DEL', KEYS[1]) end
+return 1
+"""
+_READ = """
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return {'missing'} end
+local turns = redis.call('LRANGE', KEYS[2], 0, -1)
+return {'read', redis.call('HGET', KEYS[1], 'created'), turns, redis.call('PTTL', KEYS[1])}
+"""
+_DELETE = """
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return 'missing' end
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+return 'deleted'
+"""
+
+T = TypeVar("T")
+
+
+class RedisStore:
+    """A `Store`. While Redis is gone, one request every two seconds waits for it; the others are told at once."""
+
+    def __init__(self, url: str, *, ttl_s: float, timeout_s: float = _TIMEOUT_S) -> None:
+        self._redis: Redis = connect(url, timeout_s)
+        self._breaker = Breaker()
+        self._ttl_ms = str(math.ceil(ttl_s * 1000))
+
+    def create(self, id: str, owner: str | None, lease: Lease) -> None:
+        self._ask(_CREATE, id, _owner(owner), repr(now()), self._ttl_ms, lease.token, _ms(lease.seconds))
+
+    def begin(self, id: str, owner: str | None, lease: Lease) -> Session:
+        given = (_owner(owner), self._ttl_ms, lease.token, _ms(lease.seconds), _ms(lease.longest_s))
+        reply = self._ask(_BEGIN, id, *given, "")
+        if reply[0] == b"busy" and is_dead(reply[1].decode()):
+            reply = self._ask(_BEGIN, id, *given, reply[1])
+        if reply[0] == b"missing":
+            raise SessionNotFound()
+        if reply[0] == b"busy":
+            raise SessionBusy()
+        return self._understood(lambda: _session(id, reply[1], reply[2], int(self._ttl_ms)))
+
+    def append(self, id: str, turn: Turn, number: int, lease: Lease) -> None:
+        reply = self._ask(_APPEND, id, turn.dump(), str(number), self._ttl_ms, lease.token)
+        if reply == b"missing":
+            raise SessionNotFound()
+        if reply == b"busy":
+            raise SessionBusy()
+
+    def release(self, id: str, lease: Lease) -> None:
+        self._ask(_RELEASE, id, lease.token)
+
+    def read(self, id: str, owner: str | None) -> Session:
+        reply = self._ask(_READ, id, _owner(owner))
+        if reply[0] == b"missing":
+            raise SessionNotFound()
+        return self._understood(lambda: _session(id, reply[1], reply[2], int(reply[3])))
+
+    def delete(self, id: str, owner: str | None) -> None:
+        if self._ask(_DELETE, id, _owner(owner)) == b"missing":
+            raise SessionNotFound()
+
+    def _ask(self, script: str, id: str, *arguments: str | bytes) -> Any:
+        if not self._breaker.may_try():
+            raise StoreUnavailable()
+        keys = (f"qaio:session:{{{id}}}", f"qaio:session:{{{id}}}:turns", f"qaio:session:{{{id}}}:lease")
+        try:
+            reply = self._redis.eval(script, len(keys), *keys, *arguments)
+        except (RedisError, OSError, ValueError) as error:
+            if self._breaker.failed():
+                # Not the message: it may name the address.
+                log.error(
+                    "sessions: Redis does not answer as it should (%s); requests with a session are answered 503",
+                    type(error).__name__,
+                )
+            raise StoreUnavailable() from error
+        if self._breaker.worked():
+            log.info("sessions: Redis answers again")
+        return reply
+
+    @staticmethod
+    def _understood(make: Callable[[], T]) -> T:
+        try:
+            return make()
+        except ValueError as error:
+            log.error("sessions: Redis holds a session that is none of ours")
+            raise StoreUnavailable() from error
+
+
+def _session(id: str, created: bytes, turns: list[bytes], left_ms: int) -> Session:
+    return Session(id, float(created), now() + left_ms / 1000, tuple(map(Turn.load, turns)))
+
+
+def _owner(owner: str | None) -> str:
+    """No caller's name can read like the absence of one."""
+    return "-" if owner is None else f"={owner}"
+
+
+def _ms(seconds: float) -> str:
+    return str(max(1, math.ceil(seconds * 1000)))

@@ -1,0 +1,198 @@
+"""Conversations: what a session is, what a store of them must do, and one request's part in one of them.
+
+A request holds a lease on its session from its first look to its last word, so that of two at once one is told to
+wait. A lease ends by itself at the request's deadline. It is a courtesy, not what keeps turns safe: a store takes a
+turn only as the next after those the request has seen.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+from qwen_allinone.errors import SessionFull, SessionNotFound, StoreUnavailable
+from qwen_allinone.state.lease import Lease
+
+log = logging.getLogger(__name__)
+
+# What `secrets.token_urlsafe(24)` makes: 192 bits, which nobody guesses.
+_ID = re.compile(r"[A-Za-z0-9_-]{32}", re.ASCII)
+# A lease outlives the request's deadline by what its last steps may take.
+_GRACE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One text and its answer, complete.
+
+    `ids` are the tokens that `response` was generated as: put into the next prompt as they are, they find their keys
+    and values again. `first` is the number of the oldest turn that stood in this turn's prompt. `at`: Unix seconds.
+    """
+
+    text: str
+    sentiment: str
+    response: str
+    ids: tuple[int, ...] = ()
+    first: int = 0
+    at: float = 0.0
+
+    def dump(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def load(cls, document: str | bytes) -> Turn:
+        """The turn of a `dump`; raises ValueError if it is none."""
+        try:
+            fields = json.loads(document)
+            text, sentiment, response = (fields[name] for name in ("text", "sentiment", "response"))
+            turn = cls(
+                text,
+                sentiment,
+                response,
+                ids=tuple(map(int, fields["ids"])),
+                first=int(fields["first"]),
+                at=float(fields["at"]),
+            )
+        except (TypeError, KeyError, OverflowError) as error:
+            raise ValueError("not a turn") from error
+        if not all(isinstance(part, str) for part in (text, sentiment, response)):
+            raise ValueError("not a turn")
+        return turn
+
+
+@dataclass(frozen=True)
+class Session:
+    """A conversation as it is stored. `expires` is when it will be forgotten unless used again; Unix seconds."""
+
+    id: str
+    created: float
+    expires: float
+    turns: tuple[Turn, ...]
+
+
+class Store(Protocol):
+    """Where sessions are kept. `owner` is the caller's name, None where no keys are asked for.
+
+    Everything raises StoreUnavailable when the store cannot be used, and has then changed nothing; only a Redis that
+    does not answer in time may have done what it was asked. Who is not a session's owner gets SessionNotFound.
+    """
+
+    def create(self, id: str, owner: str | None, lease: Lease) -> None:
+        """Make an empty session and hold it."""
+
+    def begin(self, id: str, owner: str | None, lease: Lease) -> Session:
+        """Hold a session and read it; raises SessionBusy if another request holds it."""
+
+    def append(self, id: str, turn: Turn, number: int, lease: Lease) -> None:
+        """Keep `turn` as the `number`-th, counted from 0, and let go. Raises SessionBusy if there is such a turn."""
+
+    def release(self, id: str, lease: Lease) -> None:
+        """Let go without a new turn; a session without any turn is removed."""
+
+    def read(self, id: str, owner: str | None) -> Session:
+        """The session, whoever holds it."""
+
+    def delete(self, id: str, owner: str | None) -> None:
+        """Forget the session, even while a request holds it."""
+
+
+class Conversation:
+    """One request's part in a session: a context in which it is held. Outside of any session it keeps nothing."""
+
+    def __init__(self, store: Store | None, id: str | None, turns: Sequence[Turn], lease: Lease | None) -> None:
+        self.id = id
+        self.turns = tuple(turns)
+        self._store = store
+        self._lease = lease
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What an answer says of it."""
+        return {"session_id": self.id} if self.id else {}
+
+    def complete(self, turn: Turn) -> None:
+        """Keep what was asked and answered; to be called once, when the answer is whole.
+
+        Raises:
+            StoreUnavailable: it could not be kept. SessionBusy: another request, come after this one's lease had
+            ended, was faster. SessionNotFound: the session was deleted meanwhile.
+        """
+        if self._store and self.id and self._lease:
+            self._store.append(self.id, turn, len(self.turns), self._lease)
+            self._lease = None
+
+    def close(self) -> None:
+        """Let others at the session."""
+        lease, self._lease = self._lease, None
+        if self._store and self.id and lease:
+            try:
+                self._store.release(self.id, lease)
+            except StoreUnavailable:
+                log.debug("a session could not be released; it is held until its lease ends")
+
+    def __enter__(self) -> Conversation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+NO_CONVERSATION = Conversation(None, None, (), None)
+
+
+class Sessions:
+    """The sessions of all callers, of `max_turns` turns each at most."""
+
+    def __init__(self, store: Store, *, max_turns: int, deadline_s: float) -> None:
+        self.max_turns = max_turns
+        self._store = store
+        self._deadline_s = deadline_s
+
+    def join(
+        self, id: str | None, owner: str | None, *, new: bool = False, deadline_s: float | None = None
+    ) -> Conversation:
+        """Hold the session `id`, or a `new` one, for a request that ends within `deadline_s`; neither: no session.
+
+        Raises:
+            SessionNotFound, SessionBusy, SessionFull, StoreUnavailable.
+        """
+        if id is None and not new:
+            return NO_CONVERSATION
+        longest = self._deadline_s + _GRACE_S
+        lease = Lease.take(min(deadline_s or longest, self._deadline_s) + _GRACE_S, longest)
+        if id is None:
+            id = secrets.token_urlsafe(24)
+            self._store.create(id, owner, lease)
+            return Conversation(self._store, id, (), lease)
+        session = self._store.begin(_checked(id), owner, lease)
+        conversation = Conversation(self._store, id, session.turns, lease)
+        if len(session.turns) >= self.max_turns:
+            conversation.close()
+            raise SessionFull(self.max_turns)
+        return conversation
+
+    def read(self, id: str, owner: str | None) -> Session:
+        """Raises SessionNotFound, StoreUnavailable."""
+        return self._store.read(_checked(id), owner)
+
+    def delete(self, id: str, owner: str | None) -> None:
+        """Raises SessionNotFound, StoreUnavailable."""
+        self._store.delete(_checked(id), owner)
+
+
+def now() -> float:
+    """Unix seconds: what is stored must mean the same after a restart and in another process."""
+    return time.time()
+
+
+def _checked(id: str) -> str:
+    """What we never made is nowhere: no need to ask."""
+    if not _ID.fullmatch(id):
+        raise SessionNotFound()
+    return id

@@ -1,0 +1,311 @@
+"""What a store of sessions promises, asked of each store there is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from qwen_allinone.errors import SessionBusy, SessionNotFound, StoreUnavailable
+from qwen_allinone.state import RedisStore, SqliteStore, Store, Turn
+from qwen_allinone.state import redis as redis_module
+from qwen_allinone.state import sqlite as sqlite_module
+from qwen_allinone.state.lease import Lease, _place, is_dead
+from tests.support.redis_server import BINARY, WHY_NOT, RedisServer
+
+ID, OTHER_ID = "a" * 32, "b" * 32
+TURN = Turn("我的猫走丢了\x00\u2028“", "负面", "抱抱你\n慢慢来😢", ids=(5, 0, 151_645), first=0, at=1.5)
+HOUR = 3600.0
+
+Make = Callable[..., Store]
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    if BINARY is None:
+        pytest.skip(WHY_NOT)
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.end()
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
+    """Makes stores of one file or server, as several workers do; empty at first."""
+    opened: list[SqliteStore] = []
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis")
+        server.execute("FLUSHALL")
+        yield lambda ttl_s=HOUR: RedisStore(server.url, ttl_s=ttl_s, timeout_s=20.0)
+        return
+
+    def make_sqlite(ttl_s: float = HOUR) -> Store:
+        opened.append(SqliteStore(tmp_path / "folder" / "sessions.db", ttl_s=ttl_s, busy_s=20.0))
+        return opened[-1]
+
+    yield make_sqlite
+    for store in opened:
+        store.close()
+
+
+def lease(seconds: float = 60.0, longest_s: float = 100.0, token: str | None = None) -> Lease:
+    taken = Lease.take(seconds, longest_s)
+    return replace(taken, token=token) if token else taken
+
+
+def kept(store: Store, turns: int, id: str = ID, owner: str | None = "alice") -> None:
+    """Make a session of so many turns."""
+    own = lease()
+    store.create(id, owner, own)
+    for number in range(turns):
+        store.append(id, replace(TURN, text=str(number)), number, own)
+    store.release(id, own)
+
+
+def test_what_one_worker_keeps_another_reads(make: Make) -> None:
+    one, other = make(), make()
+    own = lease()
+    one.create(ID, "alice", own)
+    one.append(ID, TURN, 0, own)
+    session = other.begin(ID, "alice", lease())
+    assert session.turns == (TURN,) and session.id == ID
+    assert session == replace(other.read(ID, "alice"), expires=session.expires, created=session.created)
+    assert HOUR - 60 < session.expires - session.created < HOUR + 60
+
+
+def test_turns_stay_in_order(make: Make) -> None:
+    store = make()
+    kept(store, 25)
+    assert [turn.text for turn in store.read(ID, "alice").turns] == [str(number) for number in range(25)]
+
+
+@pytest.mark.parametrize("owner", ["alice", None, "-", ""])
+def test_a_session_is_nowhere_for_all_but_its_owner(make: Make, owner: str | None) -> None:
+    store = make()
+    kept(store, 1, owner=owner)
+    for stranger in {"alice", "bob", None, "-", "", "="} - {owner}:
+        for ask in (store.begin, lambda id, who, _: store.read(id, who), lambda id, who, _: store.delete(id, who)):
+            with pytest.raises(SessionNotFound):
+                ask(ID, stranger, lease())  # type: ignore[operator]
+    assert len(store.begin(ID, owner, lease()).turns) == 1, "nor has a stranger held it or removed it"
+
+
+def test_what_was_never_made_is_not_found(make: Make) -> None:
+    store = make()
+    with pytest.raises(SessionNotFound):
+        store.read(ID, None)
+    with pytest.raises(SessionNotFound):
+        store.begin(ID, None, lease())
+    with pytest.raises(SessionNotFound):
+        store.append(ID, TURN, 0, lease())
+    with pytest.raises(SessionNotFound):
+        store.delete(ID, None)
+    store.release(ID, lease())
+
+
+def test_who_comes_while_a_session_is_held_is_told_to_wait_and_may_still_read(make: Make) -> None:
+    one, other = make(), make()
+    kept(one, 1)
+    own = lease()
+    one.begin(ID, "alice", own)
+    with pytest.raises(SessionBusy) as caught:
+        other.begin(ID, "alice", lease())
+    assert caught.value.status == 409 and int(caught.value.headers["Retry-After"]) >= 1
+    assert len(other.read(ID, "alice").turns) == 1
+    one.append(ID, TURN, 1, own)
+    assert len(other.begin(ID, "alice", lease()).turns) == 2
+
+
+def test_a_new_session_is_held_from_the_start(make: Make) -> None:
+    store = make()
+    store.create(ID, None, lease())
+    with pytest.raises(SessionBusy):
+        store.begin(ID, None, lease())
+
+
+def test_a_release_lets_others_at_it_but_only_the_holders_own(make: Make) -> None:
+    store = make()
+    kept(store, 1)
+    own = lease()
+    store.begin(ID, "alice", own)
+    store.release(ID, lease())
+    with pytest.raises(SessionBusy):
+        store.begin(ID, "alice", lease())
+    store.release(ID, own)
+    store.begin(ID, "alice", lease())
+
+
+def test_a_lease_ends_by_itself(make: Make) -> None:
+    store = make()
+    kept(store, 1)
+    store.begin(ID, "alice", lease(seconds=0.001))
+    waited = threading.Event()
+    for _ in range(2000):
+        try:
+            store.begin(ID, "alice", lease())
+            break
+        except SessionBusy:
+            waited.wait(0.01)
+    else:
+        pytest.fail("the lease never ended")
+
+
+def test_a_lease_that_ends_later_than_any_can_holds_nobody_up(make: Make) -> None:
+    """What a clock set back by an hour makes of a lease that was left behind."""
+    store = make()
+    kept(store, 1)
+    store.begin(ID, "alice", lease(seconds=HOUR))
+    assert len(store.begin(ID, "alice", lease()).turns) == 1
+
+
+def test_a_lease_of_a_process_that_is_gone_holds_nobody_up(make: Make) -> None:
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    dead = f"{_place()}:{int(done.stdout)}:x"
+    store = make()
+    kept(store, 1)
+    store.begin(ID, "alice", lease(token=dead))
+    assert len(store.begin(ID, "alice", lease()).turns) == 1
+
+
+def test_a_process_that_has_ended_is_dead_before_its_parent_has_noticed() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        token = f"{_place()}:{child.pid}:x"
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and still to be waited for
+        assert is_dead(token)
+
+
+def test_processes_elsewhere_and_names_that_mean_nothing_count_as_alive() -> None:
+    assert not is_dead(Lease.take(1, 1).token)
+    assert not is_dead(f"{_place()}:1:x"), "not ours to signal, but there"
+    for token in ("", "x", "::", f"{_place()}:x:1", f"{_place()}:{10**30}:1", "elsewhere:999999999:1"):
+        assert not is_dead(token)
+
+
+def test_a_turn_that_did_not_see_the_last_one_is_refused_and_loses_nothing(make: Make) -> None:
+    """One whose lease ended before it did; the other came after and was faster."""
+    store = make()
+    kept(store, 1)
+    late, own = lease(seconds=HOUR), lease()
+    store.begin(ID, "alice", late)
+    store.begin(ID, "alice", own)
+    store.append(ID, replace(TURN, text="faster"), 1, own)
+    with pytest.raises(SessionBusy):
+        store.append(ID, replace(TURN, text="late"), 1, late)
+    assert [turn.text for turn in store.read(ID, "alice").turns] == ["0", "faster"]
+
+
+def test_a_session_without_a_turn_is_gone_with_its_request(make: Make) -> None:
+    store = make()
+    own = lease()
+    store.create(ID, None, own)
+    store.release(ID, own)
+    with pytest.raises(SessionNotFound):
+        store.read(ID, None)
+
+
+def test_a_deleted_session_is_gone_even_for_who_holds_it(make: Make) -> None:
+    store = make()
+    kept(store, 2)
+    kept(store, 1, id=OTHER_ID)
+    own = lease()
+    store.begin(ID, "alice", own)
+    store.delete(ID, "alice")
+    with pytest.raises(SessionNotFound):
+        store.append(ID, TURN, 2, own)
+    with pytest.raises(SessionNotFound):
+        store.read(ID, "alice")
+    store.release(ID, own)
+    assert len(store.read(OTHER_ID, "alice").turns) == 1
+
+
+def test_a_session_is_forgotten_after_its_time_and_leaves_nothing(make: Make) -> None:
+    short, long = make(ttl_s=0.05), make()
+    kept(long, 1)
+    kept(long, 1, id=OTHER_ID)
+    short.begin(ID, "alice", lease())  # used for the last time
+    waited = threading.Event()
+    for _ in range(2000):
+        try:
+            short.read(ID, "alice")
+            waited.wait(0.01)
+        except SessionNotFound:
+            break
+    else:
+        pytest.fail("it was never forgotten")
+    with pytest.raises(SessionNotFound):
+        short.begin(ID, "alice", lease())
+    with pytest.raises(SessionNotFound):
+        short.delete(ID, "alice")
+    assert len(long.read(OTHER_ID, "alice").turns) == 1
+
+
+def test_use_makes_a_session_last(make: Make) -> None:
+    kept(make(), 1)
+    before = make().read(ID, "alice").expires
+    make(ttl_s=10 * HOUR).begin(ID, "alice", lease())
+    assert make().read(ID, "alice").expires > before + 8 * HOUR
+
+
+def test_of_many_requests_at_once_one_is_let_in_and_no_turn_is_lost(make: Make) -> None:
+    stores = [make() for _ in range(4)]
+    kept(stores[0], 1)
+    told: list[str] = []
+    together = threading.Barrier(8)
+
+    def ask(number: int) -> None:
+        store = stores[number % 4]
+        together.wait()
+        for attempt in range(4):
+            own = lease()
+            try:
+                session = store.begin(ID, "alice", own)
+                store.append(ID, replace(TURN, text=f"{number}/{attempt}"), len(session.turns), own)
+            except SessionBusy:
+                continue
+            told.append(f"{number}/{attempt}")
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    stored = [turn.text for turn in stores[0].read(ID, "alice").turns]
+    assert sorted(stored[1:]) == sorted(told) and told
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_set_by_an_hour_loses_no_session(make: Make, hours: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make(ttl_s=24 * HOUR)
+    kept(store, 1)
+    for module in (sqlite_module, redis_module):
+        now = module.now
+        monkeypatch.setattr(module, "now", lambda now=now: now() + hours * HOUR)
+    assert len(store.begin(ID, "alice", lease()).turns) == 1
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["", "{}", "[]", "null", '{"text":1}', '{"text":"a","sentiment":"b","response":"c","ids":1,"first":0,"at":0}'],
+)
+def test_what_is_no_turn_is_said_to_be_none(document: str) -> None:
+    with pytest.raises(ValueError):
+        Turn.load(document)
+
+
+def test_a_turn_comes_back_as_it_was() -> None:
+    assert Turn.load(TURN.dump()) == Turn.load(TURN.dump().encode()) == TURN
+
+
+def test_a_store_of_redis_that_holds_rubbish_is_unavailable_and_not_wrong(redis: RedisServer) -> None:
+    redis.execute("FLUSHALL")
+    store = RedisStore(redis.url, ttl_s=HOUR, timeout_s=20.0)
+    kept(store, 1)
+    redis.execute("RPUSH", f"qaio:session:{{{ID}}}:turns", "rubbish")
+    with pytest.raises(StoreUnavailable):
+        store.read(ID, "alice")
