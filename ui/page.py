@@ -35,6 +35,7 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_hover_dark="*primary_600",
         color_accent="*primary_700",
+        input_placeholder_color_dark="*neutral_400",
     )
 
 

@@ -38,22 +38,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def front(demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
-    """The service on the demo model behind a relay; its steps take 30 ms more, so that streams can be watched."""
+    """The service on the demo model behind a relay; its steps take 20 ms more, so that streams can be watched."""
     home = tmp_path_factory.mktemp("service")
-    with services(home) as start, page_settings(home) as own:
+    with services(home) as start:
         command = (*GUNICORN, "tests.support.faulty_app:app")
-        running = start(command=command, FAULT_FOLDER=str(home), FAULT_STEP_S="0.03", **own)
+        faults = {"FAULT_FOLDER": str(home), "FAULT_STEP_S": "0.02"}
+        running = start(command=command, QAIO_SESSIONS_FILE=str(home / "sessions.db"), **faults)
         with relay(running.port) as before:
             yield before
-
-
-@contextmanager
-def page_settings(home: Path) -> Iterator[dict[str, str]]:
-    """Settings of the service that keep what it writes in `home`."""
-    from qwen_allinone.settings import Settings
-
-    files = {"QAIO_SESSIONS_FILE": str(home / "sessions.db")}
-    yield {name: value for name, value in files.items() if name in Settings.names()}
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import io
 import json
 from pathlib import Path
 
+from tests.e2e.conftest import until
 from tests.support.relay import Planted, Relay
 from tests.ui.conftest import Visit
 
@@ -54,9 +55,12 @@ def test_a_conversation_keeps_its_turns_until_a_new_one_is_begun(visit: Visit, f
     assert end["y"] + end["height"] <= box["y"] + box["height"] + 1, "the newest turn is in view"
     sent = [json.loads(seen.body) for seen in front.seen if seen.path == "/chat"]
     assert [body["text"] for body in sent] == [SAD, HAPPY]
+    assert sent[0]["session"] is True and "session_id" not in sent[0]
+    kept = f"/v1/sessions/{sent[1]['session_id']}"
     visitor.page.locator("#fresh").click()
     visitor.page.locator(".empty").wait_for()
     assert visitor.page.locator(".mine").count() == 0
+    until(lambda: ("DELETE", kept) in [(seen.method, seen.path) for seen in front.seen], "the service forgets it too")
 
 
 def test_an_answer_can_be_stopped_and_the_next_one_comes(visit: Visit) -> None:
