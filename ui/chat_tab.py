@@ -15,11 +15,14 @@ from ui.parts import MOST_AT_ONCE, QUIET, html
 from ui.talking import Talk
 
 _EXAMPLES = ("今天心情特别差，工作也不顺利", "终于通过了面试，开心！", "等了一个小时菜才上，不会再来了")
+# In the browser, which alone knows what has been typed meanwhile.
+_GIVE_BACK = "(typed, unanswered) => typed.trim() ? typed : unanswered"
 
 
 def add(api: Api) -> None:
     """Build it."""
     talk = gr.State(None)
+    unanswered = gr.Textbox(visible="hidden", label="没有得到回答的话")
     shown = html(show.conversation([]), elem_id="conversation", autoscroll=True, max_height=560)
     with gr.Row(elem_classes="composer"):
         box = gr.Textbox(
@@ -42,21 +45,18 @@ def add(api: Api) -> None:
     async def say(text: str, mine: Talk | None) -> AsyncIterator[list[Any]]:
         mine = mine or Talk()
         if not text.strip() or mine.answering:
-            yield [mine, *[gr.skip()] * 4]
+            yield [mine, *[gr.skip()] * 5]
             return
         # The box is emptied and the buttons change places once, when the turn stands in the conversation.
-        others = ["", gr.update(visible=False), gr.update(visible=True)]
+        others = ["", "", gr.update(visible=False), gr.update(visible=True)]
         async with aclosing(mine.say(api, text)) as growing:
             async for _ in growing:
                 if not mine.abandoned:
                     yield [mine, show.conversation(mine.turns), *others]
-                    others = [gr.skip()] * 3
+                    others = [gr.skip()] * 4
         changed = [gr.skip()] * 2 if mine.abandoned else [mine, show.conversation(mine.turns)]
-        yield [*changed, gr.skip(), gr.update(visible=True), gr.update(visible=False)]
-
-    def give_back(text: str, mine: Talk | None) -> Any:
-        """What failed is typed already when the visitor tries again, unless he has typed on."""
-        return mine.failed or gr.skip() if mine and not text.strip() else gr.skip()
+        unsent = "" if mine.abandoned else mine.failed
+        yield [*changed, gr.skip(), unsent, gr.update(visible=True), gr.update(visible=False)]
 
     def stop(mine: Talk | None) -> None:
         if mine:
@@ -71,12 +71,12 @@ def add(api: Api) -> None:
         [send.click, box.submit],
         say,
         inputs=[box, talk],
-        outputs=[talk, shown, box, send, halt],
+        outputs=[talk, shown, box, unanswered, send, halt],
         concurrency_limit=MOST_AT_ONCE,
         trigger_mode="once",
         **QUIET,
     )
-    said.then(give_back, inputs=[box, talk], outputs=box, queue=False, **QUIET)
+    said.then(None, inputs=[box, unanswered], outputs=box, js=_GIVE_BACK, **QUIET)
     halt.click(stop, inputs=talk, queue=False, **QUIET)
     fresh.click(start_over, inputs=talk, outputs=[talk, shown], queue=False, **QUIET)
     for button, text in zip(examples, _EXAMPLES, strict=True):
