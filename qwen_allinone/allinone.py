@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from qwen_allinone import calibration
+from qwen_allinone.caching import CacheUse, ResultCache, is_cacheable, without_cost
 from qwen_allinone.engine import Classify, Engine, Generate, LabelTrie, Permit, Result, Sampling, Status, Ticket
 from qwen_allinone.engine.request import Work
 from qwen_allinone.errors import (
@@ -28,6 +31,8 @@ from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.state import Turn
 from qwen_allinone.tasks import Decoding, Registry, Task, clean, render
 
+log = logging.getLogger(__name__)
+
 SENTIMENT = "sentiment"
 CHAT = "chat"
 
@@ -35,6 +40,8 @@ CHAT = "chat"
 _MOST_CHARS_PER_TOKEN = 16
 # How long a caller waits past its deadline for the engine to say so itself.
 _GRACE_S = 2.0
+# Inputs with nothing to judge: what a prompt answers to them is what it prefers by itself.
+_CONTENT_FREE = ("", "N/A", "无")
 
 # How many tasks of one request are computed together: others find a slot beside them.
 _AT_ONCE = 4
@@ -75,6 +82,7 @@ class Answer:
     label: str | None = None
     emoji: str | None = None
     probabilities: Mapping[str, float] | None = None
+    cache: str | None = None  # HIT or MISS, None where the cache was not asked
 
 
 @dataclass(frozen=True)
@@ -107,13 +115,18 @@ class _Bound:
     tries: Mapping[str, LabelTrie]
     context: int
     late_system: bool
+    temperatures: Mapping[str, float]
+    priors: Mapping[str, calibration.Probabilities] = field(default_factory=dict)
 
 
 class AllInOne:
     """Runs the registry's tasks on one engine. Thread-safe."""
 
-    def __init__(self, registry: Registry, *, deadline_s: float) -> None:
+    def __init__(self, registry: Registry, *, deadline_s: float, cache: ResultCache | None = None) -> None:
         self.registry = registry
+        self.model_id = ""  # of the checkpoint bound last: its name, what is in it, how its weights are kept
+        self._cache = cache
+        self._contextual = [task for task in registry if task.spec.output.contextual]
         self._deadline_s = deadline_s
         self._engine: Engine | None = None
         self._checkpoint: Checkpoint | None = None
@@ -124,17 +137,50 @@ class AllInOne:
         """The engine that will run the tasks; it calls `bind` when it has loaded."""
         self._engine = engine
 
-    def bind(self, checkpoint: Checkpoint) -> list[list[int]]:
-        """Fit the tasks to a checkpoint's tokens; returns the fixed beginnings of the prompts."""
+    def bind(self, checkpoint: Checkpoint, name: str = "model") -> list[list[int]]:
+        """Fit the tasks to a checkpoint's tokens; returns the fixed beginnings of the prompts.
+
+        `name` is what clients may know of where the checkpoint lies.
+        """
         tokenizer = checkpoint.tokenizer
         tries = {task.name: _label_trie(task, tokenizer) for task in self.registry if task.labels}
         prefixes = [fixed_prefix(task, tokenizer) for task in self.registry]
         for task, prefix in zip(self.registry, prefixes, strict=True):
             _check_room(task, len(prefix), checkpoint.model.context)
-        late_system = takes_late_system(tokenizer)
-        self._bound = _Bound(tokenizer, checkpoint.stop_ids, tries, checkpoint.model.context, late_system)
+        self.model_id = f"{name}@{checkpoint.identity}"
         self._checkpoint = checkpoint
+        self._bound = _Bound(
+            tokenizer,
+            checkpoint.stop_ids,
+            tries,
+            context=checkpoint.model.context,
+            late_system=takes_late_system(tokenizer),
+            temperatures={task.name: _temperature(task, checkpoint.identity) for task in self.registry},
+        )
         return [prefix for prefix in prefixes if prefix]
+
+    def first_works(self) -> list[Work]:
+        """What the engine has to compute before requests, for `learn`: the contextual tasks on nothing to judge."""
+        bound, context = self._bound, self.texts.context
+        assert bound is not None, "bind() comes first"
+        works: list[Work] = []
+        for task in self._contextual:
+            for word in _CONTENT_FREE:
+                ids = bound.tokenizer.encode_rendered(render(task, dict.fromkeys(task.spec.inputs, word)))
+                _check_room(task, len(ids), context)
+                works.append(Classify(ids, bound.tries[task.name]))
+        return works
+
+    def learn(self, results: Sequence[Result]) -> None:
+        """Take the results of `first_works`."""
+        bound, each = self._bound, len(_CONTENT_FREE)
+        assert bound is not None, "bind() comes first"
+        groups = [results[start : start + each] for start in range(0, len(results), each)]
+        priors = {
+            task.name: calibration.mean([result.probabilities for result in group])
+            for task, group in zip(self._contextual, groups, strict=True)
+        }
+        self._bound = replace(bound, priors=priors)
 
     def unbind(self) -> None:
         """Let go of the checkpoint: before another is loaded, since memory is for one model."""
@@ -170,26 +216,32 @@ class AllInOne:
         seed: int | None = None,
         watch: Watch = unwatched,
         progress: Progress | None = None,
+        cache: CacheUse | None = None,
     ) -> ChatAnswer:
         """Label the sentiment of `text`, then answer it after `history`, as one request; `deadline_s` bounds both.
 
-        `progress` hears of it as it is made, in the caller's thread.
+        `progress` hears of it as it is made, in the caller's thread. `cache`: how remembered sentiments may be
+        used, None: not at all; the reply is made anew, for a conversation goes on from its tokens.
 
         Raises:
             RequestError: the text is empty or too long. ServiceError: busy, not ready, too late, failed, given up.
         """
         with self.admitted(deadline_s, watch) as permit:
-            sentiment = self._run(self.registry.get(SENTIMENT), {"text": text}, permit, progress=progress)
+            sentiment = self._run(self.registry.get(SENTIMENT), {"text": text}, permit, None, progress, cache)
             if progress:
                 progress(sentiment)
             inputs = {"text": text}
             chat = self.registry.get(CHAT)
             if "sentiment" in chat.spec.inputs:
                 inputs["sentiment"] = str(sentiment.label)
-            bound = self._loaded()
-            prompt = _prompt(chat, inputs, bound, history)
-            reply = self._answer(chat, prompt.ids, bound, permit, seed, progress)
-            return ChatAnswer(sentiment, reply, _turn(text, sentiment, reply, prompt.first))
+            if not history:
+                reply, first = self._run(chat, inputs, permit, seed, progress), 0
+            else:
+                bound = self._loaded()
+                prompt = _remembered(chat, inputs, bound, history)
+                reply = _answer(chat, self._compute(chat, prompt.ids, bound, permit, seed, progress), bound)
+                first = prompt.first
+            return ChatAnswer(sentiment, reply, _turn(text, sentiment, reply, first))
 
     def run(
         self,
@@ -199,15 +251,16 @@ class AllInOne:
         deadline_s: float | None = None,
         seed: int | None = None,
         watch: Watch = unwatched,
+        cache: CacheUse | None = None,
     ) -> Answer:
-        """Run the task `name` on `inputs`, one string for each declared input.
+        """Run the task `name` on `inputs`, one string for each declared input; `cache` as in `chat`.
 
         Raises:
             UnknownTask, and what `chat` raises.
         """
         task = self.registry.get(name)
         with self.admitted(deadline_s, watch) as permit:
-            return self._run(task, inputs, permit, seed)
+            return self._run(task, inputs, permit, seed, cache=cache)
 
     @contextmanager
     def admitted(self, seconds: float | None, watch: Watch) -> Iterator[Permit]:
@@ -223,19 +276,40 @@ class AllInOne:
         permit: Permit,
         seed: int | None = None,
         progress: Progress | None = None,
+        cache: CacheUse | None = None,
     ) -> Answer:
         bound = self._loaded()
-        return self._answer(task, _prompt(task, inputs, bound).ids, bound, permit, seed, progress)
 
-    def _answer(
-        self, task: Task, ids: list[int], bound: _Bound, permit: Permit, seed: int | None, progress: Progress | None
-    ) -> Answer:
+        def compute() -> Result:
+            ids = bound.tokenizer.encode_rendered(render(task, prepare(task, inputs, bound.tokenizer)))
+            return self._compute(task, ids, bound, permit, seed, progress)
+
+        if self._cache is None or cache is None or not is_cacheable(task):
+            return _answer(task, compute(), bound)
+        result, found = self._cache.run(task, inputs, self.model_id, cache, permit, compute)
+        answer = replace(_answer(task, result, bound), cache="HIT" if found else "MISS")
+        return replace(answer, result=without_cost(result)) if found else answer
+
+    def untempered(self, answer: Answer) -> calibration.Probabilities:
+        """Probabilities of a label task's answer as they are before its temperature."""
+        bound = self._bound
+        prior = bound.priors.get(answer.task) if bound else None
+        return calibration.calibrated(answer.result.probabilities, prior, 1.0)
+
+    def _compute(
+        self,
+        task: Task,
+        ids: list[int],
+        bound: _Bound,
+        permit: Permit,
+        seed: int | None,
+        progress: Progress | None,
+    ) -> Result:
         if trie := bound.tries.get(task.name):
-            return _label_answer(task, self._ask(Classify(ids, trie), permit, progress))
+            return self._ask(Classify(ids, trie), permit, progress)
         reply = _Heard(bound.tokenizer, progress) if progress else None
         work = Generate(ids, _sampling(task.spec.decoding, seed), bound.stop_ids, reply.put if reply else None)
-        result = self._ask(work, permit, progress, reply)
-        return Answer(task.name, result, text=reply_text(bound.tokenizer, result.ids))
+        return self._ask(work, permit, progress, reply)
 
     def _loaded(self) -> _Bound:
         bound = self._bound
@@ -280,12 +354,10 @@ class AllInOne:
                 raise
 
 
-def _prompt(task: Task, inputs: Mapping[str, str], bound: _Bound, history: Sequence[Turn] = ()) -> Remembered:
-    """The prompt for inputs that are checked here; after `history` as much of it as leaves room for the answer."""
-    prepared = prepare(task, inputs, bound.tokenizer)
-    if not history:
-        return Remembered(bound.tokenizer.encode_rendered(render(task, prepared)), 0)
+def _remembered(task: Task, inputs: Mapping[str, str], bound: _Bound, history: Sequence[Turn]) -> Remembered:
+    """The prompt for inputs that are checked here, after as much of `history` as leaves room for the answer."""
     room = bound.context - task.spec.decoding.max_new_tokens
+    prepared = prepare(task, inputs, bound.tokenizer)
     return remember(task, history, prepared, bound.tokenizer, room=room, restate=bound.late_system)
 
 
@@ -371,14 +443,39 @@ def _check_characters(name: str, text: str, most: int) -> None:
         raise InputTooLong(f"{name} 太长（{len(text)} 个字符），最多 {most} 个 token，请缩短后再试", param=name)
 
 
-def _label_answer(task: Task, result: Result) -> Answer:
+def _answer(task: Task, result: Result, bound: _Bound) -> Answer:
+    if task.labels:
+        return _label_answer(task, result, bound.priors.get(task.name), bound.temperatures[task.name])
+    return Answer(task.name, result, text=reply_text(bound.tokenizer, result.ids))
+
+
+def _label_answer(
+    task: Task, result: Result, prior: calibration.Probabilities | None = None, temperature: float = 1.0
+) -> Answer:
     assert result.label is not None
-    best = task.spec.output.labels[result.label]
-    probabilities = dict(zip(task.labels, result.probabilities, strict=True))
+    shares = calibration.calibrated(result.probabilities, prior, temperature)
+    # Without a prior the order is the engine's, which goes by tokens where labels share some.
+    best = task.spec.output.labels[result.label if prior is None else shares.index(max(shares))]
+    probabilities = dict(zip(task.labels, shares, strict=True))
     unknown = task.spec.output.unknown
-    if unknown and max(result.probabilities) < unknown.below:
+    if unknown and max(shares) < unknown.below:
         return Answer(task.name, result, label=unknown.name, probabilities=probabilities)
     return Answer(task.name, result, label=best.name, emoji=best.emoji, probabilities=probabilities)
+
+
+def _temperature(task: Task, model: str) -> float:
+    """What was fitted for this task, this prompt and this model; else 1."""
+    fitted = task.calibration
+    if fitted is None:
+        return 1.0
+    for what, was, now in (("prompt", fitted.prompt, task.prompt_hash), ("model", fitted.model, model)):
+        if was != now:
+            log.warning(
+                "%s: calibration.yaml is not used: it was fitted on another %s (%s, not %s); calibrate again",
+                task.name, what, was, now,
+            )  # fmt: skip
+            return 1.0
+    return fitted.temperature
 
 
 def _label_trie(task: Task, tokenizer: Tokenizer) -> LabelTrie:

@@ -11,6 +11,7 @@ from flask import Flask
 from qwen_allinone import __version__
 from qwen_allinone.access import Credentials, Windows
 from qwen_allinone.allinone import AllInOne
+from qwen_allinone.caching import ResultCache
 from qwen_allinone.cpu import compute_threads
 from qwen_allinone.engine import Engine, Limits, Loaded, Status
 from qwen_allinone.http import WINDOW_S, Guards, Quota, create_app
@@ -18,6 +19,7 @@ from qwen_allinone.memory import resident_bytes
 from qwen_allinone.model import checkpoint
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import RedisStore, Sessions, SqliteStore, Store
+from qwen_allinone.state.cache import AnswerCache
 from qwen_allinone.tasks import Registry
 from qwen_allinone.telemetry import Telemetry, logs
 from qwen_allinone.telemetry.audit import AuditFile, AuditLog
@@ -53,7 +55,7 @@ def wrap(service: AllInOne, settings: Settings) -> Flask:
 def _guards(settings: Settings) -> Guards:
     """Who may call and how much. Broken key files stop the master (gunicorn.conf.py), not a worker that starts later:
     it refuses everybody until they are mended."""
-    url = settings.redis_url.get_secret_value() if settings.redis_url else None
+    url = _redis_url(settings)
     quota = Quota(settings.rate_requests, settings.rate_tokens)
     if quota and settings.workers > 1 and url is None:
         log.warning("limits: %d workers each count for themselves; set QAIO_REDIS_URL", settings.workers)
@@ -63,14 +65,25 @@ def _guards(settings: Settings) -> Guards:
 def _sessions(settings: Settings) -> Sessions:
     """Where conversations are kept. Trouble there is told, and is no reason not to serve requests without one."""
     store: Store
-    if settings.redis_url:
-        store = RedisStore(settings.redis_url.get_secret_value(), ttl_s=settings.session_ttl_s)
+    if url := _redis_url(settings):
+        store = RedisStore(url, ttl_s=settings.session_ttl_s)
     else:
         store = SqliteStore(settings.sessions_file, ttl_s=settings.session_ttl_s, max_mb=settings.sessions_max_mb)
         if problem := store.problem():
             log.warning("sessions: %s: requests with a session are answered 503; set QAIO_SESSIONS_FILE", problem)
         atexit.register(store.close)
     return Sessions(store, max_turns=settings.session_turns, deadline_s=settings.deadline_s)
+
+
+def _redis_url(settings: Settings) -> str | None:
+    return settings.redis_url.get_secret_value() if settings.redis_url else None
+
+
+def _cache(settings: Settings) -> ResultCache | None:
+    """What remembers the results of greedy tasks; None if nothing is to be remembered."""
+    if not settings.cache_mb:
+        return None
+    return ResultCache(AnswerCache(settings.cache_mb * 1_000_000, settings.cache_ttl_s, _redis_url(settings)))
 
 
 def public_name(model: str) -> str:
@@ -80,7 +93,8 @@ def public_name(model: str) -> str:
 
 def build_service(settings: Settings) -> AllInOne:
     """The service with its engine started."""
-    service = AllInOne(Registry.load(settings.prompts), deadline_s=settings.deadline_s)
+    registry = Registry.load(settings.prompts)
+    service = AllInOne(registry, deadline_s=settings.deadline_s, cache=_cache(settings))
     limits = Limits(
         threads=compute_threads(settings.threads, settings.workers),
         slots=settings.slots,
@@ -128,6 +142,6 @@ def _load(settings: Settings, service: AllInOne) -> Loaded:
     if settings.model == checkpoint.DEMO:
         log.warning("QAIO_MODEL=demo: a tiny stand-in model, not Qwen; see demo/MODEL_CARD.md")
     loaded = checkpoint.load(settings.model, settings.model_revision, settings.weights, settings.context)
-    prefixes = service.bind(loaded)
+    prefixes = service.bind(loaded, public_name(settings.model))
     title = f"model {loaded.name}, kernel {loaded.model.kernel}, weights {settings.weights}"
-    return Loaded(loaded.model, prefixes, title)
+    return Loaded(loaded.model, prefixes, title, service.first_works(), service.learn)

@@ -25,6 +25,7 @@ QaioError
 │   ├── StoreUnavailable    503     conversations can be neither read nor kept now, Retry-After
 │   ├── OutOfMemory         503     there was no memory for the step this request was part of, Retry-After
 │   └── EngineFailed        500     the step this request was part of raised
+├── DataFileError                   a file of labelled data on the command line, or a result that cannot be written
 └── StartupError                    the operator's; message in English, says which file or setting to fix
     ├── SettingsError               a QAIO_* name or value
     ├── TaskFileError               a file under prompts/
@@ -231,6 +232,10 @@ class Cancelled(ServiceError):
 class EngineFailed(ServiceError):
     code = "engine_failed"
     message = "模型计算出错，请重试"
+
+
+class DataFileError(QaioError):
+    """A file of labelled data that cannot be used, or a file of results that cannot be written; says what to do."""
 
 
 class StartupError(QaioError):

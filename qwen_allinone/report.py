@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,10 +11,13 @@ from rich.table import Table
 from qwen_allinone.allinone import AllInOne
 from qwen_allinone.checking import Outcome
 from qwen_allinone.cpu import available_cores, compute_threads
+from qwen_allinone.measuring import Asked, Figures, Fitted, Judged, percentile
 from qwen_allinone.memory import memory_limit, resident_bytes
 from qwen_allinone.settings import PREFIX, Settings
+from qwen_allinone.tasks import Task
 
 _MIB = 1024 * 1024
+_MOST_PROBLEMS = 10
 
 
 def check_table(outcomes: Mapping[str, list[Outcome]]) -> Table:
@@ -34,6 +37,69 @@ def print_failures(console: Console, outcomes: Mapping[str, list[Outcome]]) -> N
             if not outcome.passed:
                 given = " | ".join(outcome.case.inputs.values())
                 console.print(f"[red]{name}[/] {escape(given)} -> {escape(outcome.answer)} ({escape(outcome.problem)})")
+
+
+def judged(asked: Sequence[Asked]) -> list[Judged]:
+    """Answers as figures are made of them."""
+    return [Judged(each.row.label, each.answer, each.probabilities) for each in asked]
+
+
+def print_evaluation(
+    console: Console, title: str, task: Task, figures: Figures, asked: Sequence[Asked], seconds: float
+) -> None:
+    """Figures, F1 of each label, the confusion matrix, times of single answers."""
+    table = Table("figure", "value", title=escape(title))
+    for name, value in _quality(figures).items():
+        table.add_row(name, value)
+    for label, f1 in figures.f1.items():
+        table.add_row(f"F1 of {escape(label)}", f"{f1:.4f}")
+    times = [each.seconds * 1000 for each in asked]
+    for share in (0.5, 0.95, 0.99):
+        table.add_row(f"latency p{share * 100:g}", f"{percentile(times, share):.1f} ms")
+    table.add_row("rows a second", f"{len(asked) / seconds:.1f}")
+    console.print(table)
+    console.print(_confusion(task, figures))
+
+
+def print_calibration(console: Console, title: str, fitted: Fitted) -> None:
+    """Figures before and after, and the temperature."""
+    table = Table("figure", "before", "after", title=escape(title))
+    after = _quality(fitted.after)
+    for name, value in _quality(fitted.before).items():
+        table.add_row(name, value, after[name])
+    table.add_row("temperature", "1", f"{fitted.temperature:.4f}")
+    console.print(table)
+    if fitted.at_its_limit:
+        console.print("- the temperature is at its limit: these rows do not say how sure the model may be; give more")
+
+
+def print_problems(console: Console, title: str, problems: Sequence[str]) -> None:
+    """The first ten, and how many there are."""
+    if problems:
+        console.print(f"[yellow]{len(problems)} {escape(title)}[/]", highlight=False)
+        for problem in problems[:_MOST_PROBLEMS]:
+            console.print(f"  {problem}", highlight=False, markup=False)
+        if len(problems) > _MOST_PROBLEMS:
+            console.print("  ...")
+
+
+def _quality(figures: Figures) -> dict[str, str]:
+    return {
+        "rows": str(figures.rows),
+        "accuracy": f"{figures.accuracy:.4f}",
+        "macro F1": f"{figures.macro_f1:.4f}",
+        "ECE (15 bins)": f"{figures.ece:.4f}",
+    }
+
+
+def _confusion(task: Task, figures: Figures) -> Table:
+    """A row for each right label, a column for each answer."""
+    unknown = task.spec.output.unknown
+    answers = [*task.labels, *([unknown.name] if unknown else [])]
+    table = Table("right label", *(f"answered {escape(answer)}" for answer in answers), title="confusion matrix")
+    for label in task.labels:
+        table.add_row(escape(label), *(str(figures.confusion[label, answer]) for answer in answers))
+    return table
 
 
 def settings_table(settings: Settings) -> Table:

@@ -107,8 +107,8 @@ class Settings(BaseSettings):
     )
     redis_url: RedisUrl | None = Field(
         None,
-        description="Redis or Valkey where all workers count together and conversations are kept; "
-        "without it each worker counts alone",
+        description="Redis or Valkey where workers count and remember together and conversations are kept; "
+        "without it each worker counts and remembers alone",
     )
     sessions_file: Path = Field(
         _PROJECT / "data" / "sessions.db",
@@ -124,6 +124,10 @@ class Settings(BaseSettings):
         86_400.0, ge=1, le=31_536_000, description="Seconds after its last use at which a conversation is forgotten"
     )
     session_turns: int = Field(100, ge=1, le=10_000, description="Turns a conversation may have; beyond: 400")
+    cache_mb: int = Field(
+        16, ge=0, le=65_536, description="Memory per worker, in MB, for answers of greedy tasks; 0: all are computed"
+    )
+    cache_ttl_s: int = Field(3600, ge=1, le=2_592_000, description="Time for which an answer is remembered, in seconds")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log lines shown")
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="One line a record: `json`, `text`; `auto`: text if stderr is a terminal, else json"

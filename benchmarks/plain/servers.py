@@ -41,6 +41,7 @@ def service(model: Path, weights: str, home: Path) -> Iterator[Server]:
         "QAIO_HOST": "127.0.0.1",
         "QAIO_PORT": str(port),
         "QAIO_DEADLINE_S": "3600",
+        "QAIO_CACHE_MB": "0",
     }
     command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "app:app"]
     server = Server(weights, f"http://127.0.0.1:{port}", "/v1/tasks/sentiment")

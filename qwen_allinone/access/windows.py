@@ -6,20 +6,16 @@ last seen there, and Redis is tried again every two seconds.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
-from redis import RedisError
+from redis import Redis
 
-from qwen_allinone.redis_link import Breaker, connect
-
-log = logging.getLogger(__name__)
-
-_TIMEOUT_S = 0.1  # most that one request waits for Redis
+from qwen_allinone.redis_link import Away, RedisLink
 
 # One round trip, one atomic step. The window begins with its first count. A time to live that is longer than a window
 # comes of a clock that was set back; without the repair a caller would be shut out for as long as the clock jumped.
@@ -81,15 +77,23 @@ class MemoryWindows:
 
 
 class RedisWindows:
-    """Counts that all workers share. Every failure shows within the timeout as RedisError, OSError or ValueError."""
+    """Counts that all workers share."""
 
     def __init__(self, url: str, length_s: float) -> None:
         self._length_ms = int(length_s * 1000)
-        self._redis = connect(url, _TIMEOUT_S)
+        self._link = RedisLink(
+            url, use="limits", without="this worker counts for itself", again="workers count together"
+        )
 
     def add(self, key: str, amount: int) -> Window:
-        reply = cast("list[int]", self._redis.eval(_ADD, 1, f"qaio:window:{key}", str(amount), str(self._length_ms)))
-        return Window(int(reply[0]), int(reply[1]) / 1000)
+        """Count, and return the window as it is then; raises Away."""
+        arguments = (f"qaio:window:{key}", str(amount), str(self._length_ms))
+
+        def count(redis: Redis) -> Window:
+            used, left = cast("list[int]", redis.eval(_ADD, 1, *arguments))
+            return Window(int(used), int(left) / 1000)
+
+        return self._link.ask(count)
 
 
 class Windows:
@@ -98,26 +102,12 @@ class Windows:
     def __init__(self, length_s: float, redis_url: str | None = None) -> None:
         self._local = MemoryWindows(length_s)
         self._shared = RedisWindows(redis_url, length_s) if redis_url else None
-        self._breaker = Breaker()
 
     def add(self, key: str, amount: int) -> Window:
         """Count `amount` (0: just look) and return the window as it is then. Never raises, waits 0.1 s at most."""
-        if self._shared is not None and self._breaker.may_try():
-            try:
+        if self._shared is not None:
+            with suppress(Away):
                 window = self._shared.add(key, amount)
-            except (RedisError, OSError, ValueError) as error:
-                self._leave(error)
-            else:
-                self._join()
                 self._local.take_over(key, window)
                 return window
         return self._local.add(key, amount)
-
-    def _leave(self, error: Exception) -> None:
-        if self._breaker.failed():
-            # Not the message: it may name the address, or what a stranger sent.
-            log.warning("limits: Redis does not answer (%s); this worker counts for itself", type(error).__name__)
-
-    def _join(self) -> None:
-        if self._breaker.worked():
-            log.info("limits: Redis answers again; workers count together")

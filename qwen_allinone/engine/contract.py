@@ -6,6 +6,7 @@ import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from qwen_allinone.engine.request import Result, Work
 from qwen_allinone.model.qwen2 import Qwen2
 
 
@@ -20,13 +21,22 @@ class Status(enum.StrEnum):
     STOPPED = "stopped"
 
 
+def _ignore(_: Sequence[Result]) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Loaded:
-    """What a loader gives the engine: the model, prompt beginnings to compute once, and what the log calls it."""
+    """What a loader gives the engine: the model, prompt beginnings to compute once, and what the log calls it.
+
+    `first` is computed before anybody is admitted, and `learn` is told the results.
+    """
 
     model: Qwen2
     prefixes: Sequence[Sequence[int]] = ()
     title: str = "model"
+    first: Sequence[Work] = ()
+    learn: Callable[[Sequence[Result]], None] = _ignore
 
 
 Loader = Callable[[], Loaded]

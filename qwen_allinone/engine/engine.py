@@ -13,7 +13,7 @@ from qwen_allinone.engine.failure import fail_step
 from qwen_allinone.engine.request import Ticket, Work
 from qwen_allinone.engine.scheduler import Scheduler
 from qwen_allinone.engine.slots import SlotTable
-from qwen_allinone.engine.step import compute_prefix, step
+from qwen_allinone.engine.step import compute_first, compute_prefix, step
 from qwen_allinone.engine.watchdog import Watchdog
 from qwen_allinone.errors import (
     Cancelled,
@@ -219,6 +219,7 @@ class Engine:
             compute_prefix(prefix, model, cache, slots)
         longest = min(model.context, limits.kv_tokens)
         scheduler = Scheduler(slots, step_tokens=limits.step_tokens, longest=longest)
+        loaded.learn(compute_first(loaded.first, model, cache, scheduler))
         self._model, self._scheduler = model, scheduler
         self._problem, self._status = "", Status.READY
         log.info("ready: %s", loaded.title)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from qwen_allinone.engine.request import FinishReason
+from qwen_allinone.engine.request import FinishReason, Result, Ticket, Work
 from qwen_allinone.engine.scheduler import Planned, Running, Scheduler
 from qwen_allinone.engine.slots import SlotTable
 from qwen_allinone.model.attention import Chunk
@@ -50,6 +50,16 @@ def _deliver(scheduler: Scheduler, running: Running, logits: Tensor) -> None:
     result = ticket.result(reason)  # before the request leaves the running ones: if this raises, it fails with them
     scheduler.remove(running)
     ticket.finish(result)
+
+
+def compute_first(works: Sequence[Work], model: Qwen2, cache: KVCache, scheduler: Scheduler) -> list[Result]:
+    """The results of `works`, before there are any other requests."""
+    tickets = [Ticket(work) for work in works]
+    for ticket in tickets:
+        scheduler.submit(ticket)
+    while not all(ticket.future.done() for ticket in tickets):
+        step(model, cache, scheduler)
+    return [ticket.future.result() for ticket in tickets]
 
 
 def compute_prefix(prefix: Sequence[int], model: Qwen2, cache: KVCache, slots: SlotTable) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, Field
 
-from qwen_allinone.allinone import AllInOne, Answer, Delta, Submitted, Watch
+from qwen_allinone.allinone import AllInOne, Answer, ChatAnswer, Delta, Submitted, Watch
+from qwen_allinone.caching import CacheUse
 from qwen_allinone.errors import InvalidInput
 from qwen_allinone.http import demand, detail, limits, sse
 from qwen_allinone.http.body import Body
+from qwen_allinone.http.detail import Detail
 from qwen_allinone.http.errors import ErrorBody, error_responses
 from qwen_allinone.http.presence import Presence
+from qwen_allinone.http.remember import cache_use
 from qwen_allinone.http.usage import caller, note
 from qwen_allinone.state import Conversation, Sessions
 
@@ -25,9 +30,17 @@ class ChatRequest(Body):
     )
     session: bool | None = Field(None, description="true：开始新的会话，回答中带有 session_id")
     session_id: str | None = Field(None, description="继续这个会话")
+    detail: bool = detail.WANTED
 
 
 _EVENTS = "事件依次为 sentiment、若干 delta、done；中途失败则以 error 结束，没有 done 就是不完整的"
+
+
+class ChatDetail(BaseModel):
+    """How the two halves of an answer came about."""
+
+    sentiment: Detail
+    response: Detail
 
 
 class ChatResponse(BaseModel):
@@ -36,6 +49,7 @@ class ChatResponse(BaseModel):
     sentiment: str = Field(description="正面 或 负面")
     response: str = Field(description="温暖的回应")
     session_id: str | None = Field(None, description="会话的编号；只在会话中有此字段")
+    detail: ChatDetail | None = Field(None, description="Only if asked for")
 
 
 def join(sessions: Sessions, body: ChatRequest, deadline_s: float | None) -> Conversation:
@@ -62,18 +76,34 @@ def register(app: OpenAPI, service: AllInOne, sessions: Sessions, presence: Pres
     def chat(body: ChatRequest) -> Response:
         deadline_s = demand.timeout_s()
         if sse.asked_for(body.stream):
+            use = cache_use()
 
             def work(send: sse.Send, watch: Watch) -> None:
                 with join(sessions, body, deadline_s) as conversation:
-                    _stream(service, conversation, body, deadline_s, send, watch)
+                    _stream(service, conversation, body, deadline_s, use, send, watch)
 
             return sse.respond(work, presence, ping_s)
         with join(sessions, body, deadline_s) as conversation:
-            answer = service.chat(body.text, history=conversation.turns, deadline_s=deadline_s, watch=presence.watch)
+            answer = service.chat(
+                body.text,
+                history=conversation.turns,
+                deadline_s=deadline_s,
+                watch=presence.watch,
+                cache=cache_use(),
+            )
             note(answer.sentiment)
             note(answer.reply)
             conversation.complete(answer.turn)
-        return jsonify(sentiment=answer.sentiment.label, response=answer.reply.text, **conversation.fields)
+        shown: dict[str, Any] = {"sentiment": answer.sentiment.label, "response": answer.reply.text}
+        shown |= conversation.fields
+        if body.detail:
+            shown["detail"] = _both(service, answer)
+        return jsonify(shown)
+
+
+def _both(service: AllInOne, answer: ChatAnswer) -> dict[str, Any]:
+    halves = {"sentiment": answer.sentiment, "response": answer.reply}
+    return {name: detail.describe(service, half) for name, half in halves.items()}
 
 
 def _stream(
@@ -81,6 +111,7 @@ def _stream(
     conversation: Conversation,
     body: ChatRequest,
     deadline_s: float | None,
+    use: CacheUse,
     send: sse.Send,
     watch: Watch,
 ) -> None:
@@ -103,14 +134,16 @@ def _stream(
 
     try:
         answer = service.chat(
-            body.text, history=conversation.turns, deadline_s=deadline_s, watch=watch, progress=progress
+            body.text, history=conversation.turns, deadline_s=deadline_s, watch=watch, progress=progress, cache=use
         )
         both = (answer.sentiment, note(answer.reply))
-        done = {
+        done: dict[str, Any] = {
             "finish_reason": answer.reply.result.finish_reason.value,
             "usage": detail.usage(*both),
             "timings": detail.timings(*both),
         }
+        if body.detail:
+            done["detail"] = _both(service, answer)
         if conversation.id:
             send(sse.PING)  # whoever has left by now goes no further: a turn that nobody got whole is not kept
             conversation.complete(answer.turn)

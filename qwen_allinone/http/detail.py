@@ -1,19 +1,67 @@
-"""What an answer has cost, as clients are told."""
+"""What an answer has cost and how it came about, as clients are told: `detail`, and the end of a stream."""
 
 from __future__ import annotations
 
-from qwen_allinone.allinone import Answer
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from qwen_allinone.allinone import AllInOne, Answer
+
+# For the field `detail` of request bodies.
+WANTED: Any = Field(False, description="true：附带概率、用量、耗时、模型和提示词版本")
+
+
+class Usage(BaseModel):
+    """Tokens. `reused_tokens` of the prompt were not computed: their keys and values, or the answer, were kept."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    reused_tokens: int
+
+
+class Timings(BaseModel):
+    """Milliseconds: waiting for a slot, computing the prompt, generating."""
+
+    queue_ms: float
+    prefill_ms: float
+    decode_ms: float
+
+
+class Detail(BaseModel):
+    """How an answer came about."""
+
+    probabilities: dict[str, float] | None = Field(None, description="Of each label; absent for free text")
+    usage: Usage
+    timings: Timings
+    model: str = Field(description="Name @ what is in its files : how its weights are kept")
+    prompt_version: str = Field(description="Changes with prompt.md and with its calibration")
+    finish_reason: str = Field(description="label, stop or length")
+
+
+def describe(service: AllInOne, answer: Answer) -> dict[str, Any]:
+    """The `detail` of one answer, ready for JSON."""
+    detail = Detail(
+        probabilities=dict(answer.probabilities) if answer.probabilities is not None else None,
+        usage=Usage(**usage(answer)),
+        timings=Timings(**timings(answer)),
+        model=service.model_id,
+        prompt_version=service.registry.get(answer.task).version,
+        finish_reason=answer.result.finish_reason.value,
+    )
+    return detail.model_dump(exclude_none=True)
 
 
 def usage(*answers: Answer) -> dict[str, int]:
-    """Tokens of all `answers`; `cached_tokens` are those of the prompts that did not have to be computed."""
+    """Tokens of all `answers`; `reused_tokens` are those of the prompts that did not have to be computed."""
     results = [answer.result for answer in answers]
     prompt, completion = sum(r.prompt_tokens for r in results), sum(len(r.ids) for r in results)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
-        "cached_tokens": sum(r.reused_tokens for r in results),
+        "reused_tokens": sum(r.reused_tokens for r in results),
     }
 
 

@@ -95,6 +95,7 @@ def _cost(answer: Answer) -> Cost:
         prefill_s=result.prefill_s,
         decode_s=result.decode_s,
         inter_token_s=result.inter_token_s,
+        cache=answer.cache,
     )
 
 

@@ -16,7 +16,7 @@ from qwen_allinone.allinone import Watch
 from qwen_allinone.errors import Cancelled, ServerBusy
 from qwen_allinone.http import errors
 from qwen_allinone.http.presence import Presence
-from qwen_allinone.http.usage import note_error
+from qwen_allinone.http.usage import noted_errors
 
 MIMETYPE = "text/event-stream"
 PING = b": ping\n\n"
@@ -76,7 +76,9 @@ class _Stream:
     def __init__(self, work: Work, watch: Watch, ping_s: float) -> None:
         self._work, self._client, self._ping_s = work, watch, ping_s
         self._frames: SimpleQueue[bytes | Exception | None] = SimpleQueue()
+        self._errors = noted_errors()  # of this request: whoever closes the stream has no request any more
         self._sent = False
+        self._done = False
         self._closed = False
         self._give_up: Callable[[], None] | None = None
         # The context goes along: the thread notes answers, errors and tokens with the request, and logs with its id.
@@ -109,6 +111,8 @@ class _Stream:
     def close(self) -> None:
         """The response is over, sent or not."""
         self._closed = True
+        if not self._done:
+            self._errors.append(Cancelled.code)
         if give_up := self._give_up:
             give_up()
         self._thread.join(_END_S)
@@ -117,10 +121,11 @@ class _Stream:
         try:
             self._work(self._send, self._watch)
         except _Left:
-            note_error(Cancelled.code)
+            pass
         except Exception as error:
             self._frames.put(event("error", errors.describe(error)) if self._sent else error)
         finally:
+            self._done = True
             self._frames.put(None)
 
     def _send(self, frame: bytes) -> None:

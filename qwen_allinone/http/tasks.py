@@ -9,10 +9,13 @@ from flask_openapi import OpenAPI
 from pydantic import BaseModel, Field, create_model
 
 from qwen_allinone.allinone import AllInOne, Answer
+from qwen_allinone.caching import is_cacheable
 from qwen_allinone.http import demand
 from qwen_allinone.http.body import Body
+from qwen_allinone.http.detail import WANTED, Detail, describe
 from qwen_allinone.http.errors import NestedErrorBody, error_responses
 from qwen_allinone.http.presence import Presence
+from qwen_allinone.http.remember import PARAMETER, cache_use, tell
 from qwen_allinone.http.usage import note
 from qwen_allinone.tasks import Task
 
@@ -38,6 +41,7 @@ class LabelAnswer(BaseModel):
 
     task: str
     label: str
+    detail: Detail | None = Field(None, description="Only if asked for")
 
 
 class TextAnswer(BaseModel):
@@ -45,6 +49,7 @@ class TextAnswer(BaseModel):
 
     task: str
     text: str
+    detail: Detail | None = Field(None, description="Only if asked for")
 
 
 def register(app: OpenAPI, service: AllInOne, presence: Presence) -> None:
@@ -72,8 +77,13 @@ def _register_task(app: OpenAPI, service: AllInOne, presence: Presence, task: Ta
     @demand.needs_engine
     def run_task(body: Body) -> Response:
         inputs = body.model_dump()
-        answer = service.run(task.name, inputs, deadline_s=demand.timeout_s(), watch=presence.watch)
-        return jsonify(_serialise(note(answer)))
+        wants_detail = inputs.pop("detail")
+        use, timeout_s = cache_use(), demand.timeout_s()
+        answer = note(service.run(task.name, inputs, deadline_s=timeout_s, watch=presence.watch, cache=use))
+        shown: dict[str, Any] = _serialise(answer)
+        if wants_detail:
+            shown["detail"] = describe(service, answer)
+        return tell(jsonify(shown), answer)
 
     # flask-openapi reads the body's model from the annotation; each task has a model of its own.
     run_task.__annotations__["body"] = model
@@ -82,15 +92,19 @@ def _register_task(app: OpenAPI, service: AllInOne, presence: Presence, task: Ta
         f"/v1/tasks/{task.name}",
         summary=task.spec.description,
         responses={200: answer_model, **error_responses(NestedErrorBody, 400, 413, 415, 500, 503, 504)},
-        openapi_extensions=demand.TIMEOUT_PARAMETER,
+        openapi_extensions={"parameters": [*demand.TIMEOUT_PARAMETER["parameters"], *_cache_parameters(task)]},
     )(run_task)
+
+
+def _cache_parameters(task: Task) -> list[dict[str, Any]]:
+    return [PARAMETER] if is_cacheable(task) else []
 
 
 def _body_model(task: Task) -> type[Body]:
     fields: dict[str, Any] = {
         name: (str, Field(description=f"最多 {spec.max_tokens} 个 token")) for name, spec in task.spec.inputs.items()
     }
-    return create_model(f"Task_{task.name}", __base__=Body, **fields)
+    return create_model(f"Task_{task.name}", __base__=Body, **fields, detail=(bool, WANTED))
 
 
 def _serialise(answer: Answer) -> dict[str, str]:

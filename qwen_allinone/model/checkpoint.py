@@ -24,7 +24,7 @@ from qwen_allinone.model.heap import heap_returned
 from qwen_allinone.model.linear import Weights
 from qwen_allinone.model.qwen2 import Qwen2
 from qwen_allinone.model.tokenizer import Tokenizer
-from qwen_allinone.model.weights import WeightReader, weight_files
+from qwen_allinone.model.weights import WeightReader, fingerprint, weight_files
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).resolve().parents[2] / "demo" / "checkpoint"
@@ -40,13 +40,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint. `stop_ids` end a reply: end of text and end of a chat turn."""
+    """A loaded checkpoint. `stop_ids` end a reply: end of text and end of a chat turn.
+
+    `identity` stands for what its files hold and for how its weights are kept.
+    """
 
     name: str
     folder: Path
     model: Qwen2
     tokenizer: Tokenizer
     stop_ids: frozenset[int]
+    identity: str
 
 
 def load(name: str, revision: str, weights: Weights, context: int) -> Checkpoint:
@@ -63,7 +67,8 @@ def load(name: str, revision: str, weights: Weights, context: int) -> Checkpoint
     tokenizer = Tokenizer.load(folder)
     with WeightReader(folder) as reader, heap_returned():
         model = Qwen2(config, reader, context, weights)
-    return Checkpoint(name, folder, model, tokenizer, stop_ids(folder, tokenizer))
+    identity = f"{fingerprint(folder)}:{weights}"
+    return Checkpoint(name, folder, model, tokenizer, stop_ids(folder, tokenizer), identity)
 
 
 def find(name: str, revision: str) -> Path:

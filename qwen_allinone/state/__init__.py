@@ -1,4 +1,4 @@
-"""What outlives a request: conversations, in a SQLite file or in Redis."""
+"""What outlives a request: conversations, in a SQLite file or in Redis; remembered answers (cache.py)."""
 
 from qwen_allinone.state.redis import RedisStore
 from qwen_allinone.state.sessions import NO_CONVERSATION, Conversation, Session, Sessions, Store, Turn

@@ -11,10 +11,8 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from redis import Redis, RedisError
-
 from qwen_allinone.errors import SessionBusy, SessionNotFound, StoreUnavailable
-from qwen_allinone.redis_link import Breaker, connect
+from qwen_allinone.redis_link import Away, RedisLink
 from qwen_allinone.state.lease import Lease, is_dead
 from qwen_allinone.state.sessions import Session, Turn, now
 
@@ -78,8 +76,13 @@ class RedisStore:
     """A `Store`. While Redis is gone, one request every two seconds waits for it; the others are told at once."""
 
     def __init__(self, url: str, *, ttl_s: float, timeout_s: float = _TIMEOUT_S) -> None:
-        self._redis: Redis = connect(url, timeout_s)
-        self._breaker = Breaker()
+        self._link = RedisLink(
+            url,
+            use="sessions",
+            without="requests with a session are answered 503",
+            again="conversations go on",
+            timeout_s=timeout_s,
+        )
         self._ttl_ms = str(math.ceil(ttl_s * 1000))
 
     def create(self, id: str, owner: str | None, lease: Lease) -> None:
@@ -117,22 +120,11 @@ class RedisStore:
             raise SessionNotFound()
 
     def _ask(self, script: str, id: str, *arguments: str | bytes) -> Any:
-        if not self._breaker.may_try():
-            raise StoreUnavailable()
         keys = (f"qaio:session:{{{id}}}", f"qaio:session:{{{id}}}:turns", f"qaio:session:{{{id}}}:lease")
         try:
-            reply = self._redis.eval(script, len(keys), *keys, *arguments)
-        except (RedisError, OSError, ValueError) as error:
-            if self._breaker.failed():
-                # Not the message: it may name the address.
-                log.error(
-                    "sessions: Redis does not answer as it should (%s); requests with a session are answered 503",
-                    type(error).__name__,
-                )
+            return self._link.ask(lambda redis: redis.eval(script, len(keys), *keys, *arguments))
+        except Away as error:
             raise StoreUnavailable() from error
-        if self._breaker.worked():
-            log.info("sessions: Redis answers again")
-        return reply
 
     @staticmethod
     def _understood(make: Callable[[], T]) -> T:

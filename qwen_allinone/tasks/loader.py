@@ -11,9 +11,21 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from qwen_allinone.errors import TaskFileError
-from qwen_allinone.tasks.task import Case, FrontMatter, Message, Part, Role, Task, Variable
+from qwen_allinone.tasks.task import (
+    Calibration,
+    Case,
+    FrontMatter,
+    Message,
+    Part,
+    Role,
+    Task,
+    Variable,
+    short_hash,
+)
 
 M = TypeVar("M", bound=BaseModel)
+
+CALIBRATION = "calibration.yaml"
 
 _ROLE_LINE = re.compile(r"^(system|user|assistant):[ \t]*", re.MULTILINE)
 _FOLDER_NAME = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
@@ -30,11 +42,23 @@ def load_task(folder: Path) -> Task:
         raise TaskFileError(
             folder, "folder name", "is not a valid task name", "use a-z, 0-9 and _, beginning with a letter"
         )
-    header, body = _split_front_matter(file, _read(file))
+    text = _read(file)
+    header, body = _split_front_matter(file, text)
     spec = _validated(FrontMatter, _parse_yaml(file, header), file)
     messages = _parse_messages(file, body)
     _check_variables(file, spec, messages)
-    return Task(name=folder.name, spec=spec, messages=messages)
+    calibration = _load_calibration(folder, spec)
+    return Task(folder.name, spec, messages, prompt_hash=short_hash(text), calibration=calibration)
+
+
+def _load_calibration(folder: Path, spec: FrontMatter) -> Calibration | None:
+    """What `qwen-allinone calibrate` has left beside the prompt, if anything."""
+    file = folder / CALIBRATION
+    if not file.exists():
+        return None
+    if spec.output.kind != "label":
+        raise TaskFileError(file, "(file)", "only label tasks have probabilities to calibrate", "remove it")
+    return _validated(Calibration, _parse_yaml(file, _read(file)), file)
 
 
 def load_cases(folder: Path, task: Task) -> list[Case]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -9,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+# What a request body may hold beside the inputs.
+RESERVED = frozenset({"detail"})
 
 
 class _Frozen(BaseModel):
@@ -36,18 +41,23 @@ class Unknown(_Frozen):
 
 
 class Output(_Frozen):
-    """`label`: one of `labels`, with a probability for each. `text`: free text."""
+    """`label`: one of `labels`, with a probability for each. `text`: free text.
+
+    `contextual`: what the prompt prefers with nothing to judge is taken out of the probabilities.
+    """
 
     kind: Literal["label", "text"]
     labels: tuple[Label, ...] = Field((), strict=False)
     unknown: Unknown | None = None
+    contextual: bool = False
 
     @model_validator(mode="after")
     def _labels_belong_to_label_tasks(self) -> Output:
         names = [label.name for label in self.labels]
         if self.kind == "text":
-            if names or self.unknown:
-                raise ValueError("labels and unknown are for `kind: label` only; remove them or change the kind")
+            if names or self.unknown or self.contextual:
+                what = "labels, unknown and contextual are for `kind: label` only"
+                raise ValueError(f"{what}; remove them or change the kind")
             return self
         if len(names) < 2:
             raise ValueError("a label task needs at least two labels; list them under output.labels")
@@ -90,6 +100,12 @@ class FrontMatter(_Frozen):
     decoding: Decoding
 
     @model_validator(mode="after")
+    def _inputs_do_not_take_the_requests_own_words(self) -> FrontMatter:
+        for name in RESERVED & set(self.inputs):
+            raise ValueError(f"inputs.{name}: requests say something else with that word; rename the input")
+        return self
+
+    @model_validator(mode="after")
     def _labels_are_greedy(self) -> FrontMatter:
         if self.output.kind == "label" and self.decoding.strategy != "greedy":
             raise ValueError("a label task is decoded greedily; write `decoding: {strategy: greedy, ...}`")
@@ -115,6 +131,26 @@ class Message:
     parts: tuple[Part, ...]
 
 
+class Quality(_Frozen):
+    """How good and how honest the answers to labelled data were: shares of 1."""
+
+    accuracy: float = Field(ge=0.0, le=1.0)
+    ece: float = Field(ge=0.0, le=1.0)
+
+
+class Calibration(_Frozen):
+    """What `qwen-allinone calibrate` found out: calibration.yaml. It holds for one model and one prompt."""
+
+    temperature: float = Field(gt=0.0, le=100.0)
+    model: str = Field(min_length=1)
+    prompt: str = Field(min_length=1, description="`prompt_hash` of the task it was fitted for")
+    data: str = Field(min_length=1, description="SHA-256 of the labelled file")
+    rows: int = Field(ge=1)
+    date: str = Field(min_length=1)
+    before: Quality
+    after: Quality
+
+
 @dataclass(frozen=True)
 class Task:
     """A job the model does by prompt alone."""
@@ -122,6 +158,16 @@ class Task:
     name: str
     spec: FrontMatter
     messages: tuple[Message, ...]
+    prompt_hash: str = ""
+    calibration: Calibration | None = None
+
+    @property
+    def version(self) -> str:
+        """A short name for prompt.md and its calibration as they are now."""
+        if self.calibration is None:
+            return self.prompt_hash
+        fitted = f"{self.prompt_hash} {self.calibration.temperature!r} {self.calibration.model}"
+        return short_hash(fitted)
 
     @property
     def is_chat(self) -> bool:
@@ -130,6 +176,11 @@ class Task:
     @property
     def labels(self) -> tuple[str, ...]:
         return tuple(label.name for label in self.spec.output.labels)
+
+
+def short_hash(text: str) -> str:
+    """12 characters that stand for `text`."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class Case(_Frozen):

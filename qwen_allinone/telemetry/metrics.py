@@ -72,6 +72,10 @@ class Metrics:
         self._generated = counter("generation_tokens", "Tokens generated")
         self._queries = counter("prefix_cache_queries", "Prompt tokens looked for among kept keys and values")
         self._hits = counter("prefix_cache_hits", "Prompt tokens found there, and so not computed")
+        self._asked_cache = counter("answer_cache_queries", "Answers of greedy tasks looked for among remembered ones")
+        self._from_cache = counter(
+            "answer_cache_hits", "Answers found there, or computed meanwhile for an equal request"
+        )
         self._worker_starts = counter("worker_starts", "Workers started; more than there are workers: restarts")
         self._lost_log = counter("log_lines_lost", "Log lines that could not be written")
         self._lost_audit = counter("audit_lines_lost", "Audit lines that could not be written")
@@ -151,6 +155,10 @@ class Metrics:
     def _count_answer(self, cost: Cost) -> None:
         if cost.label is not None:
             self._labels.labels(cost.task, cost.label).inc()
+        self._asked_cache.inc(cost.cache is not None)
+        if cost.cache == "HIT":  # nothing was computed
+            self._from_cache.inc()
+            return
         self._prompt.inc(cost.prompt_tokens)
         self._generated.inc(cost.generated_tokens)
         self._queries.inc(cost.prompt_tokens)

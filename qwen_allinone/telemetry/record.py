@@ -11,7 +11,8 @@ from typing import Any
 class Cost:
     """One answer of a task within a request. Times in seconds.
 
-    `inter_token_s` is the mean time between two tokens, None where there was no second.
+    `inter_token_s` is the mean time between two tokens, None where there was no second. `cache` is HIT for an answer
+    that was remembered, MISS for one that was looked for, None for one that was not.
     """
 
     task: str
@@ -24,6 +25,7 @@ class Cost:
     prefill_s: float
     decode_s: float
     inter_token_s: float | None
+    cache: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Finished:
             "caller": self.caller,
             "task": self.task,
             "finish_reason": "+".join(cost.finish_reason for cost in self.costs) or None,
+            "cache": "+".join(cost.cache or "-" for cost in self.costs) if any(c.cache for c in self.costs) else None,
             "prompt_tokens": sum(cost.prompt_tokens for cost in self.costs),
             "reused_tokens": sum(cost.reused_tokens for cost in self.costs),
             "generated_tokens": sum(cost.generated_tokens for cost in self.costs),

@@ -78,7 +78,7 @@ class Chatty:
         assert heard[-1].name == "done"
         usage = heard[-1].data["usage"]
         response = "".join(event.data["text"] for event in heard if event.name == "delta")
-        return Turned(heard[0].data["session_id"], response, usage["prompt_tokens"] - usage["cached_tokens"])
+        return Turned(heard[0].data["session_id"], response, usage["prompt_tokens"] - usage["reused_tokens"])
 
     def stored(self, session: str) -> list[str]:
         reply = self.service.ask("GET", f"/v1/sessions/{session}")

@@ -47,8 +47,9 @@ class Bench:
         self.checks.append(Check(asked, str(measured), ok))
 
     def start(self, *, ready: bool = True, **settings: str) -> Service:
-        """A service with the demo model, as it is or with the planted fault."""
+        """A service with the demo model, as it is or with the planted fault. Every answer is computed."""
         command = PLANTED if self.plant else GUNICORN
+        settings = {"QAIO_CACHE_MB": "0"} | settings
         return self.start_service(command=command, ready=ready, FAULT_PLANT=self.plant, **settings)
 
     def short_prompts(self, tokens: int) -> Path:

@@ -58,7 +58,7 @@ def test_a_limit_may_only_shorten_the_servers_own(start_server: StartServer) -> 
 def test_the_limit_stands_in_the_documentation_of_both_routes(server: Server) -> None:
     paths = server.client.get("/openapi.json").get_json()["paths"]
     for path in ROUTES:
-        assert [p["name"] for p in paths[path]["post"]["parameters"]] == ["X-Timeout-Ms"]
+        assert "X-Timeout-Ms" in [p["name"] for p in paths[path]["post"]["parameters"]]
     assert "parameters" not in paths["/v1/tasks"]["get"]
 
 

@@ -120,7 +120,7 @@ def test_an_engine_that_keeps_failing_is_rebuilt_while_the_process_stays(
 
 @pytest.mark.parametrize("path", ROUTES)
 def test_a_full_server_refuses_at_once_and_says_when_to_come_again(start_server: StartServer, path: str) -> None:
-    server = start_server(QAIO_SLOTS="1", QAIO_MAX_WAITING="1")
+    server = start_server(QAIO_SLOTS="1", QAIO_MAX_WAITING="1", QAIO_CACHE_MB="0")
     gate = Gate(server)
     gate.shut()
     admitted = []

@@ -25,6 +25,7 @@ FIELDS = [
     "caller",
     "task",
     "finish_reason",
+    "cache",
     "prompt_tokens",
     "reused_tokens",
     "generated_tokens",
@@ -203,7 +204,7 @@ def test_files_of_the_documentation_are_told_of_too(server: Server, log: Log) ->
 
 
 def test_running_and_waiting_requests_are_seen(start_server: StartServer) -> None:
-    server = start_server(QAIO_SLOTS="1")
+    server = start_server(QAIO_SLOTS="1", QAIO_CACHE_MB="0")
     gate = Gate(server)
     gate.shut()
     asked = [Later(lambda: server.post("/v1/tasks/sentiment", {"text": "今天很开心"})) for _ in range(3)]

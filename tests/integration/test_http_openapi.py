@@ -80,7 +80,8 @@ def test_the_list_of_tasks_and_the_document_say_the_same_of_the_inputs(
         operation = document["paths"][f"/v1/tasks/{task['name']}"]["post"]
         reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
         schema = document["components"]["schemas"][reference.rsplit("/", 1)[-1]]
-        assert list(schema["properties"]) == schema["required"] == list(task["inputs"])
+        assert schema["required"] == list(task["inputs"])
+        assert list(schema["properties"]) == [*task["inputs"], "detail"]
         assert schema["additionalProperties"] is False
         assert operation["summary"] == task["description"]
 

@@ -169,7 +169,7 @@ def test_over_http_a_turn_reuses_the_slot_too(server: Server) -> None:
     for text in TEXTS[1:]:
         answer = chat(server, text, session_id=session, stream=True)
         usage = list(read_events(answer.iter_encoded()))[-1].data["usage"]
-        reused.append((usage["cached_tokens"], usage["prompt_tokens"]))
+        reused.append((usage["reused_tokens"], usage["prompt_tokens"]))
     assert [cached for cached, _ in reused] == sorted(cached for cached, _ in reused)
     # What is new: a text, the roles around it, perhaps a changed mood; and what the sentiment's prompt ends with.
     assert all(prompt - cached < 130 for cached, prompt in reused), reused

@@ -83,7 +83,7 @@ def test_the_sentiment_comes_first_then_the_reply_in_pieces_then_the_end(server:
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
-        "cached_tokens": sum(r.reused_tokens for r in results),
+        "reused_tokens": sum(r.reused_tokens for r in results),
     }
     assert list(done["timings"]) == ["queue_ms", "prefill_ms", "decode_ms"]
     assert all(0 <= value < 60_000 for value in done["timings"].values())

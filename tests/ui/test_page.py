@@ -137,6 +137,7 @@ def test_a_task_answers_with_a_bar_for_each_probability(visit: Visit, front: Rel
     visitor.page.locator("#input-text textarea").fill("房间很小，隔音也差")
     visitor.page.locator("#run").click()
     visitor.page.locator("#result .chip", has_text="负面").wait_for()
+    assert visitor.page.locator("#result .bar-name").all_inner_texts() == ["负面", "正面"]
     answer = {"task": "sentiment", "label": "正面", "detail": {"probabilities": {"负面": 0.25, "正面": 0.75}}}
     front.plant("/v1/tasks/sentiment", Planted(200, json.dumps(answer).encode()))
     visitor.page.locator("#run").click()

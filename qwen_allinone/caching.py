@@ -1,0 +1,143 @@
+"""Results of greedy tasks, remembered: under which key, how they are written down, and what is believed when read."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from qwen_allinone.engine import FinishReason, Permit, Result
+from qwen_allinone.errors import Cancelled, DeadlineExceeded
+from qwen_allinone.state.cache import AnswerCache, key_of
+from qwen_allinone.tasks import Task
+
+_MOST_ID = 2**31
+_SUM_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class CacheUse:
+    """What a request wants of the cache. `whose`: the caller, for nobody is to learn what another has asked."""
+
+    whose: str = ""
+    read: bool = True
+    store: bool = True
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """The patience of an admitted request."""
+
+    permit: Permit
+
+    def check(self) -> None:
+        if self.permit.cancelled:
+            raise Cancelled()
+        if self.permit.deadline is not None and time.monotonic() >= self.permit.deadline:
+            raise DeadlineExceeded()
+
+
+class ResultCache:
+    """Runs what has to be computed, and remembers it."""
+
+    def __init__(self, answers: AnswerCache) -> None:
+        self._answers = answers
+
+    def run(
+        self,
+        task: Task,
+        inputs: Mapping[str, str],
+        model: str,
+        use: CacheUse,
+        permit: Permit,
+        compute: Callable[[], Result],
+    ) -> tuple[Result, bool]:
+        """The result of a greedy `task` on `inputs`, and whether it was there; then it cost nothing."""
+        if not use.store:
+            return compute(), False
+        named = [part for name in sorted(task.spec.inputs) for part in (name, inputs[name])]
+        key = key_of(use.whose, model, task.name, task.version, *named)
+        if not use.read:
+            result = compute()
+            self._answers.put(key, dump(result))
+            return result, False
+        computed: list[Result] = []
+
+        def compute_and_dump() -> bytes:
+            computed.append(compute())
+            return dump(computed[0])
+
+        good = partial(_is_good, task)
+        raw, found = self._answers.fetch(key, good, compute_and_dump, _Waiting(permit))
+        if computed:
+            return computed[0], found
+        kept = load(raw, task)
+        assert kept is not None, "it was found good"
+        return kept, found
+
+
+def is_cacheable(task: Task) -> bool:
+    """Whether the same inputs always get the same answer."""
+    return task.spec.decoding.strategy == "greedy"
+
+
+def without_cost(result: Result) -> Result:
+    """A remembered result: nothing was generated for it, and none of its prompt computed."""
+    return replace(result, ids=(), reused_tokens=result.prompt_tokens, queue_s=0.0, prefill_s=0.0, decode_s=0.0)
+
+
+def dump(result: Result) -> bytes:
+    """All of a result that is not about its making, as JSON."""
+    fields = {
+        "reason": result.finish_reason.value,
+        "ids": result.ids,
+        "prompt_tokens": result.prompt_tokens,
+        "label": result.label,
+        "probabilities": result.probabilities,
+    }
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def load(raw: bytes, task: Task) -> Result | None:
+    """The result, or None if this is none of `task`: whatever others may have written there."""
+    try:
+        fields = json.loads(raw)
+        result = Result(
+            finish_reason=FinishReason(fields["reason"]),
+            ids=tuple(map(_natural, fields["ids"])),
+            prompt_tokens=_natural(fields["prompt_tokens"]),
+            reused_tokens=0,
+            label=None if fields["label"] is None else _natural(fields["label"]),
+            probabilities=tuple(map(_share, fields["probabilities"])),
+        )
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return result if _suits(result, task) else None
+
+
+def _is_good(task: Task, raw: bytes) -> bool:
+    return load(raw, task) is not None
+
+
+def _suits(result: Result, task: Task) -> bool:
+    if not task.labels:
+        return result.label is None and not result.probabilities and bool(result.ids)
+    if result.label is None or result.label >= len(task.labels) or len(result.probabilities) != len(task.labels):
+        return False
+    return math.isclose(sum(result.probabilities), 1.0, abs_tol=_SUM_TOLERANCE)
+
+
+def _natural(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < _MOST_ID:
+        raise ValueError("no natural number")
+    return value
+
+
+def _share(value: Any) -> float:
+    if type(value) not in (int, float) or not 0.0 <= value <= 1.0:
+        raise ValueError("no probability")
+    return float(value)

@@ -1,0 +1,82 @@
+"""Files that measuring leaves behind, written whole or not at all: wrong rows, and a task's calibration."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import yaml
+
+from qwen_allinone.errors import DataFileError
+from qwen_allinone.measuring.run import Asked
+from qwen_allinone.tasks import CALIBRATION, Calibration
+
+# A spreadsheet would take a cell that begins so for a formula, the full-width forms included.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
+_ABOUT = "# Written by `qwen-allinone calibrate`. It holds for this prompt and this model; delete it to go without.\n"
+
+
+def write_wrong(file: Path, wrong: Iterable[Asked]) -> None:
+    """The rows that were answered wrong. With a byte order mark, and with `'` before what looks like a formula.
+
+    Raises:
+        DataFileError: the file cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    names: list[str] | None = None
+    for asked in wrong:
+        if names is None:
+            names = list(asked.row.inputs)
+            writer.writerow(["line", *names, "label", "answer", "probability"])
+        values = [asked.row.inputs[name] for name in names]
+        cells = [*values, asked.row.label, asked.answer]
+        writer.writerow([asked.row.line, *map(_harmless, cells), f"{max(asked.probabilities):.4f}"])
+    if names is None:
+        writer.writerow(["line", "text", "label", "answer", "probability"])
+    _write(file, "\ufeff" + text.getvalue(), "name another with --wrong")
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> Path:
+    """Leave `calibration` beside the prompt in `folder`; returns the file.
+
+    Raises:
+        DataFileError: the folder cannot be written; the message holds what should stand in the file.
+    """
+    text = _ABOUT + yaml.safe_dump(calibration.model_dump(), sort_keys=False, allow_unicode=True)
+    file = folder / CALIBRATION
+    _write(file, text, f"make the folder writable, or put this there yourself:\n{text}")
+    return file
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether a file can be made in `folder`: tried, because permissions do not tell of a read-only disk."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _harmless(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+
+
+def _write(file: Path, text: str, fix: str) -> None:
+    """Readers see the old file or the new one, never a part. Its mode is that of any new file."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with temporary.open("x", encoding="utf-8", newline="") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(temporary, file)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise DataFileError(f"{file} cannot be written ({error.strerror}); {fix}") from None

@@ -1,0 +1,82 @@
+"""Temperature and prior: against values by hand, and against what must hold for any probabilities."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwen_allinone.calibration import COLDEST, HOTTEST, calibrated, fit_temperature, mean
+
+shares = st.lists(st.floats(1e-6, 1.0), min_size=2, max_size=6).map(lambda raw: tuple(x / sum(raw) for x in raw))
+
+
+def test_a_temperature_by_hand() -> None:
+    # At temperature 2 the odds 9 : 1 become 3 : 1.
+    assert calibrated((0.9, 0.1), None, 2.0) == pytest.approx((0.75, 0.25))
+    assert calibrated((0.75, 0.25), None, 0.5) == pytest.approx((0.9, 0.1))
+
+
+def test_a_prior_by_hand() -> None:
+    # 0.6 / 0.8 against 0.4 / 0.2: what the prompt prefers anyway says little.
+    assert calibrated((0.6, 0.4), (0.8, 0.2), 1.0) == pytest.approx((0.75 / 2.75, 2.0 / 2.75))
+    assert calibrated((0.3, 0.7), (0.5, 0.5), 1.0) == pytest.approx((0.3, 0.7))
+    assert calibrated((0.8, 0.2), (0.8, 0.2), 3.0) == pytest.approx((0.5, 0.5))
+
+
+def test_the_mean_of_answers() -> None:
+    assert mean([(0.2, 0.8), (0.6, 0.4)]) == pytest.approx((0.4, 0.6))
+
+
+def test_without_either_the_numbers_are_the_same_to_the_bit() -> None:
+    assert calibrated((0.1, 0.2, 0.7), None, 1.0) == (0.1, 0.2, 0.7)
+
+
+@given(shares, st.floats(COLDEST, HOTTEST))
+def test_a_temperature_never_changes_the_order(given_shares: tuple[float, ...], temperature: float) -> None:
+    after = calibrated(given_shares, None, temperature)
+    assert sum(after) == pytest.approx(1.0)
+    for i, one in enumerate(given_shares):
+        for j, other in enumerate(given_shares):
+            if one > other:
+                assert after[i] >= after[j]
+
+
+@given(shares, st.integers(0, 5), st.floats(COLDEST, HOTTEST))
+def test_a_probability_of_zero_is_no_error(given_shares: tuple[float, ...], which: int, temperature: float) -> None:
+    holed = list(given_shares)
+    holed[which % len(holed)] = 0.0
+    for prior in (None, tuple(holed)):
+        assert sum(calibrated(holed, prior, temperature)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("truth", [0.5, 1.0, 2.0, 5.0])
+def test_the_temperature_that_data_were_made_with_is_found(truth: float) -> None:
+    """Labels are drawn from probabilities that are then sharpened or flattened: the fit must undo just that."""
+    draw = random.Random(7)
+    honest = [(p, 1 - p) for p in (draw.uniform(0.02, 0.98) for _ in range(20_000))]
+    gold = [0 if draw.random() < pair[0] else 1 for pair in honest]
+    told = [calibrated(pair, None, 1 / truth) for pair in honest]
+    assert fit_temperature(told, gold) == pytest.approx(truth, rel=0.06)
+
+
+def test_no_other_temperature_makes_the_right_labels_likelier() -> None:
+    draw = random.Random(3)
+    answers = [tuple(x / 3 for x in sorted(draw.uniform(0, 1) for _ in range(3))) for _ in range(200)]
+    answers = [tuple(x / sum(row) for x in row) for row in answers]
+    gold = [draw.randrange(3) for _ in answers]
+
+    def loss(temperature: float) -> float:
+        pairs = zip(answers, gold, strict=True)
+        return -sum(math.log(calibrated(row, None, temperature)[label]) for row, label in pairs)
+
+    best = loss(fit_temperature(answers, gold))
+    assert all(best <= loss(COLDEST * (HOTTEST / COLDEST) ** (n / 200)) + 1e-6 for n in range(201))
+
+
+def test_data_that_say_nothing_end_at_the_limits() -> None:
+    assert fit_temperature([(0.9, 0.1)] * 5, [0] * 5) == pytest.approx(COLDEST)
+    assert fit_temperature([(0.9, 0.1)] * 5, [1] * 5) == pytest.approx(HOTTEST)
