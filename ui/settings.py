@@ -37,9 +37,7 @@ class Settings(BaseModel):
     api_key: SecretStr | None = Field(None, description="Key or token for the service, if it asks for one")
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on")
     port: int = Field(7860, ge=1, le=65535, description="Port to listen on")
-    max_rows: int = Field(
-        5000, ge=1, le=100_000, description="Rows of a CSV file that are labelled; the rest is left out"
-    )
+    max_rows: int = Field(5000, ge=1, le=100_000, description="Most rows of a CSV file that are labelled")
     parallel: int = Field(4, ge=1, le=64, description="Requests that one CSV file has under way at a time")
 
     @classmethod

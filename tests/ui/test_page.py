@@ -141,7 +141,7 @@ def test_a_task_answers_with_a_bar_for_each_probability(visit: Visit, front: Rel
     answer = {"task": "sentiment", "label": "正面", "detail": {"probabilities": {"负面": 0.25, "正面": 0.75}}}
     front.plant("/v1/tasks/sentiment", Planted(200, json.dumps(answer).encode()))
     visitor.page.locator("#run").click()
-    visitor.page.locator("#result .bar").nth(1).wait_for()
+    visitor.page.locator("#result .bar", has_text="75.0%").wait_for()
     assert visitor.page.locator("#result .bar").all_inner_texts() == ["正面\n75.0%", "负面\n25.0%"]
     fills = visitor.page.locator("#result .bar-fill").evaluate_all(
         "all => all.map(one => one.getBoundingClientRect().width)"
