@@ -6,11 +6,12 @@ PY := $(VENV)/bin/python
 PIP_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve test faults check install install-dev clean
+.PHONY: help demo serve ui test faults check install install-dev install-ui install-ui-tests clean
 
 help:
 	@echo "make demo    start the service on port 5000 with the embedded demo model"
 	@echo "make serve   the same with Qwen/Qwen1.5-0.5B, or QAIO_MODEL=./folder"
+	@echo "make ui      a web page on port 7860 for the service on port 5000; see docs/page.md"
 	@echo "make test    install what tests need and run them all"
 	@echo "make faults  kills, floods and cuts off real servers for most of an hour; see docs/faults.md"
 	@echo "make check   ruff, mypy, import-linter, README against the settings"
@@ -28,8 +29,19 @@ $(VENV)/.installed-dev: tests/requirements.txt $(VENV)/.installed
 	$(PY) -m pip install $(PIP_ARGS) -r tests/requirements.txt
 	@touch $@
 
+# The page needs neither the service nor torch; what both need has the same version, so one environment may hold both.
+$(VENV)/.installed-ui: requirements-ui.txt | $(VENV)/bin/python
+	$(PY) -m pip install -r requirements-ui.txt
+	@touch $@
+
+$(VENV)/.installed-ui-tests: tests/ui/requirements.txt $(VENV)/.installed-dev $(VENV)/.installed-ui
+	$(PY) -m pip install $(PIP_ARGS) -r tests/ui/requirements.txt
+	@touch $@
+
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
+install-ui: $(VENV)/.installed-ui
+install-ui-tests: $(VENV)/.installed-ui-tests
 
 demo: install
 	@echo
@@ -43,6 +55,9 @@ serve: install
 	$(PY) -m qwen_allinone serve
 
 # Two processes: most tests over real servers wait most of their time.
+ui: install-ui
+	$(PY) -m ui
+
 test: install-dev
 	$(PY) -m pytest -n 2 --dist loadfile
 

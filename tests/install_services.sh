@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# The servers that tests start for themselves: Valkey or Redis, nginx, openssl. Installs what is absent when run as
-# root on Debian or Ubuntu; says what is missing otherwise, where the tests concerned are skipped.
+# What tests start for themselves: Valkey or Redis, nginx, openssl, and Chromium with Chinese letters for the page.
+# Installs what is absent when run as root on Debian or Ubuntu; says what is missing otherwise, where the tests
+# concerned are skipped.
 set -euo pipefail
 
 missing=()
 command -v valkey-server >/dev/null || command -v redis-server >/dev/null || missing+=(valkey-server)
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
 command -v openssl >/dev/null || missing+=(openssl)
+command -v chromium >/dev/null || missing+=(chromium fonts-noto-cjk fonts-noto-color-emoji)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then

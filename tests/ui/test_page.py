@@ -1,0 +1,232 @@
+"""What a visitor sees and can do, in headless Chromium against the real service on the demo model."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+from tests.e2e.conftest import until
+from tests.support.relay import Planted, Relay
+from tests.ui.conftest import Visit
+
+SAD, HAPPY = "今天心情特别差，工作也不顺利", "终于通过了面试，开心！"
+BUSY = Planted(
+    503, json.dumps({"error": "服务器繁忙，请稍后再试", "code": "server_busy"}).encode(), {"Retry-After": "7"}
+)
+# Notes what the last answer shows each time that it changes.
+WATCH = """() => {
+  window.stages = [];
+  new MutationObserver(() => {
+    const said = [...document.querySelectorAll('.theirs')].pop();
+    const stage = said ? {verdict: said.querySelector('.verdict')?.innerText ?? '', reply: said.querySelector('.reply')?.innerText ?? ''} : null;
+    if (stage && JSON.stringify(stage) !== JSON.stringify(window.stages.at(-1))) window.stages.push(stage);
+  }).observe(document.querySelector('#conversation'), {subtree: true, childList: true, characterData: true});
+}"""
+
+
+def test_the_sentiment_comes_first_and_then_the_reply_grows(visit: Visit) -> None:
+    visitor = visit()
+    visitor.page.evaluate(WATCH)
+    visitor.say(SAD)
+    visitor.wait_answered(1)
+    stages = visitor.page.evaluate("window.stages")
+    judged = [stage for stage in stages if stage["verdict"]]
+    assert judged[0]["verdict"].startswith("😢 LLM 情感判断: 负面")
+    assert judged[0]["reply"] == ""
+    assert all(not stage["reply"] for stage in stages if not stage["verdict"])
+    replies = [stage["reply"] for stage in judged]
+    assert len(set(replies)) > 5
+    assert all(later.startswith(earlier) for earlier, later in zip(replies, replies[1:], strict=False))
+    assert visitor.page.locator("#say textarea").input_value() == ""
+
+
+def test_a_conversation_keeps_its_turns_until_a_new_one_is_begun(visit: Visit, front: Relay) -> None:
+    visitor = visit()
+    front.seen.clear()
+    visitor.say(SAD)
+    visitor.wait_answered(1)
+    visitor.say(HAPPY)
+    visitor.wait_answered(2)
+    assert visitor.page.locator(".mine").all_inner_texts() == [SAD, HAPPY]
+    assert "😄 LLM 情感判断: 正面" in visitor.last_reply()
+    box, end = (visitor.page.locator(name).bounding_box() for name in ("#conversation", ".theirs >> nth=-1"))
+    assert end["y"] + end["height"] <= box["y"] + box["height"] + 1, "the newest turn is in view"
+    sent = [json.loads(seen.body) for seen in front.seen if seen.path == "/chat"]
+    assert [body["text"] for body in sent] == [SAD, HAPPY]
+    assert sent[0]["session"] is True and "session_id" not in sent[0]
+    kept = f"/v1/sessions/{sent[1]['session_id']}"
+    visitor.page.locator("#fresh").click()
+    visitor.page.locator(".empty").wait_for()
+    assert visitor.page.locator(".mine").count() == 0
+    until(lambda: ("DELETE", kept) in [(seen.method, seen.path) for seen in front.seen], "the service forgets it too")
+
+
+def test_an_answer_can_be_stopped_and_the_next_one_comes(visit: Visit) -> None:
+    visitor = visit()
+    visitor.say(SAD)
+    visitor.page.locator(".theirs .reply").wait_for()
+    visitor.page.locator("#halt").click()
+    visitor.page.locator(".theirs.stopped").wait_for()
+    assert visitor.last_reply().endswith("已停止")
+    visitor.say(HAPPY)
+    visitor.wait_answered(2)
+    assert "正面" in visitor.last_reply() and visitor.page.locator(".theirs.done").count() == 1
+
+
+def test_a_refusal_is_told_and_what_was_typed_is_there_to_be_sent_again(visit: Visit, front: Relay) -> None:
+    visitor = visit()
+    front.plant("/chat", BUSY)
+    visitor.say(SAD)
+    visitor.page.get_by_text("服务器繁忙，请稍后再试（7 秒后再试）").wait_for()
+    box = visitor.page.locator("#say textarea")
+    visitor.page.wait_for_function("document.querySelector('#say textarea').value !== ''")
+    assert box.input_value() == SAD
+    visitor.wait_answered(1)
+    front.plant("/chat", Planted(401, b'{"error": "...", "code": "unauthorized"}'))
+    box.press("Enter")
+    visitor.page.get_by_text("服务不接受本页的密钥").wait_for()
+    visitor.wait_answered(2)
+    front.plant("/chat", Planted(0))
+    visitor.say(HAPPY)
+    visitor.page.get_by_text("与服务的连接中断了").wait_for()
+    visitor.wait_answered(3)
+    front.pass_on()
+    visitor.say(SAD)
+    visitor.page.locator(".theirs.done").wait_for()
+    assert "负面" in visitor.last_reply()
+
+
+def test_a_page_opened_while_the_service_is_away_says_so_and_connects_later_and_keeps_its_key(
+    visit: Visit, front: Relay
+) -> None:
+    front.seen.clear()
+    visitor = visit()
+    front.plant("/v1/tasks", Planted(503, b"<html>Bad gateway</html>"))
+    visitor.page.reload()
+    visitor.page.get_by_text("服务没有给出能读懂的回答（HTTP 503）").wait_for()
+    front.pass_on()
+    visitor.page.get_by_role("button", name="重新连接").click()
+    visitor.page.get_by_text("模型 demo").wait_for()
+    assert {seen.headers.get("Authorization") for seen in front.seen} == {"Bearer a-key"}
+    assert "a-key" not in visitor.page.content()
+
+
+def test_markup_in_what_people_and_the_model_write_stays_text(visit: Visit, front: Relay) -> None:
+    evil = '<img src="http://outside.invalid/x" onerror="window.hurt=1"> ${window.hurt=1} {{value}} ![x](http://outside.invalid/y)'
+    events = (
+        ("sentiment", {"label": evil, "emoji": "😄", "probability": 0.9}),
+        ("delta", {"text": evil}),
+        ("done", {}),
+    )
+    stream = "".join(f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n" for name, data in events)
+    visitor = visit()
+    front.plant("/chat", Planted(200, stream.encode()))
+    visitor.say(evil)
+    visitor.wait_answered(1)
+    assert visitor.page.locator(".mine").inner_text() == evil
+    assert visitor.page.locator(".reply").inner_text() == evil
+    assert evil in visitor.page.locator(".verdict").inner_text()
+    assert visitor.page.evaluate("window.hurt") is None
+
+
+def test_a_task_answers_with_a_bar_for_each_probability(visit: Visit, front: Relay) -> None:
+    visitor = visit()
+    visitor.open_tab("更多任务")
+    visitor.page.locator("#input-text textarea").fill("房间很小，隔音也差")
+    visitor.page.locator("#run").click()
+    visitor.page.locator("#result .chip", has_text="负面").wait_for()
+    assert visitor.page.locator("#result .bar-name").all_inner_texts() == ["负面", "正面"]
+    answer = {"task": "sentiment", "label": "正面", "detail": {"probabilities": {"负面": 0.25, "正面": 0.75}}}
+    front.plant("/v1/tasks/sentiment", Planted(200, json.dumps(answer).encode()))
+    visitor.page.locator("#run").click()
+    visitor.page.locator("#result .bar", has_text="75.0%").wait_for()
+    assert visitor.page.locator("#result .bar").all_inner_texts() == ["正面\n75.0%", "负面\n25.0%"]
+    fills = visitor.page.locator("#result .bar-fill").evaluate_all(
+        "all => all.map(one => one.getBoundingClientRect().width)"
+    )
+    assert abs(fills[0] / fills[1] - 3) < 0.1
+    front.plant("/v1/tasks/sentiment", BUSY)
+    visitor.page.locator("#run").click()
+    visitor.page.get_by_text("7 秒后再试").wait_for()
+    assert visitor.page.locator("#input-text textarea").input_value() == "房间很小，隔音也差"
+
+
+def test_a_file_comes_back_labelled_with_its_shares_and_its_bad_rows(visit: Visit, tmp_path: Path) -> None:
+    rows = [
+        '1,"房间干净，\n前台也很热情"',
+        "2,等了两个小时没人理我，再也不买了",
+        "3,=1+1 很好用，出乎意料的满意",
+        "4,",
+        "5,多了,一列",
+    ]
+    file = tmp_path / "留言.csv"
+    file.write_bytes("\r\n".join(["编号,反馈内容", *rows]).encode("gb18030"))
+    book = tmp_path / "book.csv"
+    book.write_bytes(b"PK\x03\x04" + bytes(range(256)))
+    visitor = visit()
+    visitor.open_tab("批量反馈")
+    visitor.page.locator("input[type=file]").set_input_files(str(book))
+    visitor.page.get_by_text("另存为“CSV UTF-8”").wait_for()
+    assert visitor.page.locator("#start").is_disabled()
+    visitor.page.get_by_role("button", name="清除").click()
+    visitor.page.locator("input[type=file]").set_input_files(str(file))
+    visitor.page.get_by_text("读到 4 行，GBK 编码").wait_for()
+    assert visitor.page.locator("#column input").input_value() == "反馈内容"
+    visitor.page.locator("#start").click()
+    visitor.page.locator("#download").wait_for()
+    assert "3 / 3 条，完成" in visitor.page.locator("#progress").inner_text()
+    assert visitor.page.locator("#shares .bar").all_inner_texts() == ["正面\n2 条 · 66.7%", "负面\n1 条 · 33.3%"]
+    assert visitor.page.locator("#rows tbody tr td:nth-child(1)").all_inner_texts() == ["2", "4", "5", "6"]
+    assert visitor.page.locator("#bad li").all_inner_texts() == ["第 6 行：内容为空", "第 7 行：有 3 列，应为 2 列"]
+    with visitor.page.expect_download() as started:
+        visitor.page.locator("#download").click()
+    assert started.value.suggested_filename == "留言-sentiment.csv"
+    data = Path(started.value.path()).read_bytes()
+    assert data.startswith(b"\xef\xbb\xbf")
+    head, *labelled = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+    assert head == ["编号", "反馈内容", "标签", "概率", "说明"]
+    assert [row[2] for row in labelled] == ["正面", "负面", "正面", ""]
+    assert labelled[0][1] == "房间干净，\n前台也很热情"
+    assert labelled[2][1] == "'=1+1 很好用，出乎意料的满意"
+    assert labelled[3][4] == "内容为空"
+
+
+def test_no_tab_scrolls_sideways_in_a_narrow_window(visit: Visit, tmp_path: Path) -> None:
+    file = tmp_path / "long.csv"
+    file.write_text("一个很长的列名" * 5 + ",内容\n1," + "很长" * 60 + "\n2," + "w" * 120 + "\n", encoding="utf-8")
+    visitor = visit(viewport={"width": 390, "height": 844})
+
+    def too_wide() -> int:
+        return int(visitor.page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
+
+    visitor.say("w" * 80)
+    visitor.wait_answered(1)
+    assert too_wide() <= 0
+    visitor.open_tab("更多任务")
+    visitor.page.locator("#run").wait_for()
+    assert too_wide() <= 0
+    visitor.open_tab("批量反馈")
+    visitor.page.locator("input[type=file]").set_input_files(str(file))
+    visitor.page.locator("#start:enabled").click()
+    visitor.page.locator("#rows table").wait_for()
+    assert too_wide() <= 0
+
+
+def test_dark_mode_is_dark_and_readable(visit: Visit) -> None:
+    visitor = visit(color_scheme="dark")
+    visitor.say(HAPPY)
+    visitor.wait_answered(1)
+    # WCAG 2 contrast of text on what is behind it.
+    contrast = """(selector) => {
+      const shade = (colour) => { const [r, g, b] = colour.match(/[\\d.]+/g).map(Number).map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+      const style = getComputedStyle(document.querySelector(selector));
+      const [low, high] = [shade(style.color), shade(style.backgroundColor)].sort((a, b) => a - b);
+      return [shade(style.backgroundColor), (high + 0.05) / (low + 0.05)];
+    }"""
+    for selector in (".bubble.mine", ".bubble.theirs", ".chip", "#send", "body"):
+        behind, ratio = visitor.page.evaluate(contrast, selector)
+        assert ratio >= 4.5, (selector, ratio)
+        assert behind < 0.25, (selector, behind)

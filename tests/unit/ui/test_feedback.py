@@ -1,0 +1,121 @@
+"""CSV files as people export them, and what is written for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ui.feedback import BadRow, Row, Sheet, Unreadable, harmless, read, write
+
+
+def sheet(text: str, *, header: bool = True, most: int = 100, codec: str = "utf-8") -> Sheet:
+    return read(text.encode(codec), header=header, most=most)
+
+
+@pytest.mark.parametrize(
+    ("codec", "name"),
+    [("utf-8", "UTF-8"), ("utf-8-sig", "UTF-8"), ("gbk", "GBK"), ("gb18030", "GBK"), ("utf-16", "UTF-16")],
+)
+def test_the_encodings_that_spreadsheets_save_are_read(codec: str, name: str) -> None:
+    read_sheet = sheet("编号,反馈\n1,很好\n", codec=codec)
+    assert (read_sheet.columns, read_sheet.rows, read_sheet.encoding) == (
+        ("编号", "反馈"),
+        (Row(2, ("1", "很好")),),
+        name,
+    )
+
+
+def test_rows_know_the_line_they_begin_in_whatever_is_inside_them() -> None:
+    text = '反馈\r\n"一\r\n二\n三"\r\n\r\n"他说""好"""\r\n最后\r\n'
+    assert sheet(text).rows == (Row(2, ("一\r\n二\n三",)), Row(6, ('他说"好"',)), Row(7, ("最后",)))
+
+
+def test_rows_of_another_width_are_left_out_and_named() -> None:
+    read_sheet = sheet("a,b\n1,好\n2\n3,好,多\n4,好,,\n")
+    assert read_sheet.rows == (Row(2, ("1", "好")), Row(5, ("4", "好")))
+    assert read_sheet.bad == (BadRow(3, "有 1 列，应为 2 列"), BadRow(4, "有 3 列，应为 2 列"))
+
+
+def test_a_quote_that_is_never_closed_is_named_by_its_line_and_the_rest_is_read() -> None:
+    read_sheet = sheet('反馈\n好\n"坏"x\n很好\n"没有结束\n')
+    assert read_sheet.rows == (Row(2, ("好",)), Row(4, ("很好",)))
+    assert [bad.line for bad in read_sheet.bad] == [3, 5]
+
+
+def test_what_lies_beyond_the_most_is_counted() -> None:
+    read_sheet = sheet("反馈\n" + "好\n" * 7, most=5)
+    assert (len(read_sheet.rows), read_sheet.beyond) == (5, 2)
+
+
+def test_a_file_without_column_names_gets_some() -> None:
+    assert sheet("好\n坏\n", header=False).columns == ("第 1 列",)
+    assert len(sheet("好\n坏\n", header=False).rows) == 2
+    assert sheet("a,,a\n1,2,3\n").columns == ("a", "第 2 列", "a (3)")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_the_delimiter_is_found(delimiter: str) -> None:
+    read_sheet = sheet(f"编号{delimiter}反馈\n1{delimiter}房间很干净，下次还来\n")
+    assert read_sheet.rows[0].cells == ("1", "房间很干净，下次还来")
+    assert read_sheet.likely_column() == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "没有数据"),
+        (b"\n\n", "没有数据"),
+        (b"a,b\n", "没有可用的数据行"),
+        (b"\x89PNG\xff\xff\xff", "另存为"),
+        (b"a\0b\n", "另存为"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_what_to_do(data: bytes, said: str) -> None:
+    with pytest.raises(Unreadable, match=said):
+        read(data, header=True, most=10)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "=1+1",
+        "+1",
+        "-1",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        "\n=1",
+        "＝1+1",
+        "＋1",
+        "－1",
+        "＠a",
+        " =1",
+        "\u3000=1",
+        "\ufeff=1",
+        "\u200b=1",
+    ],
+)
+def test_no_cell_is_computed_by_a_spreadsheet(cell: str) -> None:
+    assert harmless(cell) == "'" + cell
+
+
+@pytest.mark.parametrize("cell", ["", "好", "1-1", "a=b", "'=1", "邮箱 a@b"])
+def test_other_cells_are_written_as_they_are(cell: str) -> None:
+    assert harmless(cell) == cell
+
+
+@given(
+    st.lists(
+        st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=2, max_size=2)
+    )
+)
+def test_what_is_written_can_be_read_and_holds_no_formula(rows: list[list[str]]) -> None:
+    text = write(("a", "=b"), rows).decode("utf-8-sig")
+    head, *back = csv.reader(io.StringIO(text, newline=""), strict=True)
+    assert head == ["a", "'=b"]
+    assert back == [[harmless(cell) for cell in row] for row in rows]
+    assert not any(cell[:1] in tuple("=+-@\t\r\n＝＋－＠") and cell for row in back for cell in row)

@@ -1,0 +1,56 @@
+"""The page's own settings, and the files that name them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ui.settings import PREFIX, Settings, SettingsError
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+def test_values_come_from_the_environment_and_other_names_are_left_alone() -> None:
+    settings = Settings.load({"QWEN_UI_SERVICE": "https://qwen.example/api/", "QWEN_UI_PORT": "80", "QAIO_PORT": "x"})
+    assert (settings.service, settings.port, settings.parallel) == ("https://qwen.example/api", 80, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("QWEN_UI_PROT", "1"),
+        ("QWEN_UI_PORT", "0"),
+        ("QWEN_UI_SERVICE", "localhost:5000"),
+        ("QWEN_UI_SERVICE", "http://me:secret@localhost"),
+        ("QWEN_UI_PARALLEL", "many"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_its_value_is_not_shown(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name) as caught:
+        Settings.load({name: value})
+    assert "secret" not in str(caught.value)
+
+
+def test_the_key_is_not_shown() -> None:
+    assert "a-key" not in repr(Settings.load({"QWEN_UI_API_KEY": "a-key"}))
+
+
+def test_every_setting_stands_in_the_documentation_with_its_default_and_meaning() -> None:
+    page = (PROJECT / "docs" / "page.md").read_text(encoding="utf-8")
+    for name, field in Settings.model_fields.items():
+        shown = "unset" if field.default is None else f"`{field.default}`"
+        assert f"| `{PREFIX}{name.upper()}` | {shown} | {field.description} |" in page
+    listed = [line.split("`")[1] for line in page.splitlines() if line.startswith(f"| `{PREFIX}")]
+    assert listed == Settings.names()
+
+
+def test_what_both_need_is_pinned_to_the_same_version_so_that_one_environment_can_hold_both() -> None:
+    def pins(name: str) -> dict[str, str]:
+        lines = (PROJECT / name).read_text(encoding="utf-8").splitlines()
+        return dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+
+    service, tests, page = pins("requirements.txt"), pins("tests/requirements.txt"), pins("requirements-ui.txt")
+    shared = page.keys() & (service.keys() | tests.keys())
+    assert shared >= {"pydantic", "httpx"}
+    assert {name: page[name] for name in shared} == {name: (service | tests)[name] for name in shared}

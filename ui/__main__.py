@@ -1,0 +1,55 @@
+"""`python -m ui`: the page on port 7860."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from tempfile import TemporaryDirectory
+
+from ui.client import Api
+from ui.settings import Settings, SettingsError
+
+
+def main() -> int:
+    """Serve until interrupted; 2 where a setting is wrong."""
+    try:
+        settings = Settings.load()
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    # A stop takes the way of Ctrl-C, so that nobody's files are left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Uploads and downloads lie here, for as long as the page runs at most. Gradio reads these when it is imported.
+    with TemporaryDirectory(prefix="qwen-ui-") as files:
+        os.environ |= {"GRADIO_TEMP_DIR": files, "GRADIO_ANALYTICS_ENABLED": "False"}
+        _serve(settings)
+    return 0
+
+
+def _serve(settings: Settings) -> None:
+    from ui import page, policy
+
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    blocks = page.build(Api(settings.service, key), settings)
+    blocks.queue(max_size=256)
+    blocks.launch(
+        server_name=settings.host,
+        server_port=settings.port,
+        share=False,
+        ssr_mode=False,
+        quiet=True,
+        prevent_thread_lock=True,
+        footer_links=[],
+        enable_monitoring=False,
+        max_file_size=page.MAX_FILE_BYTES,
+        theme=page.theme(),
+        css_paths=page.STYLE,
+        app_kwargs={"middleware": policy.middleware()},
+    )
+    print(f"The page is at http://{settings.host}:{settings.port} and talks to {settings.service}", flush=True)
+    blocks.block_thread()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,17 @@
+"""What the parts of the page have in common: how handlers run, how HTML is shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+# Visitors have the page, not an interface: that is the service's own.
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+# Visitors that may wait for the service at the same time; the service itself says when it is full.
+MOST_AT_ONCE = 64
+
+
+def html(value: str = "", **given: Any) -> gr.HTML:
+    """HTML in the look of style.css alone, shown as it is: Gradio does not read the value as a template."""
+    return gr.HTML(value, apply_default_css=False, **given)

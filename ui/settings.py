@@ -1,0 +1,65 @@
+"""Every setting of the page, and its only reader of the environment. The service has settings of its own (`QAIO_*`)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+# Not QAIO_UI_: the service takes every QAIO_* name for its own and refuses to start with one it does not know.
+PREFIX = "QWEN_UI_"
+
+
+class SettingsError(Exception):
+    """A setting that cannot be; the message names it and says what would do."""
+
+
+def _service(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
+        raise ValueError("must look like http://127.0.0.1:5000")
+    if url.username or url.password:
+        raise ValueError("the key goes into QWEN_UI_API_KEY, not into the address")
+    return value.rstrip("/")
+
+
+class Settings(BaseModel):
+    """All settings, read from `QWEN_UI_*`. Build it with `Settings.load()`, which also rejects unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    service: Annotated[str, AfterValidator(_service)] = Field(
+        "http://127.0.0.1:5000", description="Address of the service"
+    )
+    api_key: SecretStr | None = Field(None, description="Key or token for the service, if it asks for one")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on")
+    port: int = Field(7860, ge=1, le=65535, description="Port to listen on")
+    max_rows: int = Field(5000, ge=1, le=100_000, description="Most rows of a CSV file that are labelled")
+    parallel: int = Field(4, ge=1, le=64, description="Requests that one CSV file has under way at a time")
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The names in the environment."""
+        return [PREFIX + field.upper() for field in cls.model_fields]
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read `QWEN_UI_*` from `environ`.
+
+        Raises:
+            SettingsError: an unknown name or an impossible value; the message lists all of them.
+        """
+        given = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+        problems = [f"{n}: no such setting (known: {', '.join(cls.names())})" for n in given if n not in cls.names()]
+        values: dict[str, Any] = {n.removeprefix(PREFIX).lower(): v for n, v in given.items() if n in cls.names()}
+        try:
+            settings = cls(**values)
+        except ValidationError as error:
+            # Without the value: it may be the key, put into the wrong place.
+            problems += [f"{PREFIX}{str(d['loc'][0]).upper()}: {d['msg']}" for d in error.errors(include_input=False)]
+        if problems:
+            raise SettingsError("; ".join(problems))
+        return settings

@@ -1,0 +1,185 @@
+"""What the page shows, as HTML. Everything that comes from people, files or the model goes through `escape`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from ui.client import Answer, Task
+from ui.feedback import BadRow
+
+_COLOURS = 6  # in style.css: c0 to c5
+_BAD_ROWS_SHOWN = 20
+
+
+@dataclass
+class Turn:
+    """One exchange. `state` is waiting, streaming, done, stopped or failed; `error` says why it failed."""
+
+    text: str
+    emoji: str = ""
+    label: str = ""
+    probability: float | None = None
+    reply: str = ""
+    state: str = "waiting"
+    error: str = ""
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row of a labelled file: the line it begins in, its text, label, how sure that is, or why there is none."""
+
+    line: int
+    text: str
+    label: str
+    sure: str
+    why: str
+
+
+def conversation(turns: Sequence[Turn]) -> str:
+    """All turns, oldest first; an invitation where there are none."""
+    if not turns:
+        return (
+            '<div class="empty"><div class="empty-face emoji">😄 😢</div>'
+            "<p>说说今天的事吧。先判断这句话的情感，再温暖地回应。</p></div>"
+        )
+    return f'<div class="talk" role="log" aria-live="polite" aria-label="对话">{"".join(map(_turn, turns))}</div>'
+
+
+def _turn(turn: Turn) -> str:
+    parts = [f'<p class="remark">{escape(turn.remark)}</p>'] if turn.remark else []
+    parts.append(f'<div class="bubble mine">{escape(turn.text)}</div>')
+    said = []
+    if turn.label:
+        face = f'<span class="emoji">{escape(turn.emoji)}</span> ' if turn.emoji else ""
+        sure = f'<span class="sure">{percent(turn.probability)}</span>' if turn.probability is not None else ""
+        tone = {"正面": "c0", "负面": "c1"}.get(turn.label, "c3")
+        line = f"{face}LLM 情感判断: {escape(turn.label)}"
+        said.append(f'<div class="verdict"><span class="chip {tone}">{line}</span>{sure}</div>')
+    if turn.reply:
+        caret = '<span class="caret"></span>' if turn.state == "streaming" else ""
+        said.append(f'<div class="reply">{escape(turn.reply)}{caret}</div>')
+    elif turn.state in ("waiting", "streaming"):
+        said.append('<div class="dots" aria-label="正在回答"><i></i><i></i><i></i></div>')
+    if turn.state == "stopped":
+        said.append('<p class="remark">已停止</p>')
+    if turn.error:
+        said.append(f'<p class="fault" role="alert">{escape(turn.error)}</p>')
+    return f'{"".join(parts)}<div class="bubble theirs {turn.state}">{"".join(said)}</div>'
+
+
+def notice(message: str, *, kind: str = "fault") -> str:
+    """A line that stands out; nothing for an empty message. `kind` is fault or hint."""
+    return f'<div class="notice {kind}" role="alert">{escape(message)}</div>' if message else ""
+
+
+def answer(task: Task, given: Answer) -> str:
+    """What a task answered, by its kind."""
+    if given.label is not None:
+        tone = colour(given.label, task.labels)
+        chart = bars(given.probabilities, task.labels, given.label) if given.probabilities else ""
+        return f'<div class="card"><span class="chip big {tone}">{escape(given.label)}</span>{chart}</div>'
+    if given.items is not None:
+        chips = "".join(f'<li class="chip c3">{escape(item)}</li>' for item in given.items)
+        return f'<div class="card"><ul class="items">{chips}</ul></div>' if chips else _nothing()
+    return f'<div class="card said">{escape(given.text)}</div>' if given.text else _nothing()
+
+
+def working() -> str:
+    """While a task runs."""
+    return '<div class="card"><div class="dots" aria-label="正在计算"><i></i><i></i><i></i></div></div>'
+
+
+def bars(probabilities: Mapping[str, float], order: Sequence[str], chosen: str = "") -> str:
+    """A bar for each label, as long as its probability, likeliest first."""
+    ranked = sorted(probabilities.items(), key=lambda item: -item[1])
+    rows = [_bar(label, value, percent(value), colour(label, order), faint=label != chosen) for label, value in ranked]
+    return f'<div class="bars" role="list" aria-label="各标签的概率">{"".join(rows)}</div>'
+
+
+def shares(counts: Mapping[str, int], order: Sequence[str]) -> str:
+    """A bar for each label, as long as its share of all that have one; in the order of the task."""
+    total = sum(counts.values())
+    if not total:
+        return ""
+    labels = [*order, *sorted(set(counts) - set(order))]
+    rows = [
+        _bar(label, counts.get(label, 0) / total, _share(counts.get(label, 0), total), colour(label, order))
+        for label in labels
+    ]
+    return f'<div class="card"><h3>各标签占比</h3><div class="bars" role="list">{"".join(rows)}</div></div>'
+
+
+def progress(done: int, total: int, said: str) -> str:
+    """How far a run is."""
+    share = done / total if total else 1.0
+    return (
+        f'<div class="progress" role="progressbar" aria-valuemin="0" aria-valuemax="{total}" aria-valuenow="{done}">'
+        f'<div class="bar-track"><div class="bar-fill" style="width:{share:.2%}"></div></div>'
+        f"<p>{escape(said)}</p></div>"
+    )
+
+
+def table(text: str, rows: Sequence[TableRow], order: Sequence[str], total: int) -> str:
+    """The first rows of `total`, the column of texts headed `text`; no column that is empty all the way down."""
+    sure, why = any(row.sure for row in rows), any(row.why for row in rows)
+    body = []
+    for row in rows:
+        cells = [
+            f'<td class="number">{row.line}</td><td class="text">{escape(row.text)}</td>',
+            f"<td>{_label(row.label, order)}</td>",
+            f'<td class="number">{escape(row.sure)}</td>' if sure else "",
+            f'<td class="why">{escape(row.why)}</td>' if why else "",
+        ]
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    head = f"<th>行</th><th>{escape(text)}</th><th>标签</th>"
+    head += ("<th>概率</th>" if sure else "") + ('<th class="why">说明</th>' if why else "")
+    listed = f"这里只列出前 {len(rows)} 行，全部 {total} 行在下载的文件里"
+    more = f'<p class="remark">{listed}</p>' if len(rows) < total else ""
+    return (
+        f'<div class="scroll" tabindex="0"><table class="rows"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>{more}"
+    )
+
+
+def bad_rows(rows: Iterable[BadRow]) -> str:
+    """The records that could not be read, with their lines; nothing where there are none."""
+    listed = list(rows)
+    if not listed:
+        return ""
+    shown = "".join(f"<li>第 {row.line} 行：{escape(row.reason)}</li>" for row in listed[:_BAD_ROWS_SHOWN])
+    more = f"<li>……共 {len(listed)} 处</li>" if len(listed) > _BAD_ROWS_SHOWN else ""
+    return f'<div class="notice hint"><strong>{len(listed)} 行未处理</strong><ul>{shown}{more}</ul></div>'
+
+
+def colour(label: str, order: Sequence[str]) -> str:
+    """The class that colours a label: by its place in its task, so that it is the same everywhere."""
+    return f"c{order.index(label) % (_COLOURS - 1)}" if label in order else f"c{_COLOURS - 1}"
+
+
+def _label(label: str, order: Sequence[str]) -> str:
+    return f'<span class="chip {colour(label, order)}">{escape(label)}</span>' if label else "—"
+
+
+def _bar(label: str, share: float, figure: str, tone: str, *, faint: bool = False) -> str:
+    return (
+        f'<div class="bar {tone}{" faint" if faint else ""}" role="listitem">'
+        f'<span class="bar-name">{escape(label)}</span>'
+        f'<span class="bar-track"><span class="bar-fill" style="width:{share:.2%}"></span></span>'
+        f'<span class="bar-figure">{escape(figure)}</span></div>'
+    )
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count} 条 · {percent(count / total)}"
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1."""
+    return f"{share:.1%}"
+
+
+def _nothing() -> str:
+    return '<div class="card remark">模型没有给出内容</div>'
