@@ -54,10 +54,10 @@ demo: install
 serve: install
 	$(PY) -m qwen_allinone serve
 
-# Two processes: most tests over real servers wait most of their time.
 ui: install-ui
 	$(PY) -m ui
 
+# Two processes: most tests over real servers wait most of their time.
 test: install-dev
 	$(PY) -m pytest -n 2 --dist loadfile
 

@@ -120,7 +120,7 @@ def test_calibrate_says_so_before_it_computes_where_the_folder_cannot_be_written
     [
         (["eval", "chat", "--data", "data.csv"], "chat is no label task"),
         (["calibrate", "chat", "--data", "data.csv"], "chat is no label task"),
-        (["eval", "nope", "--data", "data.csv"], "chat、sentiment"),
+        (["eval", "nope", "--data", "data.csv"], "可用的任务有：chat、"),
         (["eval", "sentiment", "--data", "none.csv"], "none.csv cannot be read"),
         (["eval", "sentiment", "--data", "data.csv"], "no column 'text'"),
         (["eval", "sentiment", "--data", "data.csv", *NAMES[:-1], "1=好"], "write it as 1=正面,0=负面"),
