@@ -45,6 +45,17 @@ def test_models_replies_and_streams(served: tuple[Service, str]) -> None:
         assert chunks[-1].usage.completion_tokens == reply.usage.completion_tokens
 
 
+def test_decisions_and_labels(served: tuple[Service, str]) -> None:
+    service, key = served
+    question: Any = {"type": "choice", "instructions": "情感", "choices": [{"value": "正面"}, {"value": "负面"}]}
+    with client_at(service.port, api_key=key, max_retries=8) as client:
+        (answer,) = client.decisions.create(model="demo", input="今天心情特别差", questions=[question]).answers
+        assert answer.type == "choice" and answer.choice in ("正面", "负面")
+        assert sum(each.probability for each in answer.probabilities) == pytest.approx(1.0)
+        found: Any = client.post("/classify", cast_to=object, body={"model": "demo", "input": ["今天心情特别差", "好"]})
+    assert [each["index"] for each in found["data"]] == [0, 1]
+
+
 def test_a_bad_field_and_a_bad_key(served: tuple[Service, str]) -> None:
     service, key = served
     with client_at(service.port, api_key=key, max_retries=8) as client, pytest.raises(openai.BadRequestError) as caught:

@@ -356,7 +356,7 @@ def test_a_long_conversation_stays_within_the_context_and_keeps_what_came_last(
     firsts = set()
     for number in range(12):
         fields = {"session_id": session} if session else {"session": True}
-        answer = chat(server, f"这是第{number}句话，今天的事情有点多，说来话长。", **fields)
+        answer = chat(server, f"这是第{number}句话，今天的事情有点多，说来话长。" * 3, **fields)
         assert answer.status_code == 200, answer.data
         session = answer.get_json()["session_id"]
         with closing(sqlite3.connect(tmp_path / "s.db")) as db:

@@ -242,7 +242,7 @@ def test_a_stream_is_charged_for_what_it_generated_once_and_also_when_left(start
     heard = [next(event for event in stream if event.name == "delta")]
     answer.close()
     until(lambda: server.service.engine.admitted == 0)
-    assert 2 <= used() - before <= 130 and heard
+    assert 1 <= used() - before <= 130 and heard  # the label may come from the cache, which costs nothing
 
 
 def metric(server: Server, beginning: str) -> float:
