@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What tests start for themselves: Valkey or Redis, nginx, openssl, and Chromium with Chinese letters for the page.
+# What tests start for themselves: Valkey or Redis, nginx, openssl, promtool, and Chromium with Chinese letters.
 # Installs what is absent when run as root on Debian or Ubuntu; says what is missing otherwise, where the tests
 # concerned are skipped.
 set -euo pipefail
@@ -8,6 +8,7 @@ missing=()
 command -v valkey-server >/dev/null || command -v redis-server >/dev/null || missing+=(valkey-server)
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx-light)
 command -v openssl >/dev/null || missing+=(openssl)
+command -v promtool >/dev/null || missing+=(prometheus)
 command -v chromium >/dev/null || missing+=(chromium fonts-noto-cjk fonts-noto-color-emoji)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
