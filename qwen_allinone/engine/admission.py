@@ -17,8 +17,9 @@ _SMOOTHING = 0.1
 # A newcomer is told that it comes too late only if half of the expected wait is more than it has.
 _CAUTION = 0.5
 _SHORTEST_RETRY_S, _LONGEST_RETRY_S = 2.0, 30.0
-# How much the time to come back grows with an answer since which more than one was refused, and else shrinks.
-_PACE = 1.02
+# How much the time to come back grows with each refusal, and shrinks with each answer: it settles where one request is
+# refused for four that are answered.
+_GROWS, _SHRINKS = 1.02, 1.005
 _TOO_LATE = "按当前的排队情况，无法在要求的时限内完成，请稍后再试或放宽 X-Timeout-Ms"
 
 
@@ -94,9 +95,7 @@ class Admission:
         # Seconds between two answers while requests wait; None before the first two.
         self._interval: float | None = None
         self._last_answer: float | None = None
-        # Seconds that keep away, of a crowd that obeys, all but about one for each answer.
-        self._apart_s = _SHORTEST_RETRY_S
-        self._refused = 0  # since the last answer
+        self._apart_s = _SHORTEST_RETRY_S  # keeps a crowd that obeys from coming faster than it can be answered
 
     def enter(self, deadline: float | None = None) -> Permit:
         """Take a place for a request.
@@ -121,12 +120,11 @@ class Admission:
                 interval = now - self._last_answer
                 before = interval if self._interval is None else self._interval
                 self._interval = before + _SMOOTHING * (interval - before)
-            if answered:
-                apart = self._apart_s * (_PACE if self._refused > 1 else 1 / _PACE)
-                self._apart_s = min(max(apart, _SHORTEST_RETRY_S), _LONGEST_RETRY_S)
-                self._refused = 0
             self._inside -= 1
+            if answered:
+                self._apart_s = max(self._apart_s / _SHRINKS, _SHORTEST_RETRY_S)
             if self._inside < self._slots:
+                self._apart_s = _SHORTEST_RETRY_S  # nobody waits: there is no crowd
                 self._last_answer = None  # from here on the next answer also waits for somebody to ask
             elif answered:
                 self._last_answer = now
@@ -152,8 +150,9 @@ class Admission:
         return max(ahead, 0) * (self._interval or 0.0)
 
     def _busy(self) -> ServerBusy:
-        self._refused += 1
-        return ServerBusy(retry_after=self._retry_after())
+        error = ServerBusy(retry_after=self._retry_after())
+        self._apart_s = min(self._apart_s * _GROWS, _LONGEST_RETRY_S)
+        return error
 
     def _retry_after(self) -> int:
         """When the line has moved on and the crowd is apart, a little more or less: not all come back at once."""

@@ -7,10 +7,12 @@ bytes that never become one. What a reply is as a whole stands in the log.
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.e2e.conftest import Service, until
+from qwen_allinone.service import CHAT, SENTIMENT
+from tests.e2e.conftest import PROJECT, Service, until
 from tests.e2e.test_watching import metrics
 from tests.faults.load import TEXTS
 from tests.faults.scenario import Bench, Scenario
@@ -24,8 +26,16 @@ LEAVERS = 8  # one of so many streams is left early
 
 def run(bench: Bench) -> None:
     replies = bench.size(2000, 120)
-    model = write_checkpoint(bench.home / "model")
-    service = bench.start(QAIO_WORKERS="2", QAIO_MODEL=str(model), QAIO_LOG_TEXT="1", QAIO_LOG_FORMAT="json")
+    model, prompts = write_checkpoint(bench.home / "model"), bench.home / "prompts"
+    for task in (SENTIMENT, CHAT):  # the others' prompts are too long in this model's tokens
+        shutil.copytree(PROJECT / "prompts" / task, prompts / task)
+    service = bench.start(
+        QAIO_WORKERS="2",
+        QAIO_MODEL=str(model),
+        QAIO_PROMPTS=str(prompts),
+        QAIO_LOG_TEXT="1",
+        QAIO_LOG_FORMAT="json",
+    )
     told: dict[str, str] = {}
     kinds: Counter[str] = Counter()
 
