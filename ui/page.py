@@ -60,8 +60,10 @@ def build(api: Api, settings: Settings) -> gr.Blocks:
                 known, message = await api.about(fresh=True), ""
             except ApiError as error:
                 known, message = None, told(error)
-            jobs = [_choice(t) for t in known.tasks if t.name != "chat"] if known else []
-            labels = [_choice(t) for t in known.tasks if _labels_one_text(t)] if known else []
+            # What most come for stands first, and so is chosen.
+            tasks = sorted(known.tasks, key=lambda task: task.name != "sentiment") if known else []
+            jobs = [_choice(task) for task in tasks if task.name != "chat"]
+            labels = [_choice(task) for task in tasks if _labels_one_text(task)]
             return [
                 known,
                 _banner(known),

@@ -84,7 +84,7 @@ def page(front: Relay, home: Path) -> Iterator[str]:
         process.wait(20)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop runs until it ends, and other modules want one of their own
 def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
