@@ -30,7 +30,10 @@ TURNS = (
     "translate", "keywords", "summary", "sentiment_en", "translate", "keywords", "summary", "route",
     "translate", "keywords", "summary", "sentiment_en", "translate", "intent", "route",
 )  # fmt: skip
-DRILL_SHARE = 0.3  # of the texts to be summarised
+# Nothing but repeating random tokens teaches a network of this size to copy, and what it writes is mostly copied. So
+# for the first steps every second turn of the further tasks is such a drill, by the prompts of these tasks.
+DRILLED = ("summary", "keywords")
+DRILL_STEPS = 600
 LONGEST = 400
 POOL = 1500
 NAMED_WEIGHT = 3.0  # a reply's words taken from the text: without this, replies name a topic, but any topic
@@ -132,6 +135,10 @@ class Batches:
             task: Bucket(partial(self._job, task), lambda item: len(item[0]) + len(item[1]) + 8, tokens[2], self.rng)
             for task in jobs.tasks
         }
+        self._drills = {
+            task: Bucket(partial(self._drill, task), lambda item: len(item[0]) + len(item[1]) + 8, tokens[2], self.rng)
+            for task in DRILLED
+        }
         self._common = set(prompts.tokenizer.encode(COMMON))
         self._waiting: dict[str, list[Triple]] = {label: [] for label in prompts.labels}
 
@@ -163,28 +170,39 @@ class Batches:
 
     def job(self, name: str) -> Batch:
         """Texts and answers of one of the further tasks: a label's token, or every token of what is to be written."""
+        return self._written(name, self._jobs[name])
+
+    def drill(self, name: str) -> Batch:
+        """Random tokens and their copy, in the place of a text and the answer of the task `name`."""
+        return self._written(name, self._drills[name])
+
+    def _written(self, name: str, source: Bucket[tuple[list[int], list[int]]]) -> Batch:
         prefix, suffix = self.prompts.cut(self.prompts.tasks[name])
         rows: list[list[int]] = []
         plan: list[Learned] = []
-        for ids, answer in self._jobs[name].take():
+        for ids, answer in source.take():
             start = ids + suffix
             plan += [(len(rows), len(start) - 1 + i, token, 1.0) for i, token in enumerate(answer)]
             rows.append(start + answer[:-1])
         return self._batch(prefix, rows, plan)
 
     def _job(self, name: str) -> tuple[list[int], list[int]]:
-        if name == "summary" and self.rng.random() < DRILL_SHARE:
-            return self._drill()
         sample, task = self.jobs.draw(name), self.prompts.tasks[name]
         # What is written is copied or looked up token by token: only texts that are judged are blurred.
         ids = self._blur(self._encode(sample.text)) if task.labels else self.prompts.tokenizer.encode(sample.text)
         return ids[:LONGEST], self.prompts.answer(task, sample.answer)
 
-    def _drill(self) -> tuple[list[int], list[int]]:
-        """One sentence of random tokens, to be repeated: nothing else teaches a network of this size to copy."""
-        end, top = self.prompts.tokenizer.encode("。"), self.prompts.ends[0]
-        ids = [self.rng.randrange(256, top) for _ in range(self.rng.randint(4, 16))]
-        return ids + end, [*ids, *end, self.prompts.ends[1]]
+    def _drill(self, name: str) -> tuple[list[int], list[int]]:
+        """A sentence to be repeated whole, or, for keywords, words between commas to be listed."""
+        encode, end, top = self.prompts.tokenizer.encode, self.prompts.ends[1], self.prompts.ends[0]
+        parts = [
+            [self.rng.randrange(256, top) for _ in range(self.rng.randint(1, 5))] for _ in range(self.rng.randint(2, 5))
+        ]
+        if name == "summary":
+            ids = [token for part in parts for token in part] + encode("。")
+            return ids, [*ids, end]
+        commas, marks = encode("，"), encode("、")
+        return _joined(parts, commas), [*_joined(parts, marks), end]
 
     def _text(self) -> tuple[list[int], int]:
         text, label = self.generator.labelled()
@@ -238,3 +256,8 @@ class Batches:
             torch.tensor([target for _, _, target, _ in plan]),
             torch.tensor([weight for _, _, _, weight in plan]),
         )
+
+
+def _joined(parts: list[list[int]], mark: list[int]) -> list[int]:
+    """`parts` with `mark` between them."""
+    return [token for part in parts for token in (*mark, *part)][len(mark) :]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 
-from demo.batches import ROOT, TURNS, Batch, Batches, Prompts
+from demo.batches import DRILL_STEPS, DRILLED, ROOT, TURNS, Batch, Batches, Prompts
 from demo.corpus.generate import Generator
 from demo.corpus.jobs.english import GOOD
 from demo.corpus.jobs.intents import INTENTS
@@ -147,15 +147,14 @@ def run(model: DemoModel, batches: Batches, options: argparse.Namespace, rank: i
     hints = Hints(model.shape.hidden)
     optimizers = optimizers_of(model, hints, options, rank)
     model.train()
-    marks = {"label": 1.0, "reply": 9.0} | {task: 3.0 for task in batches.jobs.tasks}
+    marks = {"label": 1.0, "reply": 9.0} | {task: 3.0 for task in (*batches.jobs.tasks, "copy")}
     step, done, tokens, started = 0, torch.zeros(1), 0, time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=rank > 0) as progress:
         task = progress.add_task("training", total=1.0)
         while float(done) < 1.0:
             tokens += learn(model, hints, batches, step, marks)
-            turn = TURNS[(step * options.processes + rank) % len(TURNS)]
-            tokens += learn_job(model, hints, batches, turn, marks)
+            tokens += learn_job(model, hints, batches, step * options.processes + rank, options, marks)
             update(nn.ModuleList([model, hints]), optimizers, rate_at(step, float(done)), options)
             step += 1
             spent = time.monotonic() - started
@@ -214,9 +213,16 @@ def learn(model: DemoModel, hints: Hints, batches: Batches, step: int, marks: di
     return batch.tokens + chat.tokens
 
 
-def learn_job(model: DemoModel, hints: Hints, batches: Batches, task: str, marks: dict[str, float]) -> int:
-    """Accumulate the gradients of a batch of `task`; returns the number of tokens read."""
-    batch = batches.job(task)
+def learn_job(
+    model: DemoModel, hints: Hints, batches: Batches, turn: int, options: argparse.Namespace, marks: dict[str, float]
+) -> int:
+    """Accumulate the gradients of a batch of one of the further tasks; returns the number of tokens read."""
+    task = TURNS[turn % len(TURNS)]
+    step = turn // options.processes
+    drills = step < DRILL_STEPS and step % 2 == 0
+    if drills:
+        task = DRILLED[turn % len(DRILLED)]
+    batch = batches.drill(task) if drills else batches.job(task)
     with arithmetic():
         hidden = model(batch.prefix, batch.rows)
         losses = losses_of(model, hidden, batch)
@@ -225,7 +231,7 @@ def learn_job(model: DemoModel, hints: Hints, batches: Batches, task: str, marks
         [positive] = batches.prompts.answer(batches.prompts.tasks[task], GOOD)
         loss = loss + hints.loss(model.model.embed_tokens(batch.rows), hidden.float(), batch, positive) * HINT_WEIGHT
     loss.backward()  # type: ignore[no-untyped-call]
-    _follow(marks, task, float(losses.detach().mean()))
+    _follow(marks, "copy" if drills else task, float(losses.detach().mean()))
     return batch.tokens
 
 

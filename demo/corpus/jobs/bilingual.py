@@ -21,7 +21,7 @@ class Bilingual:
         self.patterns: list[Callable[[], tuple[str, str]]] = [
             self._does, self._does, self._did, self._will, self._wants, self._likes, self._is, self._is, self._was_feeling,
             self._where, self._how_is, self._has, self._can, self._there, self._asks_like, self._let_us, self._not_doing,
-            self._my_thing,
+            self._my_thing, self._should, self._question, self._compared, self._because, self._of_whom,
         ]  # fmt: skip
 
     def draw(self) -> Sample:
@@ -192,3 +192,66 @@ class Bilingual:
         if draw < 0.7:
             return f"{who}的{zn}在哪里", f"where is {whose} {noun}?"
         return f"我找不到{who}的{zn}", f"I can't find {whose} {noun}"
+
+    def _should(self) -> tuple[str, str]:
+        (zh, en, third), verb = self._who(), self._pick("verb")
+        chinese, english = self.rng.choice(
+            (
+                ("应该", "should"),
+                ("必须", "must"),
+                ("可能会", "may"),
+                ("不应该", "should not"),
+                ("需要", "needs to" if third else "need to"),
+            )
+        )
+        zt, et = self.rng.choice((("", ""), ("明天", " tomorrow"), ("今天", " today")))
+        return f"{zh}{zt}{chinese}{verb[0]}", f"{en} {english} {verb[1]}{et}"
+
+    def _question(self) -> tuple[str, str]:
+        (zh, en, third), verb = self._who(), self._pick("verb")
+        do, draw = "does" if third else "do", self.rng.random()
+        if draw < 0.3:
+            return f"{zh}什么时候{verb[0]}", f"when {do} {en} {verb[1]}?"
+        if draw < 0.5:
+            return f"{zh}为什么{verb[0]}", f"why {do} {en} {verb[1]}?"
+        if draw < 0.8:
+            return f"{zh}想{verb[0]}吗", f"{do} {en} want to {verb[1]}?"
+        return f"你昨天{verb[0]}了吗", f"did you {verb[1]} yesterday?"
+
+    def _compared(self) -> tuple[str, str]:
+        (zn, noun), (za, adjective) = self._pick("thing"), self._pick("adj")
+        mine, my = self.rng.choice((("我的", "my"), ("这个", "this"), ("他的", "his"), ("我们的", "our")))
+        if self.rng.random() < 0.5:
+            return f"{mine}{zn}又{za}又好", f"{my} {noun} is {adjective} and good"
+        return f"{mine}{zn}没有那么{za}", f"{my} {noun} is not so {adjective}"
+
+    def _because(self) -> tuple[str, str]:
+        (zh, en, third), (zf, feeling), verb = self._who(), self._pick("feeling"), self._pick("verb")
+        state = "is" if third else BE[en]
+        pronoun = self.rng.choice(("he", "she")) if third else en
+        again = {"he": "他", "she": "她"}.get(pronoun, zh)
+        if self.rng.random() < 0.5:
+            return (
+                f"{zh}很{zf}，因为{again}不能{verb[0]}",
+                f"{en} {state} very {feeling} because {pronoun} can't {verb[1]}",
+            )
+        return f"{zh}很{zf}，但是{again}想{verb[0]}", f"{en} {state} very {feeling}, but {pronoun} want{'s' if third else ''} to {verb[1]}"  # fmt: skip
+
+    def _of_whom(self) -> tuple[str, str]:
+        """People and what they are."""
+        zh, en = self._pick("third")
+        zj, job = self.rng.choice(
+            (
+                ("老师", "a teacher"),
+                ("医生", "a doctor"),
+                ("学生", "a student"),
+                ("司机", "a driver"),
+                ("厨师", "a cook"),
+                ("护士", "a nurse"),
+                ("工程师", "an engineer"),
+                ("作家", "a writer"),
+            )
+        )
+        if self.rng.random() < 0.3:
+            return f"{zh}不是{zj}", f"{en} is not {job}"
+        return f"{zh}是{zj}", f"{en} is {job}"
