@@ -30,16 +30,21 @@ TURNS = (
     "translate", "keywords", "summary", "sentiment_en", "translate", "keywords", "summary", "route",
     "translate", "keywords", "summary", "sentiment_en", "translate", "intent", "route",
 )  # fmt: skip
-# Nothing but repeating random tokens teaches a network of this size to copy, and what it writes is mostly copied. So
-# for the first steps every second turn of the further tasks is such a drill, by the prompts of these tasks.
+# Nothing but repeating random tokens teaches a network of this size to copy, and what it writes is mostly copied. So it
+# begins with such drills alone, at first of a few tokens (beside anything else they teach nothing), by the prompts of
+# these tasks; for some time afterwards every second turn of the further tasks is one, lest it be forgotten.
 DRILLED = ("summary", "keywords")
-DRILL_STEPS = 600
+DRILL_ONLY_STEPS, DRILL_STEPS = 350, 800
+DRILL_TOKENS = 2400  # a batch while there is nothing else
+SHORT, LONG = 4, 20  # tokens of a drill at most: at first, in the end
+MASTERED = 1.5  # mean loss of drills that lets longer ones follow
 LONGEST = 400
 POOL = 1500
 NAMED_WEIGHT = 3.0  # a reply's words taken from the text: without this, replies name a topic, but any topic
 COMMON = "的，。！？了你我是这在一不,.!?心里让真好也都就有很"  # shared by chance
 
 Item = TypeVar("Item")
+Written = tuple[list[int], list[int]]  # a text, and what is to be written about it
 Learned = tuple[int, int, int, float]  # row, position, token to predict, weight
 
 
@@ -131,16 +136,14 @@ class Batches:
             label: Bucket(partial(self._turn, label), lambda item: len(item[0]) + len(item[1]), tokens[1], self.rng)
             for label in prompts.labels
         }
-        self._jobs = {
-            task: Bucket(partial(self._job, task), lambda item: len(item[0]) + len(item[1]) + 8, tokens[2], self.rng)
-            for task in jobs.tasks
-        }
-        self._drills = {
-            task: Bucket(partial(self._drill, task), lambda item: len(item[0]) + len(item[1]) + 8, tokens[2], self.rng)
-            for task in DRILLED
-        }
+        self._jobs = {task: self._bucket(partial(self._job, task), tokens[2]) for task in jobs.tasks}
+        self._drills = {task: self._bucket(partial(self._drill, task), DRILL_TOKENS) for task in DRILLED}
+        self._longest_drill = SHORT
         self._common = set(prompts.tokenizer.encode(COMMON))
         self._waiting: dict[str, list[Triple]] = {label: [] for label in prompts.labels}
+
+    def _bucket(self, draw: Callable[[], Written], tokens: int) -> Bucket[Written]:
+        return Bucket(draw, lambda item: len(item[0]) + len(item[1]) + 8, tokens, self.rng)
 
     def sentiment(self) -> Batch:
         """Labelled texts: the label is learned."""
@@ -172,11 +175,16 @@ class Batches:
         """Texts and answers of one of the further tasks: a label's token, or every token of what is to be written."""
         return self._written(name, self._jobs[name])
 
-    def drill(self, name: str) -> Batch:
-        """Random tokens and their copy, in the place of a text and the answer of the task `name`."""
+    def drill(self, name: str, loss: float) -> Batch:
+        """Random tokens and their copy, in the place of a text and the answer of the task `name`.
+
+        `loss` is that of the drills before: when they are mastered, longer ones follow.
+        """
+        if loss < MASTERED:
+            self._longest_drill = min(self._longest_drill + 1, LONG)
         return self._written(name, self._drills[name])
 
-    def _written(self, name: str, source: Bucket[tuple[list[int], list[int]]]) -> Batch:
+    def _written(self, name: str, source: Bucket[Written]) -> Batch:
         prefix, suffix = self.prompts.cut(self.prompts.tasks[name])
         rows: list[list[int]] = []
         plan: list[Learned] = []
@@ -186,23 +194,27 @@ class Batches:
             rows.append(start + answer[:-1])
         return self._batch(prefix, rows, plan)
 
-    def _job(self, name: str) -> tuple[list[int], list[int]]:
+    def _job(self, name: str) -> Written:
         sample, task = self.jobs.draw(name), self.prompts.tasks[name]
         # What is written is copied or looked up token by token: only texts that are judged are blurred.
         ids = self._blur(self._encode(sample.text)) if task.labels else self.prompts.tokenizer.encode(sample.text)
         return ids[:LONGEST], self.prompts.answer(task, sample.answer)
 
-    def _drill(self, name: str) -> tuple[list[int], list[int]]:
+    def _drill(self, name: str) -> Written:
         """A sentence to be repeated whole, or, for keywords, words between commas to be listed."""
         encode, end, top = self.prompts.tokenizer.encode, self.prompts.ends[1], self.prompts.ends[0]
-        parts = [
-            [self.rng.randrange(256, top) for _ in range(self.rng.randint(1, 5))] for _ in range(self.rng.randint(2, 5))
-        ]
+        ids = [self.rng.randrange(256, top) for _ in range(self.rng.randint(1, self._longest_drill))]
         if name == "summary":
-            ids = [token for part in parts for token in part] + encode("。")
+            ids += encode("。")
             return ids, [*ids, end]
-        commas, marks = encode("，"), encode("、")
-        return _joined(parts, commas), [*_joined(parts, marks), end]
+        text, answer = list[int](), list[int]()
+        for place, token in enumerate(ids):
+            if place and self.rng.random() < 0.4:
+                text += encode("，")
+                answer += encode("、")
+            text.append(token)
+            answer.append(token)
+        return text, [*answer, end]
 
     def _text(self) -> tuple[list[int], int]:
         text, label = self.generator.labelled()
@@ -256,8 +268,3 @@ class Batches:
             torch.tensor([target for _, _, target, _ in plan]),
             torch.tensor([weight for _, _, _, weight in plan]),
         )
-
-
-def _joined(parts: list[list[int]], mark: list[int]) -> list[int]:
-    """`parts` with `mark` between them."""
-    return [token for part in parts for token in (*mark, *part)][len(mark) :]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 
-from demo.batches import DRILL_STEPS, DRILLED, ROOT, TURNS, Batch, Batches, Prompts
+from demo.batches import DRILL_ONLY_STEPS, DRILL_STEPS, DRILLED, ROOT, TURNS, Batch, Batches, Prompts
 from demo.corpus.generate import Generator
 from demo.corpus.jobs.english import GOOD
 from demo.corpus.jobs.intents import INTENTS
@@ -153,7 +153,8 @@ def run(model: DemoModel, batches: Batches, options: argparse.Namespace, rank: i
     with Progress(*columns, disable=rank > 0) as progress:
         task = progress.add_task("training", total=1.0)
         while float(done) < 1.0:
-            tokens += learn(model, hints, batches, step, marks)
+            if step >= DRILL_ONLY_STEPS:
+                tokens += learn(model, hints, batches, step, marks)
             tokens += learn_job(model, hints, batches, step * options.processes + rank, options, marks)
             update(nn.ModuleList([model, hints]), optimizers, rate_at(step, float(done)), options)
             step += 1
@@ -219,10 +220,10 @@ def learn_job(
     """Accumulate the gradients of a batch of one of the further tasks; returns the number of tokens read."""
     task = TURNS[turn % len(TURNS)]
     step = turn // options.processes
-    drills = step < DRILL_STEPS and step % 2 == 0
+    drills = step < DRILL_ONLY_STEPS or (step < DRILL_STEPS and step % 2 == 0)
     if drills:
         task = DRILLED[turn % len(DRILLED)]
-    batch = batches.drill(task) if drills else batches.job(task)
+    batch = batches.drill(task, marks["copy"]) if drills else batches.job(task)
     with arithmetic():
         hidden = model(batch.prefix, batch.rows)
         losses = losses_of(model, hidden, batch)
