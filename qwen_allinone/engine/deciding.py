@@ -2,7 +2,7 @@
 
 The text's keys and values are computed once. Behind them come the questions, several in a forward pass: a question's
 tokens and those of its options are a tree whose every path is read as if it followed the text alone. No pass is made
-for an option's last token, and what options have in common is computed once.
+for an option's last token, and what questions begin with in common, or options, is computed once.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from qwen_allinone.engine.request import FinishReason
+from qwen_allinone.engine.slots import shared
 from qwen_allinone.model.attention import Branches
 
 # Tokens of questions computed together, if more than one question: about a forward pass.
@@ -137,13 +138,19 @@ class Decide:
     def _laid_out(self, parts: Sequence[_Part]) -> list[_Node]:
         """What is computed together, one part behind the other and all behind the text."""
         first, nodes = len(self.shared), list[_Node]()
+        chain: list[int] = []  # places of the tokens of the question before
+        before: tuple[int, ...] = ()
         for part in parts:
-            ids, parent = self._questions[part.question].ids, first - 1
-            for depth, token in enumerate(ids, 1):
+            ids = self._questions[part.question].ids
+            chain = chain[: _common(before, ids)]
+            parent = chain[-1] if chain else first - 1
+            for depth, token in enumerate(ids[len(chain) :], len(chain) + 1):
                 # An option's first token is scored once, however many parts its question has.
                 path: tuple[int, ...] | None = () if depth == len(ids) and part.is_first else None
                 nodes.append(_Node(part.question, token, parent, first + depth - 1, path, depth == len(ids)))
                 parent = first + len(nodes) - 1
+                chain.append(parent)
+            before = ids
             places: dict[tuple[int, ...], int] = {(): parent}
             for taken in part.paths:
                 position = first + len(ids) + len(taken) - 1
@@ -177,18 +184,24 @@ def _parts(number: int, question: Question, room: int) -> Iterator[_Part]:
 
 
 def _rounds(questions: Sequence[Question], room: int) -> list[list[_Part]]:
-    """What is computed together, in order: as many parts as there is room for, or one."""
+    """What is computed together: as many parts as there is room for, or one. Alike questions stand side by side."""
     rounds: list[list[_Part]] = [[]]
-    used = 0
-    for number, question in enumerate(questions):
+    used, before = 0, tuple[int, ...]()
+    for number, question in sorted(enumerate(questions), key=lambda entry: entry[1].ids):
         for part in _parts(number, question, room):
             size = len(question.ids) + len(part.paths)
-            if rounds[-1] and used + size > min(room, _ROUND):
+            if rounds[-1] and used + size - _common(before, question.ids) > min(room, _ROUND):
                 rounds.append([])
-                used = 0
+                used, before = 0, ()
+            used += size - _common(before, question.ids)
             rounds[-1].append(part)
-            used += size
+            before = question.ids
     return rounds
+
+
+def _common(before: Sequence[int], ids: Sequence[int]) -> int:
+    """Tokens of a question that are computed for the one before it already; never its last, which its options follow."""
+    return min(shared(before, ids), len(ids) - 1)
 
 
 def _mean(found: dict[tuple[int, ...], float], option: tuple[int, ...]) -> float:

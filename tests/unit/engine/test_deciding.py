@@ -36,6 +36,10 @@ QUESTIONS = [
     Question(ids(20), tuple(ids(RANDOM.randint(1, 5)) for _ in range(12))),
     Question(ids(4), tuple((*BEGIN, token) for token in range(9))),
     Question(ids(90), (ids(40), ids(3))),
+    Question((*BEGIN, 4, 5, 6), ((1,), (2, 3))),
+    Question((*BEGIN, 4, 7), ((1, 9), (2,))),
+    Question((*BEGIN, 4, 5, 6), ((8,), (2, 3))),  # what another asks too
+    Question(BEGIN, ((1, 2), (4,))),  # where others go on
 ]
 
 
@@ -99,13 +103,18 @@ def test_the_text_is_computed_once_and_whole_options_are_not_computed(
     monkeypatch.setattr(
         Qwen2, "forward", lambda self, chunks, cache: computed.extend(chunks) or forward(self, chunks, cache)
     )
-    questions = [Question(ids(5), ((1,), (2,), (3,))) for _ in range(100)]
+    questions = [Question((n, *ids(4)), ((1,), (2,), (3,))) for n in range(100)]
     decide(bench, questions=questions)
     assert sum(len(chunk.tokens) for chunk in computed) == len(SHARED) + 100 * 5
     assert len(computed) <= 4, "many questions share a forward pass"
     computed.clear()
     assert decide(bench, questions=questions).reused_tokens >= len(SHARED) - 1
     assert sum(len(chunk.tokens) for chunk in computed) <= 1 + 100 * 5
+    computed.clear()
+    alike = [Question((*BEGIN, n, 7), ((1,), (2, 3))) for n in range(50)]
+    RANDOM.shuffle(alike)
+    decide(bench, questions=alike)
+    assert sum(len(chunk.tokens) for chunk in computed) <= 1 + len(BEGIN) + 50 * 3, "they begin alike: read once"
 
 
 def test_what_questions_leave_in_a_slot_is_nobodys_beginning(model: Qwen2) -> None:
@@ -169,7 +178,7 @@ def test_a_question_without_tokens_is_none(question: tuple[int, ...], options: t
 
 
 def test_a_round_keeps_within_the_slot() -> None:
-    questions = [Question(ids(30), ((1,), (2,)))] * 20
+    questions = [Question((n, *ids(29)), ((1,), (2,))) for n in range(20)]
     assert Decide(SHARED, questions, 512).most_tokens <= len(SHARED) + 256
     assert Decide(SHARED, questions, 100).most_tokens == len(SHARED) + 30
     long = Question(ids(30), ((1,), ids(15)))
