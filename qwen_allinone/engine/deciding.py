@@ -200,7 +200,7 @@ def _rounds(questions: Sequence[Question], room: int) -> list[list[_Part]]:
 
 
 def _common(before: Sequence[int], ids: Sequence[int]) -> int:
-    """Tokens of a question that are computed for the one before it already; never its last, which its options follow."""
+    """Tokens of a question that are computed for the one before it; never its last, which its options follow."""
     return min(shared(before, ids), len(ids) - 1)
 
 

@@ -13,6 +13,7 @@ from qwen_allinone.engine import Engine, Permit, Result, Status
 from qwen_allinone.engine.request import Work
 from qwen_allinone.errors import NotReady, RequestError, TaskFileError
 from qwen_allinone.model.checkpoint import Checkpoint
+from qwen_allinone.model.pieces import TextPieces
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.service import calibration
 from qwen_allinone.service.answers import (
@@ -26,7 +27,7 @@ from qwen_allinone.service.answers import (
 )
 from qwen_allinone.service.binding import Bound, bind
 from qwen_allinone.service.caching import CacheUse, ResultCache, is_cacheable, without_cost
-from qwen_allinone.service.waiting import Heard, result_of
+from qwen_allinone.service.waiting import Reply, result_of
 from qwen_allinone.state import Turn
 from qwen_allinone.tasks import ROUTE, Registry, Task, routes_of
 
@@ -251,13 +252,13 @@ class AllInOne:
         seed: int | None,
         progress: Progress | None,
     ) -> Result:
-        heard = Heard(bound.tokenizer, progress) if progress and not task.labels else None
-        work = bound.work(task, ids, seed, heard.put if heard else None)
+        reply = Reply(TextPieces(bound.tokenizer.decode)) if progress and not task.labels else None
+        work = bound.work(task, ids, seed, reply.hear if reply else None)
         ticket = self.engine.submit(work, permit=permit)
         if progress:
             progress(Submitted())
-        if heard:
-            heard.tell_until_done(ticket)
+        if reply:
+            reply.until_done(ticket, progress)
         return result_of(ticket)
 
     def _loaded(self) -> Bound:

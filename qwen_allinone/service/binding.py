@@ -52,7 +52,7 @@ class Bound:
         return remember(task, history, prepared, self.tokenizer, room=room, restate=self.late_system)
 
     def work(
-        self, task: Task, ids: list[int], seed: int | None = None, on_token: Callable[[int], None] | None = None
+        self, task: Task, ids: list[int], seed: int | None = None, on_token: Callable[[int], bool | None] | None = None
     ) -> Work:
         """What the engine has to do for the prompt `ids`; `on_token` hears of free text, see Generate."""
         if trie := self.tries.get(task.name):

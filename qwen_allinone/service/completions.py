@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 
-from qwen_allinone.engine import Generate, Sampling, Ticket
+from qwen_allinone.engine import Generate, Sampling
 from qwen_allinone.errors import CheckpointError, ContextExceeded, EmptyInput, InvalidInput
 from qwen_allinone.model.pieces import TextPieces
 from qwen_allinone.service.allinone import AllInOne, Texts
 from qwen_allinone.service.answers import Answer, Delta, Submitted, Watch, unwatched
-from qwen_allinone.service.waiting import patience_s, result_of
+from qwen_allinone.service.waiting import Reply, result_of
 from qwen_allinone.tasks import Chat
 
 # What telemetry calls these answers, which come of no task.
@@ -62,48 +61,13 @@ class Completions:
         with self._service.admitted(deadline_s, watch) as permit:
             texts = self._service.texts
             ids = chat_ids(messages, texts)
-            reply = _Reply(TextPieces(texts.tokenizer.decode, stops=wanted.stop, strip=False))
+            reply = Reply(TextPieces(texts.tokenizer.decode, stops=wanted.stop, strip=False))
             work = Generate(ids, _sampling(wanted, _room(len(ids), wanted, texts)), texts.stop_ids, reply.hear)
             ticket = self._service.engine.submit(work, permit=permit)
             if progress:
                 progress(Submitted())
             text = reply.until_done(ticket, progress)
             return Answer(COMPLETION, result_of(ticket), text=text)
-
-
-class _Reply:
-    """A reply on its way, as text: the engine's thread turns tokens into pieces, the caller's takes them."""
-
-    def __init__(self, pieces: TextPieces) -> None:
-        self._pieces = pieces
-        self._queue: SimpleQueue[str | None] = SimpleQueue()
-
-    def hear(self, token: int) -> bool:
-        """In the engine's thread: take a token, say whether a stop text is complete."""
-        self._queue.put(self._pieces.push(token))
-        return self._pieces.stopped
-
-    def until_done(self, ticket: Ticket, progress: Progress | None) -> str:
-        """All of the text, when the request has ended, well or not, or the engine is stuck."""
-        ticket.future.add_done_callback(lambda _: self._queue.put(None))
-        told, untold = [], 0
-
-        def tell(piece: str) -> None:
-            told.append(piece)
-            if progress:
-                progress(Delta(piece, untold))
-
-        try:
-            while (piece := self._queue.get(timeout=patience_s(ticket))) is not None:
-                untold += 1
-                if piece:
-                    tell(piece)
-                    untold = 0
-        except Empty:  # the engine is stuck, and may yet wake up: the pieces are its own
-            return "".join(told)
-        if (piece := self._pieces.end()) or untold:
-            tell(piece)
-        return "".join(told)
 
 
 def chat_ids(messages: Sequence[Message], texts: Texts, param: str = "messages") -> list[int]:

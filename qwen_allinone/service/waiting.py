@@ -3,40 +3,51 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 from qwen_allinone.engine import Result, Ticket
 from qwen_allinone.errors import DeadlineExceeded
 from qwen_allinone.model.pieces import TextPieces
-from qwen_allinone.model.tokenizer import Tokenizer
-from qwen_allinone.service.answers import Delta, Progress
+from qwen_allinone.service.answers import Delta
 
 # How long a caller waits past its deadline for the engine to say so itself.
 _GRACE_S = 2.0
 
 
-class Heard:
-    """A reply on its way from the engine's thread, token by token, to who wants to hear of it as text."""
+class Reply:
+    """A reply on its way, as text: the engine's thread turns tokens into pieces, the caller's takes them."""
 
-    def __init__(self, tokenizer: Tokenizer, progress: Progress) -> None:
-        self._pieces = TextPieces(tokenizer.decode)
-        self._progress = progress
-        self._tokens: SimpleQueue[int | None] = SimpleQueue()
-        self.put = self._tokens.put
+    def __init__(self, pieces: TextPieces) -> None:
+        self._pieces = pieces
+        self._queue: SimpleQueue[str | None] = SimpleQueue()
 
-    def tell_until_done(self, ticket: Ticket) -> None:
-        """Returns when no more tokens come: the request has ended, well or not, or the engine is stuck."""
-        ticket.future.add_done_callback(lambda _: self.put(None))
-        untold = 0
-        with suppress(Empty):
-            while (token := self._tokens.get(timeout=patience_s(ticket))) is not None:
+    def hear(self, token: int) -> bool:
+        """In the engine's thread: take a token, say whether a stop text is complete."""
+        self._queue.put(self._pieces.push(token))
+        return self._pieces.stopped
+
+    def until_done(self, ticket: Ticket, progress: Callable[[Delta], None] | None = None) -> str:
+        """All of the text, when the request has ended, well or not, or the engine is stuck."""
+        ticket.future.add_done_callback(lambda _: self._queue.put(None))
+        told, untold = [], 0
+
+        def tell(piece: str) -> None:
+            told.append(piece)
+            if progress:
+                progress(Delta(piece, untold))
+
+        try:
+            while (piece := self._queue.get(timeout=patience_s(ticket))) is not None:
                 untold += 1
-                if piece := self._pieces.push(token):
-                    self._progress(Delta(piece, untold))
+                if piece:
+                    tell(piece)
                     untold = 0
+        except Empty:  # the engine is stuck, and may yet wake up: the pieces are its own
+            return "".join(told)
         if (piece := self._pieces.end()) or untold:
-            self._progress(Delta(piece, untold))
+            tell(piece)
+        return "".join(told)
 
 
 def result_of(ticket: Ticket) -> Result:
