@@ -15,6 +15,7 @@ import httpx
 _TIMEOUT = httpx.Timeout(10.0, read=150.0)
 _LIMITS = httpx.Limits(max_connections=256, max_keepalive_connections=16)
 _MOST_RETRY_S = 120.0
+_ROUTE = "/v1/route"  # its name too: no task has one with a slash
 
 
 class ApiError(Exception):
@@ -29,7 +30,7 @@ class ApiError(Exception):
 
 @dataclass(frozen=True)
 class Task:
-    """One job of the service. `kind` is label, list or text; `labels` is empty but for label."""
+    """One job of the service. `kind` is label, list, text or any; `labels` is empty but for label."""
 
     name: str
     description: str
@@ -38,17 +39,28 @@ class Task:
     labels: tuple[str, ...]
     detail: bool
 
+    @property
+    def path(self) -> str:
+        """Where it is asked for."""
+        return self.name if self.name == _ROUTE else f"/v1/tasks/{self.name}"
+
 
 @dataclass(frozen=True)
 class About:
-    """What the service can do, by its own word."""
+    """What the service can do, by its own word. `router` picks one of the tasks for a text and runs that, if it can."""
 
     model: str
     tasks: tuple[Task, ...]
     sessions: bool
+    router: Task | None = None
+
+    @property
+    def jobs(self) -> tuple[Task, ...]:
+        """All that can be run by itself."""
+        return self.tasks + ((self.router,) if self.router else ())
 
     def task(self, name: str | None) -> Task | None:
-        return next((task for task in self.tasks if task.name == name), None)
+        return next((task for task in self.jobs if task.name == name), None)
 
 
 @dataclass(frozen=True)
@@ -70,12 +82,13 @@ class Delta:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a task answered: a label with the probabilities of all labels, items, or text."""
+    """What a task answered: a label with the probabilities of all labels, items, or text. `task` is its name."""
 
     label: str | None = None
     probabilities: Mapping[str, float] | None = None
     items: tuple[str, ...] | None = None
     text: str | None = None
+    task: str | None = None
 
 
 class Api:
@@ -102,19 +115,21 @@ class Api:
                 response.headers.get("X-Model", ""),
                 tuple(_task(entry, document) for entry in tasks),
                 "session_id" in _fields_of(document, "/chat"),
+                _router(document),
             )
         return self._about
 
     async def run(self, task: Task, inputs: Mapping[str, str]) -> Answer:
-        """POST /v1/tasks/<task>, with probabilities where the service gives them."""
+        """POST to the task's path, with probabilities where the service gives them."""
         body: dict[str, Any] = {**inputs, **({"detail": True} if task.detail else {})}
-        data = _json(await self._ask("POST", f"/v1/tasks/{task.name}", body))
+        data = _json(await self._ask("POST", task.path, body))
         items = data.get("items")
         return Answer(
             data.get("label"),
             (data.get("detail") or {}).get("probabilities"),
             None if items is None else tuple(map(_shown, items)),
             data.get("text"),
+            data.get("task"),
         )
 
     async def chat(self, text: str, session: str | None) -> AsyncGenerator[Sentiment | Delta, None]:
@@ -220,6 +235,13 @@ def _task(entry: dict[str, Any], document: dict[str, Any]) -> Task:
     return Task(
         entry["name"], entry["description"], entry["kind"], tuple(entry["inputs"]), tuple(entry["labels"]), detail
     )
+
+
+def _router(document: dict[str, Any]) -> Task | None:
+    fields = _fields_of(document, _ROUTE)
+    if "text" not in fields:
+        return None
+    return Task(_ROUTE, "自动：由模型挑选适合的任务", "any", ("text",), (), "detail" in fields)
 
 
 def _fields_of(document: dict[str, Any], path: str) -> set[str]:

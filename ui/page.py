@@ -61,7 +61,7 @@ def build(api: Api, settings: Settings) -> gr.Blocks:
             except ApiError as error:
                 known, message = None, told(error)
             # What most come for stands first, and so is chosen.
-            tasks = sorted(known.tasks, key=lambda task: task.name != "sentiment") if known else []
+            tasks = sorted(known.jobs, key=_rank) if known else []
             jobs = [_choice(task) for task in tasks if task.name != "chat"]
             labels = [_choice(task) for task in tasks if _labels_one_text(task)]
             return [
@@ -83,6 +83,10 @@ def _banner(known: About | None) -> str:
     where = f"模型 {known.model or '未知'} · {len(known.tasks)} 个任务" if known else "一个小模型，多种任务"
     kept = "" if known is None or known.sessions else " · 不保存会话，每句话单独回答"
     return f'<h1>{TITLE}</h1><p class="model">{escape(where + kept)}</p>'
+
+
+def _rank(task: Task) -> int:
+    return 0 if task.name == "sentiment" else 1 if task.kind == "any" else 2
 
 
 def _choice(task: Task) -> tuple[str, str]:

@@ -75,16 +75,19 @@ def notice(message: str, *, kind: str = "fault") -> str:
     return f'<div class="notice {kind}" role="alert">{escape(message)}</div>' if message else ""
 
 
-def answer(task: Task, given: Answer) -> str:
-    """What a task answered, by its kind."""
+def answer(task: Task, given: Answer, *, picked: bool = False) -> str:
+    """What a task answered, by its kind. `picked`: nobody chose the task but the model, so it is named."""
+    named = f'<p class="remark">挑选的任务：{escape(task.description)}</p>' if picked else ""
     if given.label is not None:
         tone = colour(given.label, task.labels)
         chart = bars(given.probabilities, task.labels, given.label) if given.probabilities else ""
-        return f'<div class="card"><span class="chip big {tone}">{escape(given.label)}</span>{chart}</div>'
-    if given.items is not None:
+        return f'<div class="card">{named}<span class="chip big {tone}">{escape(given.label)}</span>{chart}</div>'
+    if given.items:
         chips = "".join(f'<li class="chip c3">{escape(item)}</li>' for item in given.items)
-        return f'<div class="card"><ul class="items">{chips}</ul></div>' if chips else _nothing()
-    return f'<div class="card said">{escape(given.text)}</div>' if given.text else _nothing()
+        return f'<div class="card">{named}<ul class="items">{chips}</ul></div>'
+    if given.text:
+        return f'<div class="card">{named}<div class="said">{escape(given.text)}</div></div>'
+    return f'<div class="card remark">{named}模型没有给出内容</div>'
 
 
 def working() -> str:
@@ -179,7 +182,3 @@ def _share(count: int, total: int) -> str:
 def percent(share: float) -> str:
     """A share from 0 to 1."""
     return f"{share:.1%}"
-
-
-def _nothing() -> str:
-    return '<div class="card remark">模型没有给出内容</div>'

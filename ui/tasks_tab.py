@@ -48,7 +48,9 @@ def add(api: Api, about: gr.State) -> gr.Dropdown:
             except ApiError as error:
                 yield show.notice(told(error))
             else:
-                yield show.answer(chosen, given)
+                # The one that was asked may have picked another.
+                answered = (known.task(given.task) if known else None) or chosen
+                yield show.answer(answered, given, picked=answered != chosen)
 
         run.click(ask, inputs=boxes, outputs=result, concurrency_limit=MOST_AT_ONCE, key="ran", **QUIET)
 

@@ -37,9 +37,11 @@ def body_of(*fields: str) -> dict[str, Any]:
     return {"post": {"requestBody": {"content": {"application/json": {"schema": schema}}}}}
 
 
-def describe(front: Relay, *chat_fields: str) -> None:
+def describe(front: Relay, *chat_fields: str, routes: bool = False) -> None:
     task = {"name": "sentiment", "description": "判断情感", "kind": "label", "inputs": {"text": {}}, "labels": ["正面"]}
     document = {"paths": {"/chat": body_of("text", *chat_fields), "/v1/tasks/sentiment": body_of("text", "detail")}}
+    if routes:
+        document["paths"]["/v1/route"] = body_of("text", "detail")
     front.plant("/v1/tasks", given({"tasks": [task]}, **{"X-Model": "demo"}))
     front.plant("/openapi.json", given(document))
 
@@ -61,20 +63,33 @@ def test_what_the_service_can_do_is_read_from_its_own_description() -> None:
             True,
             Task("sentiment", "判断情感", "label", ("text",), ("正面",), detail=True),
         )
+        assert about.router is None and about.jobs == about.tasks
         describe(front)
         assert ask(front.address, Api.about).sessions is False
+
+
+def test_a_service_that_picks_tasks_itself_has_one_more_job() -> None:
+    with relay() as front:
+        describe(front, routes=True)
+        about = ask(front.address, Api.about)
+        assert [task.name for task in about.jobs] == ["sentiment", "/v1/route"]
+        router = about.task("/v1/route")
+        assert router is not None
+        front.plant("/v1/route", given({"task": "sentiment", "label": "正面"}))
+        assert ask(front.address, lambda api: api.run(router, {"text": "好"})) == Answer(label="正面", task="sentiment")
+        assert json.loads(front.seen[-1].body) == {"text": "好", "detail": True}
 
 
 @pytest.mark.parametrize(
     ("answer", "understood"),
     [
-        ({"label": "正面"}, Answer(label="正面")),
+        ({"label": "正面"}, Answer(label="正面", task="sentiment")),
         (
             {"label": "正面", "detail": {"probabilities": {"正面": 0.9, "负面": 0.1}}},
-            Answer(label="正面", probabilities={"正面": 0.9, "负面": 0.1}),
+            Answer(label="正面", probabilities={"正面": 0.9, "负面": 0.1}, task="sentiment"),
         ),
-        ({"text": "好的"}, Answer(text="好的")),
-        ({"items": ["服务", {"text": "房间"}]}, Answer(items=("服务", '{"text": "房间"}'))),
+        ({"text": "好的"}, Answer(text="好的", task="sentiment")),
+        ({"items": ["服务", {"text": "房间"}]}, Answer(items=("服务", '{"text": "房间"}'), task="sentiment")),
     ],
 )
 def test_every_kind_of_answer_is_understood(answer: dict[str, Any], understood: Answer) -> None:

@@ -23,6 +23,7 @@ TASK = Task("t", EVIL, "label", ("text",), (EVIL, "b"), detail=True)
         show.answer(TASK, Answer(label=EVIL, probabilities={EVIL: 1.0})),
         show.answer(TASK, Answer(items=(EVIL,))),
         show.answer(TASK, Answer(text=EVIL)),
+        show.answer(TASK, Answer(), picked=True),
         show.shares({EVIL: 1, "c": 2}, TASK.labels),
         show.progress(1, 2, EVIL),
         show.table(EVIL, [show.TableRow(1, EVIL, EVIL, EVIL, EVIL)], TASK.labels, 1),
