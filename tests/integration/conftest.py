@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -129,3 +130,13 @@ def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < ends, "what the test waits for did not happen"
         time.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def brief(prompts_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The project's prompts, but for short replies: the tests take many turns."""
+    folder = tmp_path_factory.mktemp("brief") / "prompts"
+    shutil.copytree(prompts_folder, folder)
+    file = folder / "chat" / "prompt.md"
+    file.write_text(file.read_text("utf-8").replace("max_new_tokens: 128", "max_new_tokens: 16"), encoding="utf-8")
+    return str(folder)
