@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 
 from qwen_allinone.telemetry.logs import StderrHandler
 from tests.support.checkpoints import Shape, write_checkpoint, write_tokenizer
+from tests.support.redis_server import BINARY, WHY_NOT, RedisServer
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -95,3 +96,23 @@ def demo_checkpoint() -> Path:
     if not (folder / "model.safetensors").exists():
         pytest.skip("demo/checkpoint/model.safetensors is absent: train it with `python -m demo.train`")
     return folder
+
+
+@pytest.fixture(scope="module")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One that the tests of a module share."""
+    yield from _redis_in(tmp_path_factory.mktemp("redis"))
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """One for a test alone."""
+    yield from _redis_in(tmp_path)
+
+
+def _redis_in(folder: Path) -> Iterator[RedisServer]:
+    if BINARY is None:
+        pytest.skip(WHY_NOT)
+    server = RedisServer(folder)
+    yield server
+    server.end()

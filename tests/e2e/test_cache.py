@@ -13,25 +13,18 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Reply, Service, services, until
-from tests.support.redis_server import BINARY, WHY_NOT, RedisServer
+from tests.support.redis_server import RedisServer
 
 TEN = 10
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    if BINARY is None:
-        pytest.skip(WHY_NOT)
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.end()
-
-
-@pytest.fixture(scope="module")
-def pair(redis: RedisServer, demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def pair(
+    shared_redis: RedisServer, demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
     """Two workers with Redis; their log has a line a request, with the worker's process id."""
     with services(tmp_path_factory.mktemp("pair")) as start:
-        yield start(QAIO_WORKERS="2", QAIO_REDIS_URL=redis.url, QAIO_LOG_FORMAT="json")
+        yield start(QAIO_WORKERS="2", QAIO_REDIS_URL=shared_redis.url, QAIO_LOG_FORMAT="json")
 
 
 @pytest.fixture(scope="module")
@@ -114,16 +107,16 @@ def test_no_store_goes_past_the_cache_of_both(apart: Service) -> None:
     assert each_worker(apart, "别记住这句话") == ["MISS", "MISS"]
 
 
-def test_while_redis_is_away_every_request_is_answered(pair: Service, redis: RedisServer) -> None:
+def test_while_redis_is_away_every_request_is_answered(pair: Service, shared_redis: RedisServer) -> None:
     """Last in this file: it leaves Redis empty."""
     ask(pair, "先记住这句")
-    redis.freeze()
+    shared_redis.freeze()
     try:
         assert sum(ask_at_once(pair, "卡住的时候").values()) == TEN
     finally:
-        redis.thaw()
-    redis.kill()
+        shared_redis.thaw()
+    shared_redis.kill()
     assert sum(ask_at_once(pair, "没有的时候").values()) == TEN
-    redis.start()
+    shared_redis.start()
     until(lambda: shared(pair), "the workers share again")
-    assert "Traceback" not in pair.log and redis.url not in pair.log
+    assert "Traceback" not in pair.log and shared_redis.url not in pair.log

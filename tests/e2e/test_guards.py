@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +19,6 @@ from tests.support.redis_server import BINARY, WHY_NOT, RedisServer
 from tests.support.tokens import AUDIENCE, ISSUER, claims, key_file, sign
 
 needs_redis = pytest.mark.skipif(BINARY is None, reason=WHY_NOT)
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    yield server
-    server.end()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 
 from tests.e2e.conftest import GUNICORN, PATIENCE_S, PROJECT, Reply, Service, assert_is_chat, services, until
 from tests.support.events import Event, read_events
-from tests.support.redis_server import BINARY, WHY_NOT, RedisServer
+from tests.support.redis_server import RedisServer
 
 TEXTS = ["今天被领导批评了", "还要加班到半夜", "同事给我带了晚饭，很暖心", "明天还要早起", "周末想去看海"]
 
@@ -106,15 +106,6 @@ class Chatty:
         until(lambda: self.service.log.count("ready: model") == before + len(workers), "new workers are ready")
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    if BINARY is None:
-        pytest.skip(WHY_NOT)
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.end()
-
-
 @pytest.fixture(scope="module", params=["sqlite", "redis"])
 def chatty(
     request: pytest.FixtureRequest, demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
@@ -133,7 +124,7 @@ def chatty(
         "FAULT_STEP_S": "0.03",
     }
     if request.param == "redis":
-        given["QAIO_REDIS_URL"] = request.getfixturevalue("redis").url
+        given["QAIO_REDIS_URL"] = request.getfixturevalue("shared_redis").url
     given["QAIO_SESSIONS_FILE"] = str(home / "state" / "sessions.db")
     with services(home) as start:
         yield Chatty(start(command=(*GUNICORN, "tests.support.faulty_app:app"), **given), home)
@@ -239,16 +230,18 @@ def test_a_client_that_leaves_keeps_no_turn(chatty: Chatty) -> None:
 
 
 @pytest.mark.parametrize("chatty", ["redis"], indirect=True)
-def test_redis_killed_and_back_costs_conversations_a_503_and_no_stored_turn(chatty: Chatty, redis: RedisServer) -> None:
+def test_redis_killed_and_back_costs_conversations_a_503_and_no_stored_turn(
+    chatty: Chatty, shared_redis: RedisServer
+) -> None:
     session = chatty.turn(TEXTS[0]).session
-    redis.execute("SAVE")  # what an operator's own settings do by themselves
-    redis.kill()
+    shared_redis.execute("SAVE")  # what an operator's own settings do by themselves
+    shared_redis.kill()
     for _ in range(4):
         refused = chatty.post(TEXTS[1], session_id=session)
         assert (refused.status, refused.json["code"]) == (503, "sessions_unavailable")
         assert int(refused.headers["Retry-After"]) >= 1
         assert_is_chat(chatty.post(TEXTS[1]))
-    redis.start()
+    shared_redis.start()
     until(lambda: chatty.post(TEXTS[1], session_id=session).status == 200, "Redis is asked again")
     for worker in chatty.service.workers:
         with chatty.only(worker):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -19,13 +18,6 @@ pytestmark = pytest.mark.skipif(BINARY is None, reason=WHY_NOT)
 # A promise to operators is 0.1 s; the rest is for a busy machine.
 HANG_S = 1.0
 REJOIN_S = 5.0
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    yield server
-    server.end()
 
 
 def add(windows: Windows, key: str = "a", amount: int = 1) -> Window:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,13 +22,6 @@ from tests.support.redis_server import BINARY, WHY_NOT, RedisServer
 pytestmark = pytest.mark.skipif(BINARY is None, reason=WHY_NOT)
 
 WAIT_S = 30.0
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    yield server
-    server.end()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from qwen_allinone.state import RedisStore, SqliteStore, Store, Turn
 from qwen_allinone.state import redis as redis_module
 from qwen_allinone.state import sqlite as sqlite_module
 from qwen_allinone.state.lease import Lease, _place, is_dead
-from tests.support.redis_server import BINARY, WHY_NOT, RedisServer
+from tests.support.redis_server import RedisServer
 
 ID, OTHER_ID = "a" * 32, "b" * 32
 TURN = Turn("我的猫走丢了\x00\u2028“", "负面", "抱抱你\n慢慢来😢", ids=(5, 0, 151_645), first=0, at=1.5)
@@ -26,21 +26,12 @@ HOUR = 3600.0
 Make = Callable[..., Store]
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    if BINARY is None:
-        pytest.skip(WHY_NOT)
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.end()
-
-
 @pytest.fixture(params=["sqlite", "redis"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     """Makes stores of one file or server, as several workers do; empty at first."""
     opened: list[SqliteStore] = []
     if request.param == "redis":
-        server: RedisServer = request.getfixturevalue("redis")
+        server: RedisServer = request.getfixturevalue("shared_redis")
         server.execute("FLUSHALL")
         yield lambda ttl_s=HOUR: RedisStore(server.url, ttl_s=ttl_s, timeout_s=20.0)
         return
@@ -302,10 +293,10 @@ def test_a_turn_comes_back_as_it_was() -> None:
     assert Turn.load(TURN.dump()) == Turn.load(TURN.dump().encode()) == TURN
 
 
-def test_a_store_of_redis_that_holds_rubbish_is_unavailable_and_not_wrong(redis: RedisServer) -> None:
-    redis.execute("FLUSHALL")
-    store = RedisStore(redis.url, ttl_s=HOUR, timeout_s=20.0)
+def test_a_store_of_redis_that_holds_rubbish_is_unavailable_and_not_wrong(shared_redis: RedisServer) -> None:
+    shared_redis.execute("FLUSHALL")
+    store = RedisStore(shared_redis.url, ttl_s=HOUR, timeout_s=20.0)
     kept(store, 1)
-    redis.execute("RPUSH", f"qaio:session:{{{ID}}}:turns", "rubbish")
+    shared_redis.execute("RPUSH", f"qaio:session:{{{ID}}}:turns", "rubbish")
     with pytest.raises(StoreUnavailable):
         store.read(ID, "alice")
