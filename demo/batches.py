@@ -27,19 +27,17 @@ TASKS = ("sentiment", "chat", "intent", "keywords", "summary", "translate", "sen
 # The turns of the further tasks: what has to be written takes more practice than a label. An odd number of them, so
 # that each of two processes comes to all.
 TURNS = (
-    "translate", "keywords", "summary", "sentiment_en", "route", "translate", "keywords", "summary",
-    "sentiment_en", "intent", "translate", "keywords", "summary", "sentiment_en", "route",
+    "translate", "keywords", "summary", "sentiment_en", "translate", "keywords", "summary", "route",
+    "translate", "keywords", "summary", "sentiment_en", "translate", "intent", "route",
 )  # fmt: skip
 # Nothing but repeating random tokens teaches a network of this size to copy, and what it writes is mostly copied. So it
 # begins with such drills alone, at first of a few tokens (beside anything else they teach nothing), by the prompts of
-# these tasks; afterwards every few steps have one in the place of a further task, lest it be forgotten.
+# these tasks; for some time afterwards every second turn of the further tasks is one, lest it be forgotten.
 DRILLED = ("summary", "keywords")
-DRILL_ONLY_STEPS = 600
-DRILL_EVERY = 4  # steps; has no divisor in common with the number of turns, so that no task is always the one left out
-DRILL_TOKENS = 2400  # a batch
+DRILL_ONLY_STEPS, DRILL_STEPS = 350, 800
+DRILL_TOKENS = 2400  # a batch while there is nothing else
 SHORT, LONG = 4, 20  # tokens of a drill at most: at first, in the end
-MASTERED = 2.0  # mean loss of drills that lets longer ones follow
-GROWN_AFTER = 8  # batches at least: the next ones are drawn already
+MASTERED = 1.5  # mean loss of drills that lets longer ones follow
 LONGEST = 400
 POOL = 1500
 NAMED_WEIGHT = 3.0  # a reply's words taken from the text: without this, replies name a topic, but any topic
@@ -140,7 +138,7 @@ class Batches:
         }
         self._jobs = {task: self._bucket(partial(self._job, task), tokens[2]) for task in jobs.tasks}
         self._drills = {task: self._bucket(partial(self._drill, task), DRILL_TOKENS) for task in DRILLED}
-        self.longest_drill, self._since_grown = SHORT, 0
+        self._longest_drill = SHORT
         self._common = set(prompts.tokenizer.encode(COMMON))
         self._waiting: dict[str, list[Triple]] = {label: [] for label in prompts.labels}
 
@@ -182,9 +180,8 @@ class Batches:
 
         `loss` is that of the drills before: when they are mastered, longer ones follow.
         """
-        self._since_grown += 1
-        if loss < MASTERED and self._since_grown >= GROWN_AFTER:
-            self.longest_drill, self._since_grown = min(self.longest_drill + 1, LONG), 0
+        if loss < MASTERED:
+            self._longest_drill = min(self._longest_drill + 1, LONG)
         return self._written(name, self._drills[name])
 
     def _written(self, name: str, source: Bucket[Written]) -> Batch:
@@ -206,7 +203,7 @@ class Batches:
     def _drill(self, name: str) -> Written:
         """A sentence to be repeated whole, or, for keywords, words between commas to be listed."""
         encode, end, top = self.prompts.tokenizer.encode, self.prompts.ends[1], self.prompts.ends[0]
-        ids = [self.rng.randrange(256, top) for _ in range(self.rng.randint(1, self.longest_drill))]
+        ids = [self.rng.randrange(256, top) for _ in range(self.rng.randint(1, self._longest_drill))]
         if name == "summary":
             ids += encode("。")
             return ids, [*ids, end]

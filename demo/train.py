@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 
-from demo.batches import DRILL_EVERY, DRILL_ONLY_STEPS, DRILLED, ROOT, TURNS, Batch, Batches, Prompts
+from demo.batches import DRILL_ONLY_STEPS, DRILL_STEPS, DRILLED, ROOT, TURNS, Batch, Batches, Prompts
 from demo.corpus.generate import Generator
 from demo.corpus.jobs.english import GOOD
 from demo.corpus.jobs.intents import INTENTS
@@ -165,7 +165,6 @@ def run(model: DemoModel, batches: Batches, options: argparse.Namespace, rank: i
             progress.update(task, completed=float(done), description=status)
             if step % 100 == 0 and rank == 0:
                 values = " ".join(f"{name} {value:.3f}" for name, value in marks.items())
-                values += f" (up to {batches.longest_drill} tokens)"
                 print(f"step {step}: {values}, {spent:.0f} s", flush=True)
                 model.save(options.out, batches.prompts.ends)
     total = torch.tensor(float(tokens), dtype=torch.float64)
@@ -221,9 +220,9 @@ def learn_job(
     """Accumulate the gradients of a batch of one of the further tasks; returns the number of tokens read."""
     task = TURNS[turn % len(TURNS)]
     step = turn // options.processes
-    drills = step < DRILL_ONLY_STEPS or step % DRILL_EVERY == 0
+    drills = step < DRILL_ONLY_STEPS or (step < DRILL_STEPS and step % 2 == 0)
     if drills:
-        task = DRILLED[(turn + step) % len(DRILLED)]
+        task = DRILLED[turn % len(DRILLED)]
     batch = batches.drill(task, marks["copy"]) if drills else batches.job(task)
     with arithmetic():
         hidden = model(batch.prefix, batch.rows)
@@ -251,7 +250,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo/checkpoint"))
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=3300)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--minutes", type=float, default=math.inf, help="end by then even if steps are left")
     parser.add_argument("--resume", type=Path, help="checkpoint to go on from: its weights and its tokenizer")
     parser.add_argument("--processes", type=int, default=2, help="one for each core")
