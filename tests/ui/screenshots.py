@@ -14,7 +14,7 @@ from tests.ui.conftest import CHROMIUM, PATIENCE_MS
 TALK = ("今天心情特别差，工作也不顺利", "终于通过了面试，开心！")
 FEEDBACK = """编号,反馈
 1,"房间干净，前台也很热情，下次还来"
-2,"等了两个小时没人理我，再也不买了"
+2,"等了两个小时没人理我，太失望了"
 3,"早餐丰富，孩子很喜欢"
 4,"空调坏了一晚上，
 打电话也没人修"
@@ -50,7 +50,7 @@ def take(address: str, folder: Path) -> None:
             page.locator("#send").wait_for()
             _save(page, folder / f"page-chat-{name}.png")
             page.get_by_role("tab", name="更多任务").click()
-            page.locator("#input-text textarea").fill("房间很小，隔音也差，不过早餐不错")
+            page.locator("#input-text textarea").fill("房间很小，隔音也差")
             page.locator("#run").click()
             page.locator("#result .chip").first.wait_for()
             _save(page, folder / f"page-tasks-{name}.png")

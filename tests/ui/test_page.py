@@ -179,7 +179,7 @@ def test_a_list_is_shown_item_by_item(visit: Visit) -> None:
 def test_a_file_comes_back_labelled_with_its_shares_and_its_bad_rows(visit: Visit, tmp_path: Path) -> None:
     rows = [
         '1,"房间干净，\n前台也很热情"',
-        "2,等了两个小时没人理我，再也不买了",
+        "2,等了两个小时没人理我，太失望了",
         "3,=1+1 很好用，出乎意料的满意",
         "4,",
         "5,多了,一列",
