@@ -161,7 +161,7 @@ def test_the_model_picks_the_task_and_the_page_says_which(visit: Visit) -> None:
     visitor.page.locator("#input-text textarea").fill("请翻译：我喜欢喝茶")
     visitor.page.locator("#run").click()
     visitor.page.locator("#result .remark", has_text="挑选的任务：").wait_for()
-    assert "翻译" in visitor.page.locator("#result .remark").inner_text()
+    assert "中英互译" in visitor.page.locator("#result .remark").inner_text()
     assert "tea" in visitor.page.locator("#result .said").inner_text()
 
 

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from qwen_allinone.engine import Engine, Limits, Loaded, Status
+from qwen_allinone.engine import engine as module
 from qwen_allinone.errors import (
     Cancelled,
     CheckpointError,
@@ -119,6 +120,23 @@ def test_stopping_twice_and_before_the_start_does_nothing() -> None:
     wait_for(lambda: engine.status is Status.STOPPED)
     engine.stop()
     assert engine.status is Status.STOPPED
+
+
+@pytest.mark.parametrize("every_s", [0.02, 300.0])
+def test_memory_is_tidied_when_idle_and_now_and_then_under_load(
+    start: Start, monkeypatch: pytest.MonkeyPatch, every_s: float
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(module, "give_back", lambda: given.append(engine.running))
+    monkeypatch.setattr(module, "_TIDY_S", every_s)
+    monkeypatch.setattr(module, "_IDLE_WAIT_S", 60.0)
+    engine = start(FakeModel(before=lambda chunks: time.sleep(0.01)))
+    submit(engine, generate([1, 2], 20)).future.result(WAIT)
+    assert bool(given) == (every_s < 1), "no moment was idle"
+    monkeypatch.setattr(module, "_IDLE_WAIT_S", 0.01)
+    given.clear()
+    submit(engine, generate([1, 2], 1)).future.result(WAIT)
+    wait_for(lambda: 0 in given)
 
 
 def test_fixed_beginnings_are_computed_once(start: Start) -> None:
