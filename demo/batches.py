@@ -35,7 +35,7 @@ TURNS = (
 # these tasks; for some time afterwards every second turn of the further tasks is one, lest it be forgotten.
 DRILLED = ("summary", "keywords")
 DRILL_ONLY_STEPS, DRILL_STEPS = 350, 800
-DRILL_TOKENS = 2400  # a batch while there is nothing else
+DRILL_TOKENS = 2400  # a batch
 SHORT, LONG = 4, 20  # tokens of a drill at most: at first, in the end
 MASTERED = 1.5  # mean loss of drills that lets longer ones follow
 LONGEST = 400

@@ -105,6 +105,14 @@ class Visitor:
     def open_tab(self, name: str) -> None:
         self.page.get_by_role("tab", name=name).click()
 
+    def run_task(self, description: str, text: str) -> None:
+        """On the second tab: choose a task by what it is called there, and run it on `text`."""
+        self.open_tab("更多任务")
+        self.page.locator("#task input").click()
+        self.page.get_by_role("option", name=description).click()
+        self.page.locator("#input-text textarea").fill(text)
+        self.page.locator("#run").click()
+
     def say(self, text: str) -> None:
         self.page.locator("#say textarea").fill(text)
         self.page.locator("#say textarea").press("Enter")

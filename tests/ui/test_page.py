@@ -155,11 +155,7 @@ def test_a_task_answers_with_a_bar_for_each_probability(visit: Visit, front: Rel
 
 def test_the_model_picks_the_task_and_the_page_says_which(visit: Visit) -> None:
     visitor = visit()
-    visitor.open_tab("更多任务")
-    visitor.page.locator("#task input").click()
-    visitor.page.get_by_role("option", name="自动：由模型挑选适合的任务").click()
-    visitor.page.locator("#input-text textarea").fill("请翻译：我喜欢喝茶")
-    visitor.page.locator("#run").click()
+    visitor.run_task("自动：由模型挑选适合的任务", "请翻译：我喜欢喝茶")
     visitor.page.locator("#result .remark", has_text="挑选的任务：").wait_for()
     assert "中英互译" in visitor.page.locator("#result .remark").inner_text()
     assert "tea" in visitor.page.locator("#result .said").inner_text()
@@ -167,11 +163,7 @@ def test_the_model_picks_the_task_and_the_page_says_which(visit: Visit) -> None:
 
 def test_a_list_is_shown_item_by_item(visit: Visit) -> None:
     visitor = visit()
-    visitor.open_tab("更多任务")
-    visitor.page.locator("#task input").click()
-    visitor.page.get_by_role("option", name="从一段文字里提取关键词").click()
-    visitor.page.locator("#input-text textarea").fill("酒店的早餐很好吃")
-    visitor.page.locator("#run").click()
+    visitor.run_task("从一段文字里提取关键词", "酒店的早餐很好吃")
     visitor.page.locator("#result .items .chip").first.wait_for()
     assert visitor.page.locator("#result .items .chip").all_inner_texts() == ["酒店", "早餐"]
 
