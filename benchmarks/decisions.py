@@ -23,48 +23,48 @@ from rich.table import Table
 from benchmarks.engine import Kind
 from qwen_allinone.bootstrap import build_service
 from qwen_allinone.engine import Status
-from qwen_allinone.service import AllInOne
-from qwen_allinone.service.deciding import Asked, Decisions, Option
+from qwen_allinone.service import AllInOne, Terms
+from qwen_allinone.service.questions import Option, TypedQuestion, decide
 from qwen_allinone.settings import Settings
 
 TEXT_TOKENS = 200
 _WORDS = "房间干净服务热情早餐丰富位置方便隔音很差等了半天价格公道下次再来物流太慢包装破损客服耐心"
 _SHORT = tuple(map(Option, ("正面", "负面", "中性")))
 QUESTIONS = [
-    Asked("predicate", "说话人满意"),
-    Asked("choice", "整体态度", _SHORT),
-    Asked("predicate", "提到了价格"),
-    Asked("choice", "对服务的态度", _SHORT),
-    Asked("predicate", "需要客服跟进"),
-    Asked("score", "生气的程度", tuple(map(Option, ("低", "中", "高")))),
-    Asked("predicate", "提到了物流"),
-    Asked("choice", "对房间的态度", _SHORT),
-    Asked("predicate", "会再来"),
-    Asked("choice", "属于哪一类", tuple(map(Option, ("投诉", "表扬", "咨询")))),
+    TypedQuestion("predicate", "说话人满意"),
+    TypedQuestion("choice", "整体态度", _SHORT),
+    TypedQuestion("predicate", "提到了价格"),
+    TypedQuestion("choice", "对服务的态度", _SHORT),
+    TypedQuestion("predicate", "需要客服跟进"),
+    TypedQuestion("score", "生气的程度", tuple(map(Option, ("低", "中", "高")))),
+    TypedQuestion("predicate", "提到了物流"),
+    TypedQuestion("choice", "对房间的态度", _SHORT),
+    TypedQuestion("predicate", "会再来"),
+    TypedQuestion("choice", "属于哪一类", tuple(map(Option, ("投诉", "表扬", "咨询")))),
 ]
 
 
 def measure(service: AllInOne, rounds: int) -> dict[str, float]:
     """Median seconds of ten questions in one call and of ten calls, and the ratios."""
-    decisions, dice = Decisions(service), random.Random(0)
+    dice = random.Random(0)
 
     def text() -> str:
-        encode = service.texts.tokenizer.encode
+        encode = service.codec.tokenizer.encode
         written = ""
         while len(encode(written)) < TEXT_TOKENS:
             written += dice.choice(_WORDS)
         return written
 
     def together(about: str) -> None:
-        decisions.decide([("user", about)], QUESTIONS)
+        decide(service, [("user", about)], QUESTIONS, Terms())
 
     def singly(about: str) -> None:
         for question in QUESTIONS:
-            decisions.decide([("user", about)], [question])
+            decide(service, [("user", about)], [question], Terms())
 
     def singly_unread(_: str) -> None:
         for question, about in zip(QUESTIONS, unread, strict=True):
-            decisions.decide([("user", about)], [question])
+            decide(service, [("user", about)], [question], Terms())
 
     ways: dict[str, Callable[[str], None]] = {
         "one_call_s": together,

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from qwen_allinone.cpu import compute_threads
 from qwen_allinone.engine import Classify, Generate, LabelTrie, Sampling, Ticket
-from qwen_allinone.engine.request import Work
+from qwen_allinone.engine.work import Work
 from qwen_allinone.engine.scheduler import Scheduler
 from qwen_allinone.engine.slots import SlotTable
 from qwen_allinone.engine.step import step

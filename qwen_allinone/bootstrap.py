@@ -11,15 +11,15 @@ from flask import Flask
 from qwen_allinone import __version__
 from qwen_allinone.access import Credentials, Windows
 from qwen_allinone.cpu import compute_threads
-from qwen_allinone.engine import Engine, Limits, Loaded, Status
+from qwen_allinone.engine import Capacity, Engine, Loaded, Status
 from qwen_allinone.http import WINDOW_S, Guards, Quota, create_app
 from qwen_allinone.memory import resident_bytes
 from qwen_allinone.model import checkpoint
-from qwen_allinone.service import AllInOne, ResultCache
+from qwen_allinone.service import AllInOne, Codec, ResultCache, fit
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import RedisStore, Sessions, SqliteStore, Store
 from qwen_allinone.state.cache import AnswerCache
-from qwen_allinone.tasks import Registry
+from qwen_allinone.tasks import Registry, Task
 from qwen_allinone.telemetry import Telemetry, logs
 from qwen_allinone.telemetry.audit import AuditFile, AuditLog
 from qwen_allinone.telemetry.metrics import Metrics, Vitals
@@ -93,16 +93,15 @@ def public_name(model: str) -> str:
 def build_service(settings: Settings) -> AllInOne:
     """The service with its engine started."""
     registry = Registry.load(settings.prompts)
-    service = AllInOne(registry, deadline_s=settings.deadline_s, cache=_cache(settings))
-    limits = Limits(
+    capacity = Capacity(
         threads=compute_threads(settings.threads, settings.workers),
         slots=settings.slots,
         kv_tokens=settings.kv_tokens,
         step_tokens=settings.step_tokens,
         max_waiting=settings.max_waiting,
     )
-    engine = Engine(lambda: _load(settings, service), limits, stuck_s=settings.stuck_s)
-    service.attach(engine)
+    engine = Engine(lambda: _load(settings, registry), capacity, stuck_s=settings.stuck_s)
+    service = AllInOne(registry, engine, deadline_s=settings.deadline_s, cache=_cache(settings))
     engine.start()
     # A thread inside torch while the interpreter is torn down aborts the process.
     atexit.register(engine.stop)
@@ -116,7 +115,7 @@ def _telemetry(settings: Settings, service: AllInOne) -> Telemetry:
         file = AuditFile(settings.audit_file, max_bytes=settings.audit_max_mb * 1_000_000, keep=settings.audit_keep)
         audit = AuditLog(file)
     build = {"version": __version__, "model": public_name(settings.model), "weights": settings.weights}
-    metrics = Metrics(build, {task.name: task.labels for task in service.registry if task.labels})
+    metrics = Metrics(build, {task.name: _shown_labels(task) for task in service.registry if task.labels})
     engine = service.engine
 
     def vitals() -> Vitals:
@@ -135,12 +134,16 @@ def _telemetry(settings: Settings, service: AllInOne) -> Telemetry:
     return telemetry
 
 
-def _load(settings: Settings, service: AllInOne) -> Loaded:
+def _shown_labels(task: Task) -> list[str]:
+    """All that a label task may answer, `unknown` among them."""
+    unknown = task.spec.output.unknown
+    return [*task.labels, *([unknown.name] if unknown else [])]
+
+
+def _load(settings: Settings, registry: Registry) -> Loaded[Codec]:
     """Find and load the model, and fit the tasks to it. Runs in the engine's thread."""
-    service.unbind()
     if settings.model == checkpoint.DEMO:
         log.warning("QAIO_MODEL=demo: a tiny stand-in model, not Qwen; see demo/MODEL_CARD.md")
     loaded = checkpoint.load(settings.model, settings.model_revision, settings.weights, settings.context)
-    prefixes = service.bind(loaded, public_name(settings.model))
     title = f"model {loaded.name}, kernel {loaded.model.kernel}, weights {settings.weights}"
-    return Loaded(loaded.model, prefixes, title, service.first_works(), service.learn)
+    return fit(registry, loaded, public_name(settings.model), title)

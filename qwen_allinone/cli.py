@@ -149,7 +149,7 @@ def calibrate(
         fitted = measuring.fit(chosen, _ask_all(measuring.in_process(service, task), table, settings, task))
         calibration = Calibration(
             temperature=round(fitted.temperature, 4),
-            model=service.model_id.rpartition("@")[2],
+            model=service.codec.model_id.rpartition("@")[2],
             prompt=chosen.prompt_hash,
             data=table.sha256,
             rows=fitted.before.rows,

@@ -46,7 +46,7 @@ class QaioError(Exception):
 class RequestError(QaioError):
     """The request is at fault. `param` names the field, if there is one; `headers` go with the answer.
 
-    `place` is which of several inputs it was, where there are several.
+    `index` is which of several inputs it was, where there are several.
     """
 
     status = 400
@@ -57,7 +57,7 @@ class RequestError(QaioError):
         self.message = message
         self.param = param
         self.headers = dict(headers or {})
-        self.place: int | None = None
+        self.index: int | None = None
 
 
 class InvalidInput(RequestError):

@@ -12,6 +12,7 @@ from qwen_allinone.checking import Outcome
 from qwen_allinone.cpu import available_cores, compute_threads
 from qwen_allinone.measuring import Asked, Figures, Fitted, Judged, percentile
 from qwen_allinone.memory import memory_limit, resident_bytes
+from qwen_allinone.model.qwen2 import Qwen2
 from qwen_allinone.service import AllInOne
 from qwen_allinone.settings import PREFIX, Settings
 from qwen_allinone.tasks import Task
@@ -114,26 +115,32 @@ def settings_table(settings: Settings) -> Table:
 
 def print_model(console: Console, settings: Settings, service: AllInOne) -> None:
     """What was loaded and how the tasks look in its tokens."""
-    checkpoint = service.checkpoint
-    config, model = checkpoint.model.config, checkpoint.model
+    codec, model = service.codec, _model(service)
+    config = model.config
     table = Table("what", "value", title="model")
-    table.add_row("folder", escape(str(checkpoint.folder)))
-    for file in sorted(checkpoint.folder.iterdir()):
+    table.add_row("folder", escape(str(codec.folder)))
+    for file in sorted(codec.folder.iterdir()):
         table.add_row(f"  {escape(file.name)}", f"{file.stat().st_size / _MIB:.1f} MiB")
     table.add_row(
         "layers x hidden, vocabulary", f"{config.num_hidden_layers} x {config.hidden_size}, {config.vocab_size}"
     )
     table.add_row("heads (queries / keys)", f"{config.num_attention_heads} / {config.num_key_value_heads}")
     table.add_row("kernel, weights", f"{model.kernel}, {settings.weights}")
-    table.add_row("stop ids", str(sorted(checkpoint.stop_ids)))
+    table.add_row("stop ids", str(sorted(codec.stop_ids)))
     table.add_row("cores available, threads a worker", f"{available_cores():g}, {_threads(settings)}")
     table.add_row("resident memory of one worker now", f"{resident_bytes() / _MIB:.0f} MiB")
     kv = config.kv_bytes_per_token * settings.kv_tokens
     table.add_row(f"keys and values, {settings.kv_tokens} tokens at most", f"{kv / _MIB:.0f} MiB")
     for task in service.registry:
         for label in task.labels:
-            table.add_row(f"{task.name}: tokens of {escape(label)}", str(checkpoint.tokenizer.encode(label)))
+            table.add_row(f"{task.name}: tokens of {escape(label)}", str(codec.tokenizer.encode(label)))
     console.print(table)
+
+
+def _model(service: AllInOne) -> Qwen2:
+    model = service.engine.model
+    assert model is not None, "the doctor waits until the model is loaded"
+    return model
 
 
 def print_advice(console: Console, settings: Settings, service: AllInOne) -> None:
@@ -147,7 +154,7 @@ def _advice(settings: Settings, service: AllInOne) -> Iterator[str]:
     cores = available_cores()
     if settings.workers * _threads(settings) > max(1, cores):
         yield f"{settings.workers} workers x {_threads(settings)} threads want more than the {cores:g} cores there are"
-    kv = service.checkpoint.model.config.kv_bytes_per_token * settings.kv_tokens
+    kv = _model(service).config.kv_bytes_per_token * settings.kv_tokens
     need = settings.workers * (resident_bytes() + kv)
     limit = memory_limit()
     if need > limit:
@@ -155,7 +162,7 @@ def _advice(settings: Settings, service: AllInOne) -> Iterator[str]:
             f"{settings.workers} workers can come to {need / _MIB:.0f} MiB, but {limit / _MIB:.0f} MiB are granted: "
             "lower QAIO_KV_TOKENS or QAIO_WORKERS, or set QAIO_WEIGHTS=fp16 (or int8)"
         )
-    if service.checkpoint.model.kernel == "dense":
+    if _model(service).kernel == "dense":
         yield "plain products are used on this CPU: packed kernels fail here or are no faster"
     if settings.model == "demo":
         yield "the demo model is a stand-in; set QAIO_MODEL to a Qwen checkpoint for real use"

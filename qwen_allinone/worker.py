@@ -161,8 +161,8 @@ class EngineWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._lingering.append(conn)
 
     @property
-    def _engine(self) -> Engine:
-        engine: Engine = self.wsgi.extensions["engine"]
+    def _engine(self) -> Engine[Any]:
+        engine: Engine[Any] = self.wsgi.extensions["engine"]
         return engine
 
     def _turn(self, *, accept: bool) -> None:

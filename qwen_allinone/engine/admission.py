@@ -8,9 +8,11 @@ import random
 import threading
 import time
 from types import TracebackType
+from typing import Generic
 
-from qwen_allinone.engine.request import Ticket
-from qwen_allinone.errors import ServerBusy
+from qwen_allinone.engine.contract import T
+from qwen_allinone.engine.ticket import Ticket
+from qwen_allinone.errors import Cancelled, DeadlineExceeded, ServerBusy
 
 # How much one more interval between two answers moves the average.
 _SMOOTHING = 0.1
@@ -23,21 +25,29 @@ _GROWS, _SHRINKS = 1.02, 1.005
 _TOO_LATE = "按当前的排队情况，无法在要求的时限内完成，请稍后再试或放宽 X-Timeout-Ms"
 
 
-class Permit:
-    """A place inside for one request, from admission to its end, however much it asks of the engine.
+class Permit(Generic[T]):
+    """One request's leave to ask things of the engine, from admission to its end. Use it as a context manager.
 
-    Use it as a context manager. `place` is the request's position among all that were ever admitted: what it asks
-    later still comes before what younger requests ask. `deadline` is a time.monotonic() value, None for no limit.
+    `rank` is its number among all that were ever admitted: what it asks later still comes before what younger requests
+    ask. `deadline` is a time.monotonic() value. `published` is what the loader made to go with the model.
     """
 
-    def __init__(self, admission: Admission, place: int, deadline: float | None) -> None:
-        self.place = place
+    def __init__(self, admission: Admission[T], rank: int, deadline: float, published: T) -> None:
+        self.rank = rank
         self.deadline = deadline
+        self.published = published
         self.cancelled = False
         self._admission = admission
         self._lock = threading.Lock()
         self._open: set[Ticket] = set()  # asked and not ended
         self._asked = self._over = False
+
+    def check(self) -> None:
+        """Raise if waiting makes no sense any more: Cancelled, DeadlineExceeded."""
+        if self.cancelled:
+            raise Cancelled()
+        if time.monotonic() >= self.deadline:
+            raise DeadlineExceeded()
 
     def hold(self, ticket: Ticket) -> None:
         """Note what the request is waiting for, from any thread."""
@@ -56,7 +66,7 @@ class Permit:
         for ticket in left:
             ticket.cancel()
 
-    def __enter__(self) -> Permit:
+    def __enter__(self) -> Permit[T]:
         return self
 
     def __exit__(
@@ -79,11 +89,11 @@ class Permit:
             self._open.remove(ticket)
             last = self._over and not self._open
         if last:
-            # Its caller had stopped waiting before the engine noticed: until now it took its place.
+            # Its caller had stopped waiting before the engine noticed: until now it counted as inside.
             self._admission.leave(answered=False)
 
 
-class Admission:
+class Admission(Generic[T]):
     """Counts the requests inside, and spreads those it refuses over time. Thread-safe."""
 
     def __init__(self, slots: int, max_waiting: int) -> None:
@@ -91,29 +101,29 @@ class Admission:
         self._limit = slots + max_waiting
         self._lock = threading.Lock()
         self._inside = 0
-        self._places = itertools.count()
+        self._ranks = itertools.count()
         # Seconds between two answers while requests wait; None before the first two.
         self._interval: float | None = None
         self._last_answer: float | None = None
         self._apart_s = _SHORTEST_RETRY_S  # keeps a crowd that obeys from coming faster than it can be answered
 
-    def enter(self, deadline: float | None = None) -> Permit:
-        """Take a place for a request.
+    def enter(self, deadline: float, published: T) -> Permit[T]:
+        """Let a request in.
 
         Raises:
-            ServerBusy: all places are taken, or the line is so long that `deadline` cannot be met.
+            ServerBusy: as many are inside as may be, or the line is so long that `deadline` cannot be met.
         """
         with self._lock:
             if self._inside >= self._limit:
                 raise self._busy()
-            wait = _CAUTION * self._wait_s()
-            if deadline is not None and wait and time.monotonic() + wait >= deadline:
+            wait = _CAUTION * self._wait_s() if self._inside >= self._slots else 0.0
+            if wait and time.monotonic() + wait >= deadline:
                 raise ServerBusy(_TOO_LATE, retry_after=self._retry_after())
             self._inside += 1
-            return Permit(self, next(self._places), deadline)
+            return Permit(self, next(self._ranks), deadline, published)
 
     def leave(self, *, answered: bool) -> None:
-        """Give a place back; `answered` ones tell how fast the line moves."""
+        """A request has ended; `answered` ones tell how fast the line moves."""
         now = time.monotonic()
         with self._lock:
             if answered and self._last_answer is not None:
@@ -130,18 +140,18 @@ class Admission:
                 self._last_answer = now
 
     def busy(self) -> ServerBusy:
-        """The error for one who finds no place, with a time after which there may well be one."""
+        """The error for one who is not let in, with a time after which that may well be otherwise."""
         with self._lock:
             return self._busy()
 
     @property
     def inside(self) -> int:
-        """Requests that have a place."""
+        """Requests that were let in and have not ended."""
         return self._inside
 
     @property
     def room(self) -> int:
-        """Places left."""
+        """How many more may come in."""
         return self._limit - self._inside
 
     def _wait_s(self) -> float:

@@ -1,49 +1,37 @@
-"""What an engine is given, and what it says of itself."""
+"""What an engine is given: its sizes, and what a loader hands over."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from qwen_allinone.engine.request import Result, Work
+from qwen_allinone.engine.work import Result, Work
 from qwen_allinone.model.qwen2 import Qwen2
 
+T = TypeVar("T")
 
-class Status(enum.StrEnum):
-    """What the engine is doing; requests are taken in READY only. After STUCK the process must be replaced."""
-
-    LOADING = "loading"
-    READY = "ready"
-    DRAINING = "draining"
-    STUCK = "stuck"
-    FAILED = "failed"
-    STOPPED = "stopped"
-
-
-def _ignore(_: Sequence[Result]) -> None:
-    pass
+# Computes work before anybody is admitted.
+Compute = Callable[[Sequence[Work]], list[Result]]
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """What a loader gives the engine: the model, prompt beginnings to compute once, and what the log calls it.
+class Loaded(Generic[T]):
+    """A model, the prompt prefixes to compute once, and what the log calls it.
 
-    `first` is computed before anybody is admitted, and `learn` is told the results.
+    `publish` makes what requests need beside the model, once the prefixes are there; it may have work computed. The
+    engine shows the two together, see Permit.published. It must not hold the model: a failed request's traceback may
+    hold it, and a model must be gone before the next is loaded.
     """
 
     model: Qwen2
+    publish: Callable[[Compute], T]
     prefixes: Sequence[Sequence[int]] = ()
     title: str = "model"
-    first: Sequence[Work] = ()
-    learn: Callable[[Sequence[Result]], None] = _ignore
-
-
-Loader = Callable[[], Loaded]
 
 
 @dataclass(frozen=True)
-class Limits:
+class Capacity:
     """Sizes of one engine, in compute threads, requests and tokens (see the settings of the same names)."""
 
     threads: int = 1

@@ -6,25 +6,26 @@ label its probability; only labels that share tokens take further passes, one fo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
 class LabelTrie:
-    """The token ids of two labels or more, none the beginning of another."""
+    """The token ids of two labels or more, none the beginning of another. Nothing changes once it is made."""
 
-    labels: tuple[tuple[int, ...], ...]
-
-    def __post_init__(self) -> None:
+    def __init__(self, labels: Sequence[tuple[int, ...]]) -> None:
+        """Raises ValueError for labels that could not be told apart."""
+        self.labels = tuple(labels)
         if len(self.labels) < 2:
             raise ValueError("a choice needs two labels or more")
         for label in self.labels:
             if not label or sum(other[: len(label)] == label for other in self.labels) != 1:
                 raise ValueError(f"label ids {label} are empty, twice there or the beginning of another label")
+        self.longest = max(map(len, self.labels))
 
     def next_ids(self, path: Sequence[int]) -> tuple[int, ...]:
         """The tokens that may follow `path`, in the order of the labels."""
@@ -32,10 +33,11 @@ class LabelTrie:
         following = (label[depth] for label in self.labels if label[:depth] == tuple(path) and len(label) > depth)
         return tuple(dict.fromkeys(following))
 
-    def branches(self) -> list[tuple[int, ...]]:
+    @cached_property
+    def branches(self) -> tuple[tuple[int, ...], ...]:
         """Paths after which there is a choice, in depth-first order (a forced token needs no pass)."""
         prefixes = dict.fromkeys(label[:depth] for label in self.labels for depth in range(len(label)))
-        return [path for path in sorted(prefixes) if len(self.next_ids(path)) > 1]
+        return tuple(path for path in sorted(prefixes) if len(self.next_ids(path)) > 1)
 
 
 class LabelScores:
@@ -65,4 +67,4 @@ class LabelScores:
         for label in self._trie.labels:
             steps = ((label[:depth], label[depth]) for depth in range(len(label)))
             totals.append(sum(self._scores[path][token] for path, token in steps if path in self._scores))
-        return tuple(torch.tensor(totals, dtype=torch.float64).exp().tolist())
+        return tuple(map(math.exp, totals))

@@ -7,14 +7,14 @@ import threading
 import time
 from dataclasses import dataclass
 
-from qwen_allinone.engine.deciding import Decide
-from qwen_allinone.engine.request import Ticket, Work
-from qwen_allinone.engine.slots import Slot, SlotTable, shared
+from qwen_allinone.engine.slots import Slot, SlotTable, common_prefix
+from qwen_allinone.engine.ticket import Ticket
+from qwen_allinone.engine.work import FinishReason, Work
 from qwen_allinone.errors import Cancelled, DeadlineExceeded, EmptyInput, InputTooLong, QaioError
 from qwen_allinone.model.attention import Chunk
 
-# Stands among a slot's tokens for one that is in no sequence: it equals no token.
-_BRANCHED = -1
+# Marks the keys and values of tokens that are in no sequence; equal to no token, it never matches a prefix.
+_NO_TOKEN = -1
 
 
 @dataclass(eq=False)
@@ -24,22 +24,20 @@ class Running:
     ticket: Ticket
     slot: Slot
 
-    @property
-    def missing(self) -> int:
-        """Tokens still to be computed before the next logits."""
-        return len(self.ticket.work.tokens) - len(self.slot.tokens)
 
-
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Planned:
-    """One request's share of a step. `complete`: after it the request's logits are due."""
+    """One request's share of a step. `complete`: none of the work's tokens are left to compute after it.
+
+    `sequence` is how many of the work's tokens are one sequence. `ended` is what reading the logits said.
+    """
 
     running: Running
+    work: Work
     chunk: Chunk
-
-    @property
-    def complete(self) -> bool:
-        return self.chunk.end == len(self.running.ticket.work.tokens)
+    complete: bool
+    sequence: int
+    ended: FinishReason | None = None
 
 
 class Scheduler:
@@ -58,7 +56,7 @@ class Scheduler:
         self._closed: Exception | None = None
 
     def submit(self, ticket: Ticket) -> None:
-        """Queue a request, before those whose place is behind its own.
+        """Queue a request, before all whose rank is higher.
 
         Raises:
             EmptyInput: there is no token to compute.
@@ -71,53 +69,52 @@ class Scheduler:
         with self._changed:
             if self._closed:
                 raise self._closed
-            bisect.insort(self._waiting, ticket, key=lambda waiting: waiting.place)
+            bisect.insort(self._waiting, ticket, key=_rank)
             self._changed.notify()
 
     def wait_for_work(self, timeout: float) -> bool:
-        """Block until something is to be computed; False after `timeout` seconds without."""
+        """Block until something is to be computed; False if there is nothing after at most `timeout` seconds."""
         with self._changed:
-            return self._changed.wait_for(lambda: bool(self._waiting or self._running), timeout)
+            if not (self._waiting or self._running):
+                self._changed.wait(timeout)
+            return bool(self._waiting or self._running)
 
     def schedule(self) -> list[Planned]:
-        """End what was given up, admit what fits, and plan one step of at most `step_tokens` tokens."""
+        """End what was given up, start what fits, and plan one step of at most `step_tokens` tokens."""
         self._drop_given_up()
-        self._admit()
+        if self._waiting:
+            self._start_waiting()
         # One token each for those that decode, then prompts in order of arrival: replies do not stall.
-        by_need = sorted(self._running, key=lambda running: running.missing > 1)
+        missing = [(len(r.ticket.work.tokens) - len(r.slot.tokens), r) for r in self._running]
         budget = self._step_tokens
         plan = []
-        for running in by_need:
-            count = min(running.missing, budget)
-            if count == 0:
+        for count, running in (*(m for m in missing if m[0] <= 1), *(m for m in missing if m[0] > 1)):
+            if not budget:
                 break
-            budget -= count
-            start = len(running.slot.tokens)
-            work = running.ticket.work
-            branches = work.branches(start, start + count) if isinstance(work, Decide) else None
-            tokens = work.tokens[start : start + count]
-            plan.append(Planned(running, Chunk(running.slot.index, start, tokens, branches)))
+            work, start = running.ticket.work, len(running.slot.tokens)
+            end = start + min(count, budget)
+            budget -= end - start
+            chunk = work.chunk(running.slot.index, start, end)
+            plan.append(Planned(running, work, chunk, end == len(work.tokens), len(work.sequence)))
         return plan
 
-    def computed(self, planned: Planned) -> None:
-        """Note that the chunk's keys and values are in the slot."""
-        chunk, slot = planned.chunk, planned.running.slot
-        sequence = chunk.tokens[: max(len(_sequence(planned.running.ticket.work)) - chunk.start, 0)]
-        slot.tokens.extend(sequence)
-        slot.tokens.extend([_BRANCHED] * (len(chunk.tokens) - len(sequence)))
-
-    def rewind(self, running: Running) -> None:
-        """After the request changed its mind about `tokens`, keep what is still their beginning."""
-        sequence, slot = _sequence(running.ticket.work), running.slot
-        common = min(len(slot.tokens), len(sequence) - 1)
-        if slot.tokens[:common] != sequence[:common]:  # seldom: a reply only ever grows
-            common = shared(slot.tokens, sequence)
-        del slot.tokens[common:]
-
-    def remove(self, running: Running) -> None:
-        """The request has ended well or was given up: its slot keeps what it holds."""
-        self._running.remove(running)
-        self._slots.release(running.slot)
+    def deliver(self, plan: list[Planned]) -> None:
+        """Take note of what a step has computed, and answer the requests that have ended with it."""
+        for planned in plan:
+            ticket, slot, chunk = planned.running.ticket, planned.running.slot, planned.chunk
+            in_sequence = chunk.tokens[: max(planned.sequence - chunk.start, 0)]
+            slot.tokens += in_sequence
+            slot.tokens += [_NO_TOKEN] * (len(chunk.tokens) - len(in_sequence))
+            if not planned.complete:
+                continue
+            ticket.first_token = ticket.first_token or time.monotonic()
+            if planned.ended is None:
+                _cut(slot, planned.work.sequence)
+                continue
+            # Before the request leaves the running ones: if making its result raises, it fails with them.
+            result = ticket.result(planned.ended)
+            self._remove(planned.running)
+            ticket.finish(result)
 
     def fail_running(self, error: QaioError) -> int:
         """End all running requests with `error`, forget their slots; returns how many there were."""
@@ -156,25 +153,25 @@ class Scheduler:
 
     def _drop_given_up(self) -> None:
         now = time.monotonic()
-        for running in list(self._running):
-            error = _given_up(running.ticket, now)
-            if error:
-                self.remove(running)
-                running.ticket.fail(error)
+        for running in [r for r in self._running if r.ticket.cancelled or now >= r.ticket.deadline]:
+            self._remove(running)
+            running.ticket.fail(_why(running.ticket))
+        if not self._waiting:
+            return
         with self._changed:
-            ended = [(ticket, error) for ticket in self._waiting if (error := _given_up(ticket, now))]
-            for ticket, _ in ended:
+            ended = [t for t in self._waiting if t.cancelled or now >= t.deadline]
+            for ticket in ended:
                 self._waiting.remove(ticket)
-        for ticket, error in ended:
-            ticket.fail(error)
+        for ticket in ended:
+            ticket.fail(_why(ticket))
 
-    def _admit(self) -> None:
+    def _start_waiting(self) -> None:
         """First come, first served: a long request at the head is waited for, not overtaken."""
         while (ticket := self._head()) is not None:
-            slot = self._slots.acquire(_sequence(ticket.work), ticket.work.most_tokens)
+            slot = self._slots.acquire(ticket.work.sequence, ticket.work.most_tokens)
             if slot is None:
                 return
-            ticket.admitted = time.monotonic()
+            ticket.started = time.monotonic()
             ticket.reused = len(slot.tokens)
             with self._changed:
                 if ticket not in self._waiting:  # abandoned meanwhile
@@ -187,13 +184,24 @@ class Scheduler:
         with self._changed:
             return self._waiting[0] if self._waiting else None
 
+    def _remove(self, running: Running) -> None:
+        """The request has ended well or was given up: its slot keeps what it holds."""
+        self._running.remove(running)
+        self._slots.release(running.slot)
 
-def _sequence(work: Work) -> list[int]:
-    """What of a work's tokens, from the first, is one sequence: only that can be shared with other requests."""
-    return work.sequence if isinstance(work, Decide) else work.tokens
+
+def _rank(ticket: Ticket) -> int:
+    return ticket.rank
 
 
-def _given_up(ticket: Ticket, now: float) -> QaioError | None:
-    if ticket.cancelled:
-        return Cancelled()
-    return DeadlineExceeded() if ticket.expired(now) else None
+def _why(ticket: Ticket) -> QaioError:
+    """Why a request is given up."""
+    return Cancelled() if ticket.cancelled else DeadlineExceeded()
+
+
+def _cut(slot: Slot, sequence: list[int]) -> None:
+    """Cut the slot to the prefix it shares with `sequence`, whose last token at least is left to compute."""
+    common = min(len(slot.tokens), len(sequence) - 1)
+    if slot.tokens[:common] != sequence[:common]:  # seldom: a reply only ever grows
+        common = common_prefix(slot.tokens, sequence)
+    del slot.tokens[common:]

@@ -51,14 +51,14 @@ class SlotTable:
         free = [slot for slot in self._slots if not slot.busy]
         if not free or self._promised() + most_tokens > self._kv_tokens:
             return None
-        prefix = max(self._prefixes, key=lambda p: shared(p.tokens, tokens), default=None)
-        from_prefix = shared(prefix.tokens, tokens) if prefix else 0
-        best = max(free, key=lambda slot: (shared(slot.tokens, tokens), -slot.used_at))
-        if shared(best.tokens, tokens) <= from_prefix:
+        prefix = max(self._prefixes, key=lambda p: common_prefix(p.tokens, tokens), default=None)
+        from_prefix = common_prefix(prefix.tokens, tokens) if prefix else 0
+        best = max(free, key=lambda slot: (common_prefix(slot.tokens, tokens), -slot.used_at))
+        if common_prefix(best.tokens, tokens) <= from_prefix:
             # Nothing more to gain from any slot than from the prefix: spare the memories used last.
             best = min(free, key=lambda slot: (bool(slot.tokens), slot.used_at))
         self._make_room(best, most_tokens)
-        own = shared(best.tokens, tokens)
+        own = common_prefix(best.tokens, tokens)
         reuse = min(max(own, from_prefix), len(tokens) - 1)
         if prefix and own < reuse:
             self._cache.copy_in(best.index, prefix.saved, reuse)
@@ -91,10 +91,6 @@ class SlotTable:
         self._prefixes.append(Prefix(tuple(slot.tokens), self._cache.copy_out(slot.index, len(slot.tokens))))
 
     @property
-    def count(self) -> int:
-        return len(self._slots)
-
-    @property
     def busy(self) -> int:
         return sum(slot.busy for slot in self._slots)
 
@@ -122,7 +118,7 @@ class SlotTable:
         return others + most_tokens
 
 
-def shared(a: Sequence[int], b: Sequence[int]) -> int:
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     """How many tokens `a` and `b` have in common from the start."""
     count = 0
     for left, right in zip(a, b, strict=False):

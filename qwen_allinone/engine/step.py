@@ -1,21 +1,20 @@
-"""One step of the engine: schedule -> forward -> sample -> deliver."""
+"""One step of the engine: schedule -> forward -> read -> deliver."""
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from qwen_allinone.engine.deciding import Decide
-from qwen_allinone.engine.request import FinishReason, Result, Ticket, Work
-from qwen_allinone.engine.scheduler import Planned, Running, Scheduler
+from qwen_allinone.engine.scheduler import Planned, Scheduler
 from qwen_allinone.engine.slots import SlotTable
+from qwen_allinone.engine.ticket import Ticket
+from qwen_allinone.engine.work import Result, Work
 from qwen_allinone.model.attention import Chunk
 from qwen_allinone.model.kv import KVCache
 from qwen_allinone.model.qwen2 import Qwen2
 
+# A row of logits is a whole vocabulary: so many are made at a time.
 _MOST_ROWS = 64
 
 
@@ -25,46 +24,44 @@ def step(model: Qwen2, cache: KVCache, scheduler: Scheduler) -> None:
     if not plan:
         return
     hidden = model.forward([planned.chunk for planned in plan], cache)
+    for planned, logits in _logits(model, plan, hidden):
+        planned.ended = planned.work.read(logits)
+    scheduler.deliver(plan)
+
+
+def _logits(model: Qwen2, plan: Sequence[Planned], hidden: Tensor) -> Iterator[tuple[Planned, Tensor]]:
+    """The logits of the rows `hidden` that the chunks of `plan` want, each with whose they are.
+
+    Those who want the whole vocabulary have it in common products of at most _MOST_ROWS rows, unless one alone wants
+    more rows: it gets them in several parts.
+    """
+    group: list[tuple[Planned, slice]] = []
+    end = grouped = 0
     for planned in plan:
-        scheduler.computed(planned)
-    begins = [0, *itertools.accumulate(len(planned.chunk.wanted) for planned in plan)]
-    for begin, end, planned in zip(begins, begins[1:], plan, strict=False):
-        work = planned.running.ticket.work
-        if planned.chunk.branches and isinstance(work, Decide):
-            _score(model, hidden[begin:end], work)
-    due = {begin: planned for begin, planned in zip(begins, plan, strict=False) if planned.complete}
-    logits = _sample_rows(model, hidden, due)
-    for row, planned in due.items():
-        _deliver(scheduler, planned.running, logits[row])
+        begin, end = end, end + len(planned.chunk.wanted)
+        ids = planned.work.wanted_ids
+        if ids is not None and end > begin:
+            yield planned, model.logits_of(hidden[begin:end], ids)
+        elif ids is None:
+            for first in range(begin, end, _MOST_ROWS):
+                rows = slice(first, min(first + _MOST_ROWS, end))
+                if grouped + rows.stop - rows.start > _MOST_ROWS:
+                    yield from _together(model, group, hidden)
+                    group, grouped = [], 0
+                group.append((planned, rows))
+                grouped += rows.stop - rows.start
+    yield from _together(model, group, hidden)
 
 
-def _score(model: Qwen2, hidden: Tensor, work: Decide) -> None:
-    """Hand over the logits of the places that `work` wants scored, a few at a time: a row is a whole vocabulary."""
-    for begin in range(0, len(hidden), _MOST_ROWS):
-        work.score(model.logits(hidden[begin : begin + _MOST_ROWS]))
-
-
-def _sample_rows(model: Qwen2, hidden: Tensor, due: dict[int, Planned]) -> dict[int, Tensor]:
-    """Logits of the requests that are due, by row: all of the vocabulary in one product, labels on their own."""
-    wanted = {row: planned.running.ticket.work.wanted_ids for row, planned in due.items()}
-    free = [row for row, ids in wanted.items() if ids is None]
-    out = {row: model.logits_of(hidden[row], ids) for row, ids in wanted.items() if ids is not None}
-    if free:
-        out.update(zip(free, model.logits(hidden[free]), strict=True))
-    return out
-
-
-def _deliver(scheduler: Scheduler, running: Running, logits: Tensor) -> None:
-    ticket = running.ticket
-    if not ticket.first_token:
-        ticket.first_token = time.monotonic()
-    reason: FinishReason | None = ticket.work.accept(logits)
-    if reason is None:
-        scheduler.rewind(running)
+def _together(model: Qwen2, group: Sequence[tuple[Planned, slice]], hidden: Tensor) -> Iterator[tuple[Planned, Tensor]]:
+    """One product over the vocabulary for all rows of `group`."""
+    if not group:
         return
-    result = ticket.result(reason)  # before the request leaves the running ones: if this raises, it fails with them
-    scheduler.remove(running)
-    ticket.finish(result)
+    wanted = [row for _, rows in group for row in range(rows.start, rows.stop)]
+    logits, end = model.logits(hidden[wanted]), 0
+    for planned, rows in group:
+        begin, end = end, end + rows.stop - rows.start
+        yield planned, logits[begin:end]
 
 
 def compute_first(works: Sequence[Work], model: Qwen2, cache: KVCache, scheduler: Scheduler) -> list[Result]:
@@ -78,12 +75,12 @@ def compute_first(works: Sequence[Work], model: Qwen2, cache: KVCache, scheduler
 
 
 def compute_prefix(prefix: Sequence[int], model: Qwen2, cache: KVCache, slots: SlotTable) -> None:
-    """Compute a fixed beginning in a slot and keep a copy. One longer than the budget is not worth keeping."""
+    """Compute a prompt prefix in a slot and keep a copy. One longer than the budget is not worth keeping."""
     slot = slots.acquire(prefix, len(prefix)) if len(prefix) <= model.context else None
     if slot is None:
         return
     rest = prefix[len(slot.tokens) :]
-    model.forward([Chunk(slot.index, len(slot.tokens), rest)], cache)
+    model.forward([Chunk(slot.index, len(slot.tokens), rest, wants_last=False)], cache)
     slot.tokens.extend(rest)
     slots.remember_prefix(slot)
     slots.release(slot)

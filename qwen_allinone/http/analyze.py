@@ -7,14 +7,12 @@ from flask_openapi import OpenAPI
 from pydantic import BaseModel, Field
 
 from qwen_allinone.errors import InvalidInput
-from qwen_allinone.http import demand
+from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.detail import WANTED
 from qwen_allinone.http.errors import NestedErrorBody, error_responses
-from qwen_allinone.http.presence import Presence
-from qwen_allinone.http.remember import cache_use
 from qwen_allinone.http.tasks import AnyAnswer, serialise
-from qwen_allinone.http.usage import note
+from qwen_allinone.http.terms import needs_engine, parameters, tell_cache, terms
 from qwen_allinone.service import AllInOne
 
 
@@ -32,22 +30,22 @@ class AnalyzeResponse(BaseModel):
     results: list[AnyAnswer]
 
 
-def register(app: OpenAPI, service: AllInOne, presence: Presence) -> None:
+def register(app: OpenAPI, backend: Backend) -> None:
     """Add the route to `app`."""
+    service = backend.service
 
     @app.post(
         "/v1/analyze",
         summary="一次调用，对同一段文字执行多个任务",
         responses={200: AnalyzeResponse, **error_responses(NestedErrorBody, 400, 404, 413, 415, 500, 503, 504)},
-        openapi_extensions=demand.TIMEOUT_PARAMETER,
+        openapi_extensions=parameters(cache=True),
     )
-    @demand.needs_engine
+    @needs_engine
     def analyze(body: AnalyzeRequest) -> Response:
         _check_tasks(service, body.tasks)
         asked = [(name, {"text": body.text}) for name in body.tasks]
-        timeout_s = demand.timeout_s()
-        answers = service.run_all(asked, deadline_s=timeout_s, watch=presence.watch, cache=cache_use())
-        return jsonify(results=[serialise(service, note(answer), body.detail) for answer in answers])
+        answers = service.run_all(asked, terms(backend))
+        return tell_cache(jsonify(results=[serialise(service, a, body.detail) for a in answers]), answers)
 
 
 def _check_tasks(service: AllInOne, names: list[str]) -> None:

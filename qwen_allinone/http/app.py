@@ -15,7 +15,6 @@ from qwen_allinone.http import (
     chat,
     classify,
     decisions,
-    demand,
     errors,
     guards,
     observe,
@@ -25,10 +24,11 @@ from qwen_allinone.http import (
     sessions,
     sse,
     tasks,
+    terms,
 )
+from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.guards import Guards
-from qwen_allinone.http.presence import Presence
 from qwen_allinone.service import AllInOne
 from qwen_allinone.state import Sessions
 from qwen_allinone.telemetry import Telemetry
@@ -73,16 +73,9 @@ def create_app(
     errors.register(app)
     guards.register(app, guarded_by)
     app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see worker.py
-    presence = Presence()
-    demand.register(app, service.engine)
-    chat.register(app, service, conversations, presence, ping_s=ping_s)
-    sessions.register(app, conversations)
-    tasks.register(app, service, presence)
-    classify.register(app, service, presence, model_name=model_name)
-    decisions.register(app, service, presence, model_name=model_name)
-    openai.register(app, service, presence, model_name=model_name, ping_s=ping_s)
-    route.register(app, service, presence)
-    analyze.register(app, service, presence)
+    backend = Backend(service, conversations, model_name, ping_s)
+    for routes in (terms, chat, sessions, tasks, classify, decisions, openai, route, analyze):
+        routes.register(app, backend)
     ops.register(app, service.engine)
     _serve_docs(app, guarded_by)
     return app

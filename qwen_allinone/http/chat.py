@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from flask import Response, jsonify
@@ -9,14 +10,14 @@ from flask_openapi import OpenAPI
 from pydantic import BaseModel, Field
 
 from qwen_allinone.errors import InvalidInput
-from qwen_allinone.http import demand, detail, limits, sse
+from qwen_allinone.http import detail, sse
+from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.detail import Detail
 from qwen_allinone.http.errors import ErrorBody, error_responses
-from qwen_allinone.http.presence import Presence
-from qwen_allinone.http.remember import cache_use
-from qwen_allinone.http.usage import caller, note
-from qwen_allinone.service import AllInOne, Answer, CacheUse, ChatAnswer, Delta, Submitted, Watch
+from qwen_allinone.http.request_state import caller
+from qwen_allinone.http.terms import needs_engine, parameters, terms
+from qwen_allinone.service import AllInOne, Answer, ChatAnswer, Terms
 from qwen_allinone.state import Conversation, Sessions
 
 
@@ -51,7 +52,29 @@ class ChatResponse(BaseModel):
     detail: ChatDetail | None = Field(None, description="Only if asked for")
 
 
-def join(sessions: Sessions, body: ChatRequest, deadline_s: float | None) -> Conversation:
+def register(app: OpenAPI, backend: Backend) -> None:
+    """Add the route to `app`."""
+    service = backend.service
+
+    @app.post(
+        "/chat",
+        summary="判断情感并温暖地回应",
+        responses={200: ChatResponse, **error_responses(ErrorBody, 400, 404, 409, 413, 415, 500, 503, 504)},
+        openapi_extensions=parameters() | sse.documented(_EVENTS),
+    )
+    @needs_engine
+    def chat(body: ChatRequest) -> Response:
+        asked = terms(backend)
+        if sse.asked_for(body.stream):
+            return sse.respond(lambda out: _stream(backend, body, asked, out), backend)
+        with _join(backend.sessions, body, asked) as conversation:
+            answer = service.chat(body.text, asked, history=conversation.turns)
+            conversation.complete(answer.turn)
+        shown: dict[str, Any] = {"sentiment": answer.sentiment.label, "response": answer.reply.text}
+        return jsonify(shown | conversation.fields | _detail(service, body, answer))
+
+
+def _join(sessions: Sessions, body: ChatRequest, asked: Terms) -> Conversation:
     """The conversation that a request asks for, held until it is closed; if it asks for none, one that keeps nothing.
 
     Raises:
@@ -59,93 +82,45 @@ def join(sessions: Sessions, body: ChatRequest, deadline_s: float | None) -> Con
     """
     if body.session is False and body.session_id is not None:
         raise InvalidInput("session 为 false 时不能带 session_id，请去掉其中一个", param="session")
-    return sessions.join(body.session_id, caller(), new=bool(body.session), deadline_s=deadline_s)
+    return sessions.join(body.session_id, caller(), new=bool(body.session), deadline_s=asked.deadline_s)
 
 
-def register(app: OpenAPI, service: AllInOne, sessions: Sessions, presence: Presence, *, ping_s: float) -> None:
-    """Add the route to `app`."""
-
-    @app.post(
-        "/chat",
-        summary="判断情感并温暖地回应",
-        responses={200: ChatResponse, **error_responses(ErrorBody, 400, 404, 409, 413, 415, 500, 503, 504)},
-        openapi_extensions=demand.TIMEOUT_PARAMETER | sse.documented(_EVENTS),
-    )
-    @demand.needs_engine
-    def chat(body: ChatRequest) -> Response:
-        deadline_s = demand.timeout_s()
-        if sse.asked_for(body.stream):
-            use = cache_use()
-
-            def work(send: sse.Send, watch: Watch) -> None:
-                with join(sessions, body, deadline_s) as conversation:
-                    _stream(service, conversation, body, deadline_s, use, send, watch)
-
-            return sse.respond(work, presence, ping_s)
-        with join(sessions, body, deadline_s) as conversation:
-            answer = service.chat(
-                body.text,
-                history=conversation.turns,
-                deadline_s=deadline_s,
-                watch=presence.watch,
-                cache=cache_use(),
-            )
-            note(answer.sentiment)
-            note(answer.reply)
-            conversation.complete(answer.turn)
-        shown: dict[str, Any] = {"sentiment": answer.sentiment.label, "response": answer.reply.text}
-        shown |= conversation.fields
-        if body.detail:
-            shown["detail"] = _both(service, answer)
-        return jsonify(shown)
-
-
-def _both(service: AllInOne, answer: ChatAnswer) -> dict[str, Any]:
+def _detail(service: AllInOne, body: ChatRequest, answer: ChatAnswer) -> dict[str, Any]:
+    if not body.detail:
+        return {}
     halves = {"sentiment": answer.sentiment, "response": answer.reply}
-    return {name: detail.describe(service, half) for name, half in halves.items()}
+    return {"detail": {name: detail.describe(service.registry, half) for name, half in halves.items()}}
 
 
-def _stream(
-    service: AllInOne,
-    conversation: Conversation,
-    body: ChatRequest,
-    deadline_s: float | None,
-    use: CacheUse,
-    send: sse.Send,
-    watch: Watch,
-) -> None:
+def _stream(backend: Backend, body: ChatRequest, asked: Terms, out: sse.Writer) -> None:
     """Send a chat as events: `sentiment`, `delta`s, `done`."""
-    generated = 0
-
-    def progress(made: Submitted | Answer | Delta) -> None:
-        nonlocal generated
-        if isinstance(made, Submitted):
-            if not generated:
-                send(sse.PING)  # the status and headers leave
-        elif isinstance(made, Delta):
-            generated += made.tokens
-            if made.text:
-                send(sse.event("delta", {"text": made.text}))
-        else:
-            generated += len(note(made).result.ids)
-            label = {"label": made.label, "emoji": made.emoji, "probability": detail.probability(made)}
-            send(sse.event("sentiment", label | conversation.fields))
-
-    try:
-        answer = service.chat(
-            body.text, history=conversation.turns, deadline_s=deadline_s, watch=watch, progress=progress, cache=use
-        )
-        both = (answer.sentiment, note(answer.reply))
+    with _join(backend.sessions, body, asked) as conversation:
+        heard = replace(asked, watch=out.watch, listener=_Events(out, conversation))
+        answer = backend.service.chat(body.text, heard, history=conversation.turns)
+        both = (answer.sentiment, answer.reply)
         done: dict[str, Any] = {
             "finish_reason": answer.reply.result.finish_reason.value,
             "usage": detail.usage(*both),
             "timings": detail.timings(*both),
         }
-        if body.detail:
-            done["detail"] = _both(service, answer)
         if conversation.id:
-            send(sse.PING)  # whoever has left by now goes no further: a turn that nobody got whole is not kept
+            out.ping()  # whoever has left by now goes no further: a turn that nobody got whole is not kept
             conversation.complete(answer.turn)
-        send(sse.event("done", done))
-    finally:
-        limits.charge(generated)
+        out.send(done | _detail(backend.service, body, answer), event="done")
+
+
+class _Events:
+    """Tells of a chat while it is made."""
+
+    def __init__(self, out: sse.Writer, conversation: Conversation) -> None:
+        self._out, self._conversation = out, conversation
+
+    def submitted(self) -> None:
+        self._out.ping()  # the status and headers leave
+
+    def labelled(self, answer: Answer) -> None:
+        label = {"label": answer.label, "emoji": answer.emoji, "probability": detail.probability(answer)}
+        self._out.send(label | self._conversation.fields, event="sentiment")
+
+    def delta(self, text: str) -> None:
+        self._out.send({"text": text}, event="delta")

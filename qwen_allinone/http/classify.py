@@ -11,13 +11,11 @@ from flask_openapi import OpenAPI
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from qwen_allinone.errors import InvalidInput, RequestError
-from qwen_allinone.http import demand
+from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.errors import NestedErrorBody, error_responses
 from qwen_allinone.http.openai import check_model
-from qwen_allinone.http.presence import Presence
-from qwen_allinone.http.remember import cache_use
-from qwen_allinone.http.usage import note
+from qwen_allinone.http.terms import needs_engine, parameters, tell_cache, terms
 from qwen_allinone.service import SENTIMENT, AllInOne, Answer
 
 _MOST_INPUTS = 256
@@ -74,34 +72,36 @@ class Classifications(BaseModel):
     usage: ClassifyUsage
 
 
-def register(app: OpenAPI, service: AllInOne, presence: Presence, *, model_name: str) -> None:
+def register(app: OpenAPI, backend: Backend) -> None:
     """Add the route to `app`."""
+    service = backend.service
 
     @app.post(
         "/v1/classify",
         summary="用标签任务给一段或多段文字分类（与 vLLM 的接口相同）",
         responses={200: Classifications, **error_responses(NestedErrorBody, 400, 404, 413, 415, 500, 503, 504)},
-        openapi_extensions=demand.TIMEOUT_PARAMETER,
+        openapi_extensions=parameters(cache=True),
     )
-    @demand.needs_engine
+    @needs_engine
     def classify(body: ClassifyRequest) -> Response:
-        check_model(body.model, model_name)
+        check_model(body.model, backend.model_name)
         name = _only_input(service, body.task)
         asked = [(body.task, {name: text}) for text in body.input]
         try:
-            answers = service.run_all(asked, deadline_s=demand.timeout_s(), watch=presence.watch, cache=cache_use())
+            answers = service.run_all(asked, terms(backend))
         except RequestError as error:
-            if error.place is not None:
-                error.param = f"input[{error.place}]" if len(asked) > 1 else "input"
+            if error.index is not None:
+                error.param = f"input[{error.index}]" if len(asked) > 1 else "input"
             raise
-        return jsonify(
+        shown = jsonify(
             id=f"classify-{uuid.uuid4().hex}",
             object="list",
             created=int(time.time()),
-            model=model_name,
-            data=[_serialise(index, note(answer)) for index, answer in enumerate(answers)],
+            model=backend.model_name,
+            data=[_serialise(index, answer) for index, answer in enumerate(answers)],
             usage=_usage(answers),
         )
+        return tell_cache(shown, answers)
 
 
 def _only_input(service: AllInOne, name: str) -> str:

@@ -9,16 +9,15 @@ from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
-from qwen_allinone.http import demand
+from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.errors import TAG, NestedErrorBody, error_responses
 from qwen_allinone.http.messages import JSON_PART, MOST_MESSAGES, complaint, join_parts, without_nulls
 from qwen_allinone.http.openai import check_model
-from qwen_allinone.http.presence import Presence
-from qwen_allinone.http.usage import note
-from qwen_allinone.service import AllInOne, Answer
-from qwen_allinone.service.completions import Message
-from qwen_allinone.service.deciding import Asked, Decided, Decisions, Option
+from qwen_allinone.http.terms import needs_engine, parameters, terms
+from qwen_allinone.service import Answer, questions
+from qwen_allinone.service.completions import Utterance
+from qwen_allinone.service.questions import Decided, Option, TypedQuestion
 
 _MOST_QUESTIONS, _MOST_CHOICES, _MOST_LEVELS = 400, 255, 10
 _TOOLS = {"function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"}
@@ -64,7 +63,7 @@ class DecisionMessage(Body):
     _unset = model_validator(mode="before")(without_nulls)
 
     @property
-    def pair(self) -> Message:
+    def pair(self) -> Utterance:
         """As the model's template knows it."""
         return ("system" if self.role == "developer" else self.role, self.content)
 
@@ -106,9 +105,9 @@ class PredicateQuestion(Body):
     name: str | None = None
     instructions: Instructions
 
-    def asked(self) -> Asked:
+    def typed(self) -> TypedQuestion:
         """As the service knows it."""
-        return Asked("predicate", self.instructions)
+        return TypedQuestion("predicate", self.instructions)
 
 
 class Choice(Body):
@@ -131,9 +130,9 @@ class ChoiceQuestion(Body):
         _check_unique([(type(choice.value), choice.value) for choice in self.choices], "choices")
         return self
 
-    def asked(self) -> Asked:
+    def typed(self) -> TypedQuestion:
         """As the service knows it."""
-        return Asked("choice", self.instructions, tuple(map(_option, self.choices)))
+        return TypedQuestion("choice", self.instructions, tuple(map(_option, self.choices)))
 
 
 class Level(Body):
@@ -156,10 +155,10 @@ class ScoreQuestion(Body):
         _check_unique([level.label for level in self.levels], "levels")
         return self
 
-    def asked(self) -> Asked:
+    def typed(self) -> TypedQuestion:
         """As the service knows it."""
         options = tuple(Option(level.label, level.description or "") for level in self.levels)
-        return Asked("score", self.instructions, options)
+        return TypedQuestion("score", self.instructions, options)
 
 
 def _check_unique(values: Sequence[Hashable], field: str) -> None:
@@ -271,24 +270,23 @@ class Decision(BaseModel):
     usage: DecisionUsage
 
 
-def register(app: OpenAPI, service: AllInOne, presence: Presence, *, model_name: str) -> None:
+def register(app: OpenAPI, backend: Backend) -> None:
     """Add the route to `app`."""
-    decisions = Decisions(service)
 
     @app.post(
         "/v1/decisions",
         summary="对一段内容提若干有类型的问题，回答概率（与 OpenAI 的接口相同）",
         responses={200: Decision, **error_responses(NestedErrorBody, 400, 404, 413, 415, 500, 503, 504)},
-        openapi_extensions=demand.TIMEOUT_PARAMETER,
+        openapi_extensions=parameters(),
     )
-    @demand.needs_engine
+    @needs_engine
     def decide(body: DecisionRequest) -> Response:
-        check_model(body.model, model_name)
+        check_model(body.model, backend.model_name)
         messages = [message.pair for message in body.input]
-        asked = [question.asked() for question in body.questions]
-        decided, answer = decisions.decide(messages, asked, deadline_s=demand.timeout_s(), watch=presence.watch)
+        asked = [question.typed() for question in body.questions]
+        decided, answer = questions.decide(backend.service, messages, asked, terms(backend))
         answers = [_serialise(question, found) for question, found in zip(body.questions, decided, strict=True)]
-        return jsonify(model=model_name, answers=answers, usage=_usage(note(answer)))
+        return jsonify(model=backend.model_name, answers=answers, usage=_usage(answer))
 
 
 def _serialise(question: PredicateQuestion | ChoiceQuestion | ScoreQuestion, found: Decided) -> dict[str, Any]:

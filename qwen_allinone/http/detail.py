@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from qwen_allinone.service import AllInOne, Answer
+from qwen_allinone.service import Answer
+from qwen_allinone.tasks import Registry
 
 # For the field `detail` of request bodies.
 WANTED: Any = Field(False, description="true：附带概率、用量、耗时、模型和提示词版本")
@@ -40,14 +41,14 @@ class Detail(BaseModel):
     finish_reason: str = Field(description="label, stop or length")
 
 
-def describe(service: AllInOne, answer: Answer) -> dict[str, Any]:
+def describe(registry: Registry, answer: Answer) -> dict[str, Any]:
     """The `detail` of one answer, ready for JSON."""
     detail = Detail(
         probabilities=dict(answer.probabilities) if answer.probabilities is not None else None,
         usage=Usage(**usage(answer)),
         timings=Timings(**timings(answer)),
-        model=service.model_id,
-        prompt_version=service.registry.get(answer.task).version,
+        model=answer.model_id,
+        prompt_version=registry.get(answer.task).version,
         finish_reason=answer.result.finish_reason.value,
     )
     return detail.model_dump(exclude_none=True)

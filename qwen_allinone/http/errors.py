@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from qwen_allinone.errors import EmptyInput, InvalidInput, RequestError, ServiceError
-from qwen_allinone.http.usage import note_error
+from qwen_allinone.http.request_state import note_error
 
 log = logging.getLogger(__name__)
 

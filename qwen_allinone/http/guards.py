@@ -15,7 +15,7 @@ from qwen_allinone.access import Credentials, Windows, client_address, counted_a
 from qwen_allinone.http import auth, limits
 from qwen_allinone.http.errors import ErrorBody, NestedErrorBody
 from qwen_allinone.http.limits import Quota
-from qwen_allinone.http.usage import caller
+from qwen_allinone.http.request_state import caller
 
 # Endpoints that a supervisor or load balancer asks without a key and as often as it likes.
 OPEN = frozenset({"livez", "readyz", "health"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -10,7 +11,8 @@ from flask_openapi import OpenAPI
 
 from qwen_allinone.access import Window, Windows
 from qwen_allinone.errors import RateLimited
-from qwen_allinone.http.usage import noted
+from qwen_allinone.http.request_state import noted
+from qwen_allinone.service import Answer
 
 WINDOW_S = 60.0
 _EXTENSION = "qaio_limits"
@@ -44,7 +46,7 @@ class Standing:
         return max(1, ceil(self.window.resets_in_s))
 
 
-class Limits:
+class RateLimits:
     """Counts what a request takes and refuses what is too much. The request's standings are kept in `g.standings`."""
 
     def __init__(self, quota: Quota, windows: Windows) -> None:
@@ -76,16 +78,16 @@ class Limits:
         return standing
 
 
-def register(app: OpenAPI, quota: Quota, windows: Windows) -> Limits | None:
+def register(app: OpenAPI, quota: Quota, windows: Windows) -> RateLimits | None:
     """Have answers charged and their headers written; None where nothing is limited."""
     if not quota:
         return None
-    limits = app.extensions[_EXTENSION] = Limits(quota, windows)
+    limits = app.extensions[_EXTENSION] = RateLimits(quota, windows)
 
     @app.after_request
     def settle(response: Response) -> Response:
         if not response.is_streamed:
-            limits.charge(sum(len(answer.result.ids) for answer in noted()))
+            charge_answers(noted())
         if standings := g.get("standings"):
             nearest = min(standings.values(), key=lambda standing: standing.remaining / standing.limit)
             response.headers["X-RateLimit-Limit"] = str(nearest.limit)
@@ -96,9 +98,11 @@ def register(app: OpenAPI, quota: Quota, windows: Windows) -> Limits | None:
     return limits
 
 
-def charge(tokens: int) -> None:
-    """Charge generated tokens to the caller of this request. Whole answers are charged by themselves when they leave
-    (see `usage.note`); a stream calls this at its end, within its request's context."""
-    limits: Limits | None = current_app.extensions.get(_EXTENSION)
+def charge_answers(answers: Sequence[Answer]) -> None:
+    """Charge what `answers` generated, the unfinished ones too, to the caller of this request.
+
+    Answers that are not streamed are charged when they leave; a stream is at its end, within its request's context.
+    """
+    limits: RateLimits | None = current_app.extensions.get(_EXTENSION)
     if limits is not None:
-        limits.charge(tokens)
+        limits.charge(sum([len(answer.result.ids) for answer in answers]))

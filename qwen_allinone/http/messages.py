@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.errors import SAID
-from qwen_allinone.service.completions import Message
+from qwen_allinone.service.completions import Utterance
 
 MOST_MESSAGES = 2048
 JSON_PART = "input_json"  # its data are read as text
@@ -77,7 +77,7 @@ class ChatMessage(Body):
     _unset = model_validator(mode="before")(without_nulls)
 
     @property
-    def pair(self) -> Message:
+    def pair(self) -> Utterance:
         """As the model's template knows it: a developer's word is the system's."""
         return ("system" if self.role == "developer" else self.role, self.content)
 

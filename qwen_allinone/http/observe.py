@@ -11,7 +11,7 @@ from flask import Response, g, request
 from flask_openapi import OpenAPI
 
 from qwen_allinone.http.body import parse_json
-from qwen_allinone.http.usage import caller, client, noted, noted_errors
+from qwen_allinone.http.request_state import caller, client, noted, noted_errors
 from qwen_allinone.service import Answer
 from qwen_allinone.telemetry import Cost, Finished, Telemetry
 from qwen_allinone.telemetry.logs import end_request

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from flask import Response, jsonify
@@ -12,18 +12,17 @@ from flask_openapi import OpenAPI
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from qwen_allinone.errors import InvalidInput, UnknownModel
-from qwen_allinone.http import demand, limits, sse
+from qwen_allinone.http import sse
+from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.errors import NestedErrorBody, error_responses
 from qwen_allinone.http.messages import Messages, complaint, without_nulls
-from qwen_allinone.http.presence import Presence
-from qwen_allinone.http.usage import note
-from qwen_allinone.service import AllInOne, Answer, Delta, Submitted, Watch
-from qwen_allinone.service.completions import Completions, Wanted
+from qwen_allinone.http.terms import needs_engine, parameters, terms
+from qwen_allinone.service import Answer
+from qwen_allinone.service.completions import Wanted, complete
 
 _MOST_STOPS, _LONGEST_STOP = 4, 128
 _SEED = 2**63
-_DONE = b"data: [DONE]\n\n"
 
 
 def _stops(value: Any) -> tuple[str, ...]:
@@ -148,31 +147,32 @@ class ModelPath(BaseModel):
 _CHUNKS = "chat.completion.chunk 各块，最后是 data: [DONE]；中途失败则是带 error 的一块，没有 [DONE] 就是不完整的"
 
 
-def register(app: OpenAPI, service: AllInOne, presence: Presence, *, model_name: str, ping_s: float) -> None:
+def register(app: OpenAPI, backend: Backend) -> None:
     """Add the routes to `app`."""
+    model_name = backend.model_name
     _register_models(app, model_name)
-    completions = Completions(service)
 
     @app.post(
         "/v1/chat/completions",
         summary="续写对话（与 OpenAI 的接口相同）",
         responses={200: ChatCompletion, **error_responses(NestedErrorBody, 400, 404, 413, 415, 500, 503, 504)},
-        openapi_extensions=demand.TIMEOUT_PARAMETER | sse.documented(_CHUNKS),
+        openapi_extensions=parameters() | sse.documented(_CHUNKS),
     )
-    @demand.needs_engine
+    @needs_engine
     def chat_completions(body: ChatCompletionRequest) -> Response:
         check_model(body.model, model_name)
-        wanted, deadline_s = body.wanted(), demand.timeout_s()
+        wanted, asked = body.wanted(), terms(backend)
         messages = [message.pair for message in body.messages]
         if body.stream:
             usage_too = body.stream_options is not None and body.stream_options.include_usage
-            chunks = _Chunks(model_name, usage_too)
 
-            def work(send: sse.Send, watch: Watch) -> None:
-                chunks.send_all(completions, messages, wanted, deadline_s, send, watch)
+            def work(out: sse.Writer) -> None:
+                chunks = _Chunks(out, model_name, usage_too)
+                heard = replace(asked, watch=out.watch, listener=chunks)
+                chunks.end(complete(backend.service, messages, wanted, heard))
 
-            return sse.respond(work, presence, ping_s)
-        answer = note(completions.create(messages, wanted, deadline_s=deadline_s, watch=presence.watch))
+            return sse.respond(work, backend)
+        answer = complete(backend.service, messages, wanted, asked)
         message = {"role": "assistant", "content": answer.text, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish_reason(answer)}
         return jsonify(**_head("chat.completion", model_name), choices=[choice], usage=_usage(answer))
@@ -202,54 +202,37 @@ def _register_models(app: OpenAPI, model_name: str) -> None:
 
 
 class _Chunks:
-    """A reply as a stream of chunks, the last of which says why it ended."""
+    """Tells of a reply as a stream of chunks, the last of which says why it ended."""
 
-    def __init__(self, model_name: str, usage_too: bool) -> None:
+    def __init__(self, out: sse.Writer, model_name: str, usage_too: bool) -> None:
+        self._out = out
         self._head = _head("chat.completion.chunk", model_name)
         self._usage_too = usage_too
 
-    def send_all(
-        self,
-        completions: Completions,
-        messages: list[tuple[str, str]],
-        wanted: Wanted,
-        deadline_s: float | None,
-        send: sse.Send,
-        watch: Watch,
-    ) -> None:
-        """Make the reply and send it."""
-        generated = 0
+    def submitted(self) -> None:
+        self._send({"role": "assistant", "content": "", "refusal": None})  # and the headers leave
 
-        def progress(made: Submitted | Delta) -> None:
-            nonlocal generated
-            if isinstance(made, Submitted):
-                send(self._chunk({"role": "assistant", "content": "", "refusal": None}))  # and the headers leave
-                return
-            generated += made.tokens
-            if made.text:
-                send(self._chunk({"content": made.text}))
+    def labelled(self, answer: Answer) -> None:
+        raise AssertionError("a completion has no sentiment")
 
-        try:
-            answer = note(completions.create(messages, wanted, deadline_s=deadline_s, watch=watch, progress=progress))
-            send(self._chunk({}, _finish_reason(answer)))
-            if self._usage_too:
-                send(_data(self._head | {"choices": [], "usage": _usage(answer)}))
-            send(_DONE)
-        finally:
-            limits.charge(generated)
+    def delta(self, text: str) -> None:
+        self._send({"content": text})
 
-    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+    def end(self, answer: Answer) -> None:
+        """Send what comes after the reply."""
+        self._send({}, _finish_reason(answer))
+        if self._usage_too:
+            self._out.send(self._head | {"choices": [], "usage": _usage(answer)})
+        self._out.end("[DONE]")
+
+    def _send(self, delta: dict[str, Any], finish_reason: str | None = None) -> None:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         usage = {"usage": None} if self._usage_too else {}
-        return _data(self._head | {"choices": [choice]} | usage)
+        self._out.send(self._head | {"choices": [choice]} | usage)
 
 
 def _head(kind: str, model_name: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model_name}
-
-
-def _data(chunk: dict[str, Any]) -> bytes:
-    return f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n".encode()
 
 
 def _finish_reason(answer: Answer) -> str:

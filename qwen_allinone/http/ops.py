@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, Field
@@ -24,7 +26,7 @@ class Readiness(Health):
     problem: str | None = Field(None, description="What is wrong and the ways out, for the operator")
 
 
-def register(app: OpenAPI, engine: Engine) -> None:
+def register(app: OpenAPI, engine: Engine[Any]) -> None:
     """Add /livez, /readyz and /health."""
 
     @app.get("/livez", summary="进程是否存活", responses={200: Health})
@@ -40,7 +42,7 @@ def register(app: OpenAPI, engine: Engine) -> None:
         return _state(engine, with_problem=False)
 
 
-def _state(engine: Engine, *, with_problem: bool) -> Response:
+def _state(engine: Engine[Any], *, with_problem: bool) -> Response:
     status = engine.status
     if status is Status.READY:
         return jsonify(status="ok")

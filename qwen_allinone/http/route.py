@@ -6,15 +6,12 @@ from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import Field
 
-from qwen_allinone.http import demand
+from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.detail import WANTED
 from qwen_allinone.http.errors import NestedErrorBody, error_responses
-from qwen_allinone.http.presence import Presence
-from qwen_allinone.http.remember import cache_use
 from qwen_allinone.http.tasks import AnyAnswer, serialise
-from qwen_allinone.http.usage import note
-from qwen_allinone.service import AllInOne
+from qwen_allinone.http.terms import needs_engine, parameters, tell_cache, terms
 from qwen_allinone.tasks import ROUTE
 
 
@@ -25,8 +22,9 @@ class RouteRequest(Body):
     detail: bool = WANTED
 
 
-def register(app: OpenAPI, service: AllInOne, presence: Presence) -> None:
+def register(app: OpenAPI, backend: Backend) -> None:
     """Add the route to `app`, if there is a task that picks."""
+    service = backend.service
     if ROUTE not in service.registry:
         return
 
@@ -34,11 +32,9 @@ def register(app: OpenAPI, service: AllInOne, presence: Presence) -> None:
         "/v1/route",
         summary="挑选适合的任务并执行",
         responses={200: AnyAnswer, **error_responses(NestedErrorBody, 400, 413, 415, 500, 503, 504)},
-        openapi_extensions=demand.TIMEOUT_PARAMETER,
+        openapi_extensions=parameters(cache=True),
     )
-    @demand.needs_engine
+    @needs_engine
     def route(body: RouteRequest) -> Response:
-        timeout_s = demand.timeout_s()
-        routed = service.route(body.text, deadline_s=timeout_s, watch=presence.watch, cache=cache_use())
-        note(routed.choice)
-        return jsonify(serialise(service, note(routed.answer), body.detail))
+        routed = service.route(body.text, terms(backend))
+        return tell_cache(jsonify(serialise(service, routed.answer, body.detail)), (routed.choice, routed.answer))

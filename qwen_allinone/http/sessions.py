@@ -9,9 +9,10 @@ from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, Field
 
+from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.errors import NestedErrorBody, error_responses
-from qwen_allinone.http.usage import caller
-from qwen_allinone.state import Session, Sessions
+from qwen_allinone.http.request_state import caller
+from qwen_allinone.state import Session
 
 
 class SessionPath(BaseModel):
@@ -46,8 +47,9 @@ class SessionDeleted(BaseModel):
     deleted: Literal[True]
 
 
-def register(app: OpenAPI, sessions: Sessions) -> None:
+def register(app: OpenAPI, backend: Backend) -> None:
     """Add the routes to `app`."""
+    sessions = backend.sessions
     errors = error_responses(NestedErrorBody, 404, 500, 503)
 
     @app.get("/v1/sessions/<session_id>", summary="读取一个会话", responses={200: SessionInfo, **errors})

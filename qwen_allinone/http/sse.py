@@ -13,24 +13,15 @@ from typing import Any
 from flask import Response, request
 
 from qwen_allinone.errors import Cancelled, ServerBusy
-from qwen_allinone.http import errors
-from qwen_allinone.http.presence import Presence
-from qwen_allinone.http.usage import noted_errors
-from qwen_allinone.service import Watch
+from qwen_allinone.http import errors, limits
+from qwen_allinone.http.backend import Backend
+from qwen_allinone.http.request_state import noted, noted_errors
 
 MIMETYPE = "text/event-stream"
 PING = b": ping\n\n"
 _EXTENSION = "x-event-stream"
 # For work that was given up to end, so that what is told of the request is complete.
 _END_S = 2.0
-
-Send = Callable[[bytes], None]
-Work = Callable[[Send, Watch], None]
-
-
-def event(name: str, data: Any) -> bytes:
-    """One event, its data as JSON, which never holds a raw line end."""
-    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
 
 
 def asked_for(stream: bool | None) -> bool:
@@ -40,13 +31,14 @@ def asked_for(stream: bool | None) -> bool:
     return request.accept_mimetypes.best_match(["application/json", MIMETYPE]) == MIMETYPE
 
 
-def respond(work: Work, presence: Presence, ping_s: float) -> Response:
-    """Run `work` in a thread and answer with what it sends, in that order; a ping in each pause of `ping_s` seconds.
+def respond(work: Callable[[Writer], None], backend: Backend) -> Response:
+    """Run `work` in a thread and answer with what it writes, in that order; a ping in each pause.
 
-    What `work` raises before it has sent anything is raised here and gets an answer of its own; later it becomes an
-    `error` event. Whatever `work` awaits under its `Watch` is given up when the client leaves.
+    What `work` raises before it has written anything is raised here and gets an answer of its own; later it becomes an
+    `error` event. Whatever `work` awaits under the writer's `watch` is given up when the client leaves. The tokens that
+    it took are charged at its end, however it ends.
     """
-    stream = _Stream(work, presence.watch, ping_s)
+    stream = Writer(work, backend)
     stream.begin()
     return Response(stream, mimetype=MIMETYPE, headers={"X-Accel-Buffering": "no"})
 
@@ -70,20 +62,51 @@ class _Left(Exception):
     """Nobody reads any more."""
 
 
-class _Stream:
-    """The body of a response. A slow reader costs memory for one answer, and nobody waits for him."""
+class Writer:
+    """Writes the events of one answer, which is the body of its response. Both of our streams come from here.
 
-    def __init__(self, work: Work, watch: Watch, ping_s: float) -> None:
-        self._work, self._client, self._ping_s = work, watch, ping_s
+    A slow reader costs memory for one answer, and nobody waits for him.
+    """
+
+    def __init__(self, work: Callable[[Writer], None], backend: Backend) -> None:
+        self._work, self._client, self._ping_s = work, backend.disconnects.watch, backend.ping_s
         self._frames: SimpleQueue[bytes | Exception | None] = SimpleQueue()
-        self._errors = noted_errors()  # of this request: whoever closes the stream has no request any more
+        self._answers, self._errors = noted(), noted_errors()  # of this request: who closes the stream has none
         self._sent = False
         self._done = False
         self._closed = False
         self._give_up: Callable[[], None] | None = None
-        # The context goes along: the thread notes answers, errors and tokens with the request, and logs with its id.
+        # The context goes along: the thread notes errors and tokens with the request, and logs with its id.
         self._thread = threading.Thread(target=copy_context().run, args=(self._run,), name="stream", daemon=True)
         self._first = PING
+
+    def send(self, data: Any, *, event: str | None = None) -> None:
+        """Send `data` as JSON, which never holds a raw line end; `event` names the event.
+
+        Raises:
+            An error that ends the work, if the client has left.
+        """
+        self._put(_frame(data, event))
+
+    def ping(self) -> None:
+        """Send something that says nothing; raises as `send`."""
+        self._put(PING)
+
+    def end(self, mark: str) -> None:
+        """Send a last `mark` that is no JSON; raises as `send`."""
+        self._put(f"data: {mark}\n\n".encode())
+
+    @contextmanager
+    def watch(self, leave: Callable[[], None]) -> Iterator[None]:
+        """The `Watch` of what is streamed: `leave` is called when the client leaves or the stream is closed."""
+        self._give_up = leave
+        try:
+            with self._client(leave):
+                if self._closed:
+                    leave()
+                yield
+        finally:
+            self._give_up = None
 
     def begin(self) -> None:
         """Wait until there is something to send; raises what `work` raised instead."""
@@ -119,28 +142,27 @@ class _Stream:
 
     def _run(self) -> None:
         try:
-            self._work(self._send, self._watch)
+            self._work(self)
         except _Left:
             pass
         except Exception as error:
-            self._frames.put(event("error", errors.describe(error)) if self._sent else error)
+            if not self._sent:
+                self._frames.put(error)
+                return  # it gets an answer of its own, which is charged as others are
+            self._frames.put(_frame(errors.describe(error), "error"))
         finally:
+            if self._sent:
+                limits.charge_answers(self._answers)
             self._done = True
             self._frames.put(None)
 
-    def _send(self, frame: bytes) -> None:
+    def _put(self, frame: bytes) -> None:
         if self._closed:
             raise _Left
         self._sent = True
         self._frames.put(frame)
 
-    @contextmanager
-    def _watch(self, leave: Callable[[], None]) -> Iterator[None]:
-        self._give_up = leave
-        try:
-            with self._client(leave):
-                if self._closed:
-                    leave()
-                yield
-        finally:
-            self._give_up = None
+
+def _frame(data: Any, event: str | None) -> bytes:
+    head = f"event: {event}\n" if event else ""
+    return f"{head}data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()

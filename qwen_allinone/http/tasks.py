@@ -8,13 +8,11 @@ from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, Field, RootModel, create_model
 
-from qwen_allinone.http import demand
+from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.detail import WANTED, Detail, describe
 from qwen_allinone.http.errors import NestedErrorBody, error_responses
-from qwen_allinone.http.presence import Presence
-from qwen_allinone.http.remember import PARAMETER, cache_use, tell
-from qwen_allinone.http.usage import note
+from qwen_allinone.http.terms import needs_engine, parameters, tell_cache, terms
 from qwen_allinone.service import AllInOne, Answer, is_cacheable
 from qwen_allinone.tasks import Kind, Task
 
@@ -66,15 +64,16 @@ class AnyAnswer(RootModel[LabelAnswer | TextAnswer | ListAnswer]):
 ANSWERS: dict[Kind, type[BaseModel]] = {"label": LabelAnswer, "text": TextAnswer, "list": ListAnswer}
 
 
-def register(app: OpenAPI, service: AllInOne, presence: Presence) -> None:
+def register(app: OpenAPI, backend: Backend) -> None:
     """Add the list, one route for each task, and a 404 that names the tasks there are."""
+    service = backend.service
 
     @app.get("/v1/tasks", summary="列出所有任务", responses={200: TaskList})
     def list_tasks() -> Response:
         return jsonify(tasks=[_describe(task) for task in service.registry])
 
     for task in service.registry:
-        _register_task(app, service, presence, task)
+        _register_task(app, backend, task)
 
     def unknown_task(name: str) -> Response:
         service.registry.get(name)  # raises UnknownTask; known names have their own routes above
@@ -84,17 +83,16 @@ def register(app: OpenAPI, service: AllInOne, presence: Presence) -> None:
     app.add_url_rule("/v1/tasks/<name>", view_func=unknown_task, methods=["POST"])
 
 
-def _register_task(app: OpenAPI, service: AllInOne, presence: Presence, task: Task) -> None:
+def _register_task(app: OpenAPI, backend: Backend, task: Task) -> None:
     model = _body_model(task)
     answer_model = ANSWERS[task.spec.output.kind]
 
-    @demand.needs_engine
+    @needs_engine
     def run_task(body: Body) -> Response:
         inputs = body.model_dump()
         wants_detail = inputs.pop("detail")
-        use, timeout_s = cache_use(), demand.timeout_s()
-        answer = note(service.run(task.name, inputs, deadline_s=timeout_s, watch=presence.watch, cache=use))
-        return tell(jsonify(serialise(service, answer, wants_detail)), answer)
+        answer = backend.service.run(task.name, inputs, terms(backend))
+        return tell_cache(jsonify(serialise(backend.service, answer, wants_detail)), (answer,))
 
     # flask-openapi reads the body's model from the annotation; each task has a model of its own.
     run_task.__annotations__["body"] = model
@@ -103,12 +101,8 @@ def _register_task(app: OpenAPI, service: AllInOne, presence: Presence, task: Ta
         f"/v1/tasks/{task.name}",
         summary=task.spec.description,
         responses={200: answer_model, **error_responses(NestedErrorBody, 400, 413, 415, 500, 503, 504)},
-        openapi_extensions={"parameters": [*demand.TIMEOUT_PARAMETER["parameters"], *_cache_parameters(task)]},
+        openapi_extensions=parameters(cache=is_cacheable(task)),
     )(run_task)
-
-
-def _cache_parameters(task: Task) -> list[dict[str, Any]]:
-    return [PARAMETER] if is_cacheable(task) else []
 
 
 def _body_model(task: Task) -> type[Body]:
@@ -128,7 +122,7 @@ def serialise(service: AllInOne, answer: Answer, wants_detail: bool) -> dict[str
     else:
         shown["text"] = answer.text
     if wants_detail:
-        shown["detail"] = describe(service, answer)
+        shown["detail"] = describe(service.registry, answer)
     return shown
 
 

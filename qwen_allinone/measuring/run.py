@@ -54,7 +54,7 @@ def in_process(service: AllInOne, task: str) -> Ask:
             return Asked(row, problem=str(error))
         seconds = time.perf_counter() - began
         shares = tuple((answer.probabilities or {}).values())
-        return Asked(row, str(answer.label), shares, service.untempered(answer), seconds)
+        return Asked(row, str(answer.label), shares, service.raw_probabilities(answer), seconds)
 
     return ask
 

@@ -14,11 +14,11 @@ from qwen_allinone.model.kv import KEY_BLOCK, KVCache
 
 
 @dataclass(frozen=True)
-class Branches:
-    """How the tokens of a chunk hang together that are no sequence but parts of several with one beginning.
+class Tree:
+    """A tree-attention mask, for a chunk that holds several continuations of one prefix.
 
-    `positions` [tokens]: where each stands in its own sequence. `visible` [tokens, end of the chunk]: which of the
-    slot's tokens each sees. `wanted`: places within the chunk whose hidden states are asked for.
+    `positions` [tokens]: the rotary position of each token. `visible` [tokens, end of the chunk]: which of the slot's
+    tokens each sees. `wanted`: rows of the chunk whose hidden states are asked for.
     """
 
     positions: Sequence[int]
@@ -26,36 +26,23 @@ class Branches:
     wanted: Sequence[int]
 
 
-@dataclass(frozen=True)
 class Chunk:
     """Consecutive tokens of one sequence: `tokens` go to positions `start`, `start`+1, ... of slot `slot`.
 
-    With `branches` they go to the same places of the slot, but stand and see as those say.
+    With a `tree` they go to the same indexes of the slot, but have positions and see each other as it says. `wanted`:
+    rows of the chunk whose hidden states are asked for: the last one, unless told otherwise.
     """
 
-    slot: int
-    start: int
-    tokens: Sequence[int]
-    branches: Branches | None = None
+    __slots__ = ("end", "is_decoding", "positions", "slot", "start", "tokens", "tree", "wanted")
 
-    @property
-    def end(self) -> int:
-        return self.start + len(self.tokens)
-
-    @property
-    def positions(self) -> Sequence[int]:
-        """Where the tokens stand in their sequences."""
-        return self.branches.positions if self.branches else range(self.start, self.end)
-
-    @property
-    def wanted(self) -> Sequence[int]:
-        """The places within the chunk whose hidden states are asked for."""
-        return self.branches.wanted if self.branches else (len(self.tokens) - 1,)
-
-    @property
-    def is_decoding(self) -> bool:
-        """One more token of a sequence."""
-        return len(self.tokens) == 1 and self.branches is None
+    def __init__(
+        self, slot: int, start: int, tokens: Sequence[int], tree: Tree | None = None, *, wants_last: bool = True
+    ) -> None:
+        self.slot, self.start, self.tokens, self.tree = slot, start, tokens, tree
+        self.end = start + len(tokens)
+        self.positions = tree.positions if tree else range(start, self.end)
+        self.wanted = tree.wanted if tree else range(len(tokens) - wants_last, len(tokens))
+        self.is_decoding = len(tokens) == 1 and tree is None  # one more token of a sequence
 
 
 class Attention:
@@ -210,8 +197,8 @@ def _length_mask(positions: Tensor, end: int) -> Tensor | None:
 
 def _causal_mask(chunk: Chunk) -> Tensor | None:
     """None where SDPA's own `is_causal` says it; else [tokens, end] booleans, true where a token sees."""
-    if chunk.branches:
-        return chunk.branches.visible
+    if chunk.tree:
+        return chunk.tree.visible
     if chunk.start == 0:
         return None
     return torch.ones(len(chunk.tokens), chunk.end, dtype=torch.bool).tril(chunk.start)

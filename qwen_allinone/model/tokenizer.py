@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,25 +21,41 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer as FastTokenizer
 
 from qwen_allinone.errors import CheckpointError
-from qwen_allinone.tasks.render import Chat, Completion, Rendered
+from qwen_allinone.tasks.render import Completion, Content, Rendered
 
 # Private-use characters mark where a message's content goes; contents are filled in afterwards and
 # never scanned, so a user who sends these characters gains nothing.
-_PLACE = "\ue000{}\ue001"
-_PLACES = re.compile("\ue000(\\d+)\ue001")
+_MARK = "\ue000{}\ue001"
+_MARKS = re.compile("\ue000(\\d+)\ue001")
+# The roles of prompts and of short conversations come again and again: so many layouts, of so many messages, are kept.
+_LAYOUTS_KEPT, _MOST_KEPT = 64, 16
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What stands between two control tokens of a chat and takes contents: texts, and the numbers of messages."""
+
+    parts: tuple[str | int, ...]
+
+
+# A chat template is a list of these: token ids that are always the same, and gaps.
+Layout = tuple[tuple[int, ...] | Gap, ...]
 
 
 class Tokenizer:
     """The tokenizer of a checkpoint. Thread-safe: nothing changes after loading."""
 
     def __init__(self, fast: FastTokenizer, chat_template: str | None) -> None:
+        fast = _all_special(fast)
         fast.encode_special_tokens = True  # "<|im_start|>" in a text stays text
         fast.no_truncation()
         fast.no_padding()
         self._fast = fast
-        self._control = {t.content: i for i, t in fast.get_added_tokens_decoder().items() if t.special}
+        self._control = {t.content: i for i, t in fast.get_added_tokens_decoder().items()}
+        self.control_ids = frozenset(self._control.values())
         self._cuts = re.compile("(" + "|".join(map(re.escape, sorted(self._control, key=len, reverse=True))) + ")")
         self._template = _compile(chat_template) if chat_template else None
+        self._kept_layout = lru_cache(_LAYOUTS_KEPT)(self._lay_out)
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
@@ -60,7 +78,8 @@ class Tokenizer:
         """Ids of a rendered prompt; a chat ends with the generation prompt of the template."""
         if isinstance(rendered, Completion):
             return self.encode(rendered.text)
-        return self._encode_chat(rendered)
+        layout = self.layout(tuple([role for role, _ in rendered.messages]))
+        return self.encode_layout(layout, [content for _, content in rendered.messages])
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`, control tokens left out; broken characters become U+FFFD."""
@@ -71,38 +90,66 @@ class Tokenizer:
         return self._control.get(token)
 
     @property
-    def control_ids(self) -> frozenset[int]:
-        """Ids of all control tokens."""
-        return frozenset(self._control.values())
+    def size(self) -> int:
+        """One more than the largest id there is. A model's vocabulary may be larger, padded with ids of nothing."""
+        return max(self._fast.get_vocab(with_added_tokens=True).values()) + 1
 
-    def _encode_chat(self, chat: Chat) -> list[int]:
+    def layout(self, roles: tuple[str, ...]) -> Layout:
+        """The chat template around messages of these roles, up to where the model's turn begins.
+
+        Raises:
+            CheckpointError: there is no template, or it refuses these roles in this order.
+        """
+        return self._kept_layout(roles) if len(roles) <= _MOST_KEPT else self._lay_out(roles)
+
+    def _lay_out(self, roles: tuple[str, ...]) -> Layout:
         if self._template is None:
             raise CheckpointError("the checkpoint has no chat template, which chat tasks need")
-        messages = [{"role": role, "content": _PLACE.format(number)} for number, (role, _) in enumerate(chat.messages)]
+        messages = [{"role": role, "content": _MARK.format(number)} for number, role in enumerate(roles)]
         try:
             text = self._template.render(messages=messages, add_generation_prompt=True)
         except Exception as error:  # a template is a program: it raises what it likes
             raise CheckpointError(f"the checkpoint's chat template cannot be rendered ({error})") from None
-        ids: list[int] = []
+        layout: list[tuple[int, ...] | Gap] = []
+        fixed: list[int] = []
         for piece in self._cuts.split(text):
+            parts = [int(part) if index % 2 else part for index, part in enumerate(_MARKS.split(piece))]
             if piece in self._control:
-                ids.append(self._control[piece])
-            elif piece:
-                ids += self._fill(piece, chat)
+                fixed.append(self._control[piece])
+            elif len(parts) == 1:
+                fixed += self.encode(piece)
+            else:
+                layout += [tuple(fixed), Gap(tuple(parts))]
+                fixed = []
+        return (*layout, tuple(fixed))
+
+    def encode_layout(self, layout: Layout, contents: Sequence[Content]) -> list[int]:
+        """Ids of a layout with the messages' contents; those that are ids already are taken as they are."""
+        ids: list[int] = []
+        for piece in layout:
+            if not isinstance(piece, Gap):
+                ids += piece
+                continue
+            text = ""
+            for part in piece.parts:
+                content = contents[part] if isinstance(part, int) else part
+                if isinstance(content, str):
+                    text += content
+                else:
+                    ids += [*self.encode(text), *content]
+                    text = ""
+            ids += self.encode(text)
         return ids
 
-    def _fill(self, piece: str, chat: Chat) -> list[int]:
-        """Ids of a piece of the template with its contents; those that are ids already are taken as they are."""
-        ids: list[int] = []
-        text = ""
-        for index, part in enumerate(_PLACES.split(piece)):
-            content = chat.messages[int(part)][1] if index % 2 else part
-            if isinstance(content, str):
-                text += content
-            else:
-                ids += [*self.encode(text), *content]
-                text = ""
-        return ids + self.encode(text)
+
+def _all_special(fast: FastTokenizer) -> FastTokenizer:
+    """With all its added tokens marked special: those that are not (Qwen2.5's `<tool_call>`) would come from texts."""
+    if all(token.special for token in fast.get_added_tokens_decoder().values()):
+        return fast
+    description = json.loads(fast.to_str())
+    for token in description["added_tokens"]:
+        token["special"] = True
+    return FastTokenizer.from_str(json.dumps(description))
 
 
 def _read_template(folder: Path) -> str | None:

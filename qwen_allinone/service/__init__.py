@@ -1,17 +1,9 @@
 """The service, between HTTP and the engine: tasks are run, chats answered, answers remembered. No Flask, no torch."""
 
-from qwen_allinone.service.allinone import CHAT, SENTIMENT, AllInOne, Texts
-from qwen_allinone.service.answers import (
-    Answer,
-    ChatAnswer,
-    Delta,
-    Progress,
-    RouteAnswer,
-    Submitted,
-    Watch,
-    unwatched,
-)
-from qwen_allinone.service.caching import CacheUse, ResultCache, is_cacheable
+from qwen_allinone.service.allinone import CHAT, SENTIMENT, AllInOne
+from qwen_allinone.service.answers import Answer, CacheUse, ChatAnswer, Listener, Terms, Watch, unwatched
+from qwen_allinone.service.caching import ResultCache, is_cacheable
+from qwen_allinone.service.codec import Codec, fit
 
 __all__ = [
     "CHAT",
@@ -20,13 +12,12 @@ __all__ = [
     "Answer",
     "CacheUse",
     "ChatAnswer",
-    "Delta",
-    "Progress",
+    "Codec",
+    "Listener",
     "ResultCache",
-    "RouteAnswer",
-    "Submitted",
-    "Texts",
+    "Terms",
     "Watch",
+    "fit",
     "is_cacheable",
     "unwatched",
 ]

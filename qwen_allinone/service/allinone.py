@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from qwen_allinone.engine import Engine, Permit, Result, Status
-from qwen_allinone.engine.request import Work
-from qwen_allinone.errors import NotReady, RequestError, TaskFileError
-from qwen_allinone.model.checkpoint import Checkpoint
-from qwen_allinone.model.pieces import TextPieces
-from qwen_allinone.model.tokenizer import Tokenizer
+from qwen_allinone.engine import Engine, Result
+from qwen_allinone.errors import RequestError, TaskFileError
 from qwen_allinone.service import calibration
-from qwen_allinone.service.answers import (
-    Answer,
-    ChatAnswer,
-    Progress,
-    RouteAnswer,
-    Submitted,
-    Watch,
-    unwatched,
-)
-from qwen_allinone.service.binding import Bound, bind
-from qwen_allinone.service.caching import CacheUse, ResultCache, is_cacheable, without_cost
-from qwen_allinone.service.waiting import Reply, result_of
+from qwen_allinone.service.answers import Answer, ChatAnswer, RouteAnswer, Terms
+from qwen_allinone.service.caching import ResultCache, is_cacheable, without_cost
+from qwen_allinone.service.codec import Codec
+from qwen_allinone.service.detokenizer import TextPieces
+from qwen_allinone.service.history import remember
+from qwen_allinone.service.inputs import check_length
+from qwen_allinone.service.reply import Reply
+from qwen_allinone.service.request import Request
 from qwen_allinone.state import Turn
 from qwen_allinone.tasks import ROUTE, Registry, Task, routes_of
 
@@ -36,240 +28,142 @@ CHAT = "chat"
 
 # How many tasks of one request are computed together: others find a slot beside them.
 _AT_ONCE = 4
-
-
-@dataclass(frozen=True)
-class Texts:
-    """What reading and writing texts takes of a checkpoint. `context` is the longest sequence in tokens."""
-
-    tokenizer: Tokenizer
-    stop_ids: frozenset[int]
-    context: int
+_NOTHING: Mapping[str, str] = {}
 
 
 class AllInOne:
-    """Runs the registry's tasks on one engine. Thread-safe."""
+    """Runs the registry's tasks on one engine. Thread-safe.
 
-    def __init__(self, registry: Registry, *, deadline_s: float, cache: ResultCache | None = None) -> None:
+    What asks for an answer raises RequestError: a text is empty or too long, a task is unknown; ServiceError: busy, not
+    ready, too late, failed, given up.
+    """
+
+    def __init__(
+        self, registry: Registry, engine: Engine[Codec], *, deadline_s: float, cache: ResultCache | None = None
+    ) -> None:
+        """Raises TaskFileError: tasks that cannot play their part in /chat or /v1/route."""
         self.registry = registry
-        self.model_id = ""  # of the checkpoint bound last: its name, what is in it, how its weights are kept
+        self.engine = engine
         self._cache = cache
         self._deadline_s = deadline_s
-        self._engine: Engine | None = None
-        self._checkpoint: Checkpoint | None = None
-        self._bound: Bound | None = None
         _check_chat(registry)
         self._routes = routes_of(registry) if ROUTE in registry else {}
 
-    def attach(self, engine: Engine) -> None:
-        """The engine that will run the tasks; it calls `bind` when it has loaded."""
-        self._engine = engine
-
-    def bind(self, checkpoint: Checkpoint, name: str = "model") -> list[list[int]]:
-        """Fit the tasks to a checkpoint's tokens; returns the fixed beginnings of the prompts.
-
-        `name` is what clients may know of where the checkpoint lies.
-        """
-        self._bound, prefixes = bind(self.registry, checkpoint)
-        self.model_id = f"{name}@{checkpoint.identity}"
-        self._checkpoint = checkpoint
-        return prefixes
-
-    def first_works(self) -> list[Work]:
-        """What the engine has to compute before requests, for `learn`."""
-        return self._loaded().first_works()
-
-    def learn(self, results: Sequence[Result]) -> None:
-        """Take the results of `first_works`."""
-        self._bound = self._loaded().learned(results)
-
-    def unbind(self) -> None:
-        """Let go of the checkpoint: before another is loaded, since memory is for one model."""
-        self._checkpoint = self._bound = None
-
     @property
-    def engine(self) -> Engine:
-        assert self._engine is not None, "attach() comes first"
-        return self._engine
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """The checkpoint in use; raises NotReady before it is loaded."""
-        checkpoint = self._checkpoint
-        if checkpoint is None or self.engine.status is not Status.READY:
-            raise NotReady()
-        return checkpoint
-
-    @property
-    def texts(self) -> Texts:
-        """Of the checkpoint in use, for who is admitted; raises NotReady where there is none."""
-        checkpoint = self._checkpoint
-        if checkpoint is None:
-            raise NotReady()
-        return Texts(checkpoint.tokenizer, checkpoint.stop_ids, checkpoint.model.context)
-
-    def chat(
-        self,
-        text: str,
-        *,
-        history: Sequence[Turn] = (),
-        deadline_s: float | None = None,
-        seed: int | None = None,
-        watch: Watch = unwatched,
-        progress: Progress | None = None,
-        cache: CacheUse | None = None,
-    ) -> ChatAnswer:
-        """Label the sentiment of `text`, then answer it after `history`, as one request; `deadline_s` bounds both.
-
-        `progress` hears of it as it is made, in the caller's thread. `cache`: how remembered sentiments may be
-        used, None: not at all; the reply is made anew, for a conversation goes on from its tokens.
-
-        Raises:
-            RequestError: the text is empty or too long. ServiceError: busy, not ready, too late, failed, given up.
-        """
-        with self.admitted(deadline_s, watch) as permit:
-            sentiment = self._run(self.registry.get(SENTIMENT), {"text": text}, permit, None, progress, cache)
-            if progress:
-                progress(sentiment)
-            inputs = {"text": text}
-            chat = self.registry.get(CHAT)
-            if "sentiment" in chat.spec.inputs:
-                inputs["sentiment"] = str(sentiment.label)
-            if not history:
-                reply, first = self._run(chat, inputs, permit, seed, progress), 0
-            else:
-                bound = self._loaded()
-                prompt = bound.conversation(chat, inputs, history)
-                reply = bound.answer(chat, self._compute(chat, prompt.ids, bound, permit, seed, progress))
-                first = prompt.first
-            return ChatAnswer(sentiment, reply, _turn(text, sentiment, reply, first))
-
-    def run(
-        self,
-        name: str,
-        inputs: Mapping[str, str],
-        *,
-        deadline_s: float | None = None,
-        seed: int | None = None,
-        watch: Watch = unwatched,
-        cache: CacheUse | None = None,
-    ) -> Answer:
-        """Run the task `name` on `inputs`, one string for each declared input; `cache` as in `chat`.
-
-        Raises:
-            UnknownTask, and what `chat` raises.
-        """
-        task = self.registry.get(name)
-        with self.admitted(deadline_s, watch) as permit:
-            return self._run(task, inputs, permit, seed, cache=cache)
-
-    def route(
-        self,
-        text: str,
-        *,
-        deadline_s: float | None = None,
-        seed: int | None = None,
-        watch: Watch = unwatched,
-        cache: CacheUse | None = None,
-    ) -> RouteAnswer:
-        """Let the task `route` pick the task for `text`, and run that, as one request; `cache` as in `chat`.
-
-        Raises:
-            UnknownTask if there is no task `route`, and what `chat` raises.
-        """
-        task = self.registry.get(ROUTE)
-        with self.admitted(deadline_s, watch) as permit:
-            choice = self._run(task, {"text": text}, permit, cache=cache)
-            picked = self.registry.get(self._routes[str(choice.label)])
-            return RouteAnswer(choice, self._run(picked, {"text": text}, permit, seed, cache=cache))
-
-    def run_all(
-        self,
-        asked: Sequence[tuple[str, Mapping[str, str]]],
-        *,
-        deadline_s: float | None = None,
-        watch: Watch = unwatched,
-        cache: CacheUse | None = None,
-    ) -> list[Answer]:
-        """Run tasks, each a name and its inputs, side by side as one request; answers in order; `cache` as in `chat`.
-
-        Raises:
-            What `run` raises; the `place` of a RequestError is that of the task at fault.
-        """
-        tasks = [self.registry.get(name) for name, _ in asked]
-        with self.admitted(deadline_s, watch) as permit, ThreadPoolExecutor(_AT_ONCE) as pool:
-
-            def run(place: int) -> Answer:
-                try:
-                    return self._run(tasks[place], asked[place][1], permit, cache=cache)
-                except RequestError as error:
-                    error.place = place
-                    raise
-
-            try:
-                return list(pool.map(run, range(len(asked))))
-            except Exception:
-                permit.cancel()  # the rest is of no use
-                raise
-
-    def untempered(self, answer: Answer) -> calibration.Probabilities:
-        """Probabilities of a label task's answer as they are before its temperature."""
-        return self._loaded().untempered(answer)
+    def codec(self) -> Codec:
+        """Of the checkpoint in use; raises NotReady where there is none."""
+        return self.engine.published
 
     @contextmanager
-    def admitted(self, seconds: float | None, watch: Watch) -> Iterator[Permit]:
-        """One place for the whole request: a chat is not turned away between its two halves."""
-        deadline = time.monotonic() + min(seconds or self._deadline_s, self._deadline_s)
-        with self.engine.admit(deadline) as permit, watch(permit.cancel):
-            yield permit
+    def request(self, terms: Terms) -> Iterator[Request]:
+        """Be admitted, and ask the engine for as much as one answer takes. The only way to it."""
+        deadline = time.monotonic() + min(terms.deadline_s or self._deadline_s, self._deadline_s)
+        with self.engine.admit(deadline) as permit, terms.watch(permit.cancel):
+            yield Request(self.engine, permit, terms)
 
-    def _run(
-        self,
-        task: Task,
-        inputs: Mapping[str, str],
-        permit: Permit,
-        seed: int | None = None,
-        progress: Progress | None = None,
-        cache: CacheUse | None = None,
+    def run(
+        self, name: str, inputs: Mapping[str, str], terms: Terms | None = None, *, seed: int | None = None
     ) -> Answer:
-        bound = self._loaded()
+        """Run the task `name` on `inputs`, one string for each declared input."""
+        task = self.registry.get(name)
+        with self.request(terms or Terms()) as request:
+            return request.note(self._run(request, task, inputs, seed=seed))
+
+    def chat(
+        self, text: str, terms: Terms | None = None, *, history: Sequence[Turn] = (), seed: int | None = None
+    ) -> ChatAnswer:
+        """Label the sentiment of `text`, then answer it after `history`, as one request.
+
+        The sentiment may come from the cache. The reply is made anew: a conversation goes on from its tokens.
+        """
+        with self.request(terms or Terms()) as request:
+            sentiment = request.note(self._run(request, self.registry.get(SENTIMENT), {"text": text}))
+            if request.terms.listener:
+                request.terms.listener.labelled(sentiment)
+            reply, first = self._reply(request, text, str(sentiment.label), history, seed)
+            turn = Turn(text, str(sentiment.label), reply.text, reply.result.ids, first, at=time.time())
+            return ChatAnswer(sentiment, request.note(reply), turn)
+
+    def route(self, text: str, terms: Terms | None = None, *, seed: int | None = None) -> RouteAnswer:
+        """Let the task `route` pick the task for `text`, and run that, as one request."""
+        task = self.registry.get(ROUTE)
+        with self.request(terms or Terms()) as request:
+            choice = request.note(self._run(request, task, {"text": text}))
+            picked = self.registry.get(self._routes[str(choice.label)])
+            return RouteAnswer(choice, request.note(self._run(request, picked, {"text": text}, seed=seed)))
+
+    def run_all(self, asked: Sequence[tuple[str, Mapping[str, str]]], terms: Terms | None = None) -> list[Answer]:
+        """Run tasks, each a name and its inputs, side by side as one request; answers in order.
+
+        The `index` of a RequestError is that of the task at fault.
+        """
+        tasks = [self.registry.get(name) for name, _ in asked]
+        with self.request(terms or Terms()) as request:
+
+            def run(index: int) -> Answer:
+                try:
+                    return self._run(request, tasks[index], asked[index][1])
+                except RequestError as error:
+                    error.index = index
+                    raise
+
+            answers: list[Future[Answer]] = []
+            try:
+                with ThreadPoolExecutor(_AT_ONCE) as pool:
+                    answers += [pool.submit(run, index) for index in range(len(asked))]
+                    for answer in answers:
+                        if answer.exception():
+                            request.permit.cancel()  # the rest is of no use
+                            break
+            finally:
+                for answer in answers:
+                    if not answer.exception():
+                        request.note(answer.result())
+            return [answer.result() for answer in answers]
+
+    def raw_probabilities(self, answer: Answer) -> calibration.Probabilities:
+        """Probabilities of a label task's answer as they are before its temperature."""
+        return self.codec.tasks[answer.task].raw_probabilities(answer)
+
+    def _run(self, request: Request, task: Task, inputs: Mapping[str, str], *, seed: int | None = None) -> Answer:
+        """An answer of `task`, from the cache where the request allows that."""
+        fitted, use = request.codec.tasks[task.name], request.terms.cache
 
         def compute() -> Result:
-            return self._compute(task, bound.prompt(task, inputs), bound, permit, seed, progress)
+            return self._compute(request, task, fitted.prompt(inputs, _NOTHING), seed)
 
-        if self._cache is None or cache is None or not is_cacheable(task):
-            return bound.answer(task, compute())
-        result, found = self._cache.run(task, inputs, self.model_id, cache, permit, compute)
-        answer = replace(bound.answer(task, result), cache="HIT" if found else "MISS")
-        return replace(answer, result=without_cost(result)) if found else answer
+        if self._cache is None or use is None or not is_cacheable(task):
+            return fitted.answer(compute())
+        result, found = self._cache.run(task, inputs, request.codec.model_id, use, request.permit, compute)
+        answer = fitted.answer(result)
+        if found:
+            return replace(answer, cache="HIT", result=without_cost(result))
+        return replace(answer, cache="MISS")
 
-    def _compute(
-        self,
-        task: Task,
-        ids: list[int],
-        bound: Bound,
-        permit: Permit,
-        seed: int | None,
-        progress: Progress | None,
-    ) -> Result:
-        reply = Reply(TextPieces(bound.tokenizer.decode)) if progress and not task.labels else None
-        work = bound.work(task, ids, seed, reply.hear if reply else None)
-        ticket = self.engine.submit(work, permit=permit)
-        if progress:
-            progress(Submitted())
-        if reply:
-            reply.until_done(ticket, progress)
-        return result_of(ticket)
+    def _reply(
+        self, request: Request, text: str, label: str, history: Sequence[Turn], seed: int | None
+    ) -> tuple[Answer, int]:
+        """The second half of a chat, and the number of the oldest turn in its prompt."""
+        task, codec, first = self.registry.get(CHAT), request.codec, 0
+        fitted = codec.tasks[CHAT]
+        known = {"sentiment": label} if "sentiment" in task.spec.inputs else _NOTHING
+        if not history:
+            ids = fitted.prompt({"text": text}, known)
+        else:
+            given = fitted.checked({"text": text}, known)
+            check_length(task, "text", given["text"], codec.tokenizer)
+            most = codec.context - task.spec.decoding.max_new_tokens
+            prompt = remember(task, history, {**given, **known}, codec.tokenizer, most=most, restate=codec.late_system)
+            ids, first = prompt.ids, prompt.first
+        return fitted.answer(self._compute(request, task, ids, seed)), first
 
-    def _loaded(self) -> Bound:
-        bound = self._bound
-        if bound is None:
-            raise NotReady()
-        return bound
-
-
-def _turn(text: str, sentiment: Answer, reply: Answer, first: int) -> Turn:
-    return Turn(text, str(sentiment.label), reply.text, reply.result.ids, first, at=time.time())
+    def _compute(self, request: Request, task: Task, prompt: list[int], seed: int | None) -> Result:
+        fitted, listener = request.codec.tasks[task.name], request.terms.listener
+        if fitted.trie is not None:
+            return request.classify(task.name, prompt, fitted.trie)
+        sampling = fitted.sampling if seed is None else replace(fitted.sampling, seed=seed)
+        reply = Reply(TextPieces(request.codec.tokenizer.decode), listener) if listener else None
+        return request.generate(task.name, prompt, sampling, reply)
 
 
 def _check_chat(registry: Registry) -> None:

@@ -1,33 +1,17 @@
-"""What tasks say, and what one may hear of an answer while it is made."""
+"""What callers ask beside their inputs, what they get, and what they may hear of it while it is made."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from qwen_allinone.engine import Result
 from qwen_allinone.state import Turn
 
 # Given a way to give a request up, watches whether its caller is still there for as long as the context lasts.
 Watch = Callable[[Callable[[], None]], AbstractContextManager[None]]
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """What was asked has been checked and the engine has it; now it takes its time."""
-
-
-@dataclass(frozen=True)
-class Delta:
-    """The next piece of a reply, and how many tokens were generated for it."""
-
-    text: str
-    tokens: int
-
-
-# What one may hear of a chat while it is made, first that it was submitted.
-Progress = Callable[["Submitted | Answer | Delta"], None]
 
 
 def unwatched(_: Callable[[], None]) -> AbstractContextManager[None]:
@@ -37,16 +21,58 @@ def unwatched(_: Callable[[], None]) -> AbstractContextManager[None]:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a task said: `label` and `probabilities` (by label), or `text`, and its `items` if it is a list."""
+    """What a task said: `label` and `probabilities` (by label), or `text`, and its `items` if it is a list.
+
+    `model_id` is the Codec's. `cache` is HIT or MISS, None where the cache was not asked. Of a request that ended with
+    an error there is an answer that says nothing: its result is UNFINISHED, and counts what was computed.
+    """
 
     task: str
     result: Result
+    model_id: str
     text: str = ""
     label: str | None = None
     emoji: str | None = None
     probabilities: Mapping[str, float] | None = None
     items: tuple[str, ...] | None = None
-    cache: str | None = None  # HIT or MISS, None where the cache was not asked
+    cache: str | None = None
+
+
+@dataclass(frozen=True)
+class CacheUse:
+    """What a request wants of the cache. `whose`: the caller, for nobody is to learn what another has asked."""
+
+    whose: str = ""
+    read: bool = True
+    store: bool = True
+
+
+class Listener(Protocol):
+    """Hears of an answer while it is made, in the caller's thread."""
+
+    def submitted(self) -> None:
+        """What was asked has been checked and the engine has it; now it takes its time."""
+
+    def labelled(self, answer: Answer) -> None:
+        """The sentiment of a chat is known."""
+
+    def delta(self, text: str) -> None:
+        """The next piece of a reply; never empty."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a caller asks beside his inputs. `deadline_s` can only shorten the service's own.
+
+    `cache` None: remembered answers are not used. `answers` is filled while the request is served: each answer that it
+    took, in order, the unfinished ones of a request that fails included. They are what it has cost.
+    """
+
+    deadline_s: float | None = None
+    watch: Watch = unwatched
+    cache: CacheUse | None = None
+    listener: Listener | None = None
+    answers: list[Answer] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

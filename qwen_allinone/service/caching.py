@@ -4,41 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from qwen_allinone.engine import FinishReason, Permit, Result
-from qwen_allinone.errors import Cancelled, DeadlineExceeded
+from qwen_allinone.service.answers import CacheUse
+from qwen_allinone.service.codec import Codec
 from qwen_allinone.state.cache import AnswerCache, key_of
 from qwen_allinone.tasks import Task
 
 _MOST_ID = 2**31
 _SUM_TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True)
-class CacheUse:
-    """What a request wants of the cache. `whose`: the caller, for nobody is to learn what another has asked."""
-
-    whose: str = ""
-    read: bool = True
-    store: bool = True
-
-
-@dataclass(frozen=True)
-class _Waiting:
-    """The patience of an admitted request."""
-
-    permit: Permit
-
-    def check(self) -> None:
-        if self.permit.cancelled:
-            raise Cancelled()
-        if self.permit.deadline is not None and time.monotonic() >= self.permit.deadline:
-            raise DeadlineExceeded()
 
 
 class ResultCache:
@@ -53,7 +31,7 @@ class ResultCache:
         inputs: Mapping[str, str],
         model: str,
         use: CacheUse,
-        permit: Permit,
+        permit: Permit[Codec],
         compute: Callable[[], Result],
     ) -> tuple[Result, bool]:
         """The result of a greedy `task` on `inputs`, and whether it was there; then it cost nothing."""
@@ -72,7 +50,7 @@ class ResultCache:
             return dump(computed[0])
 
         good = partial(_is_good, task)
-        raw, found = self._answers.fetch(key, good, compute_and_dump, _Waiting(permit))
+        raw, found = self._answers.fetch(key, good, compute_and_dump, permit)
         if computed:
             return computed[0], found
         kept = load(raw, task)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qwen_allinone.engine import Generate, Sampling
+from qwen_allinone.engine import Sampling
 from qwen_allinone.errors import CheckpointError, ContextExceeded, EmptyInput, InvalidInput
-from qwen_allinone.model.pieces import TextPieces
-from qwen_allinone.service.allinone import AllInOne, Texts
-from qwen_allinone.service.answers import Answer, Delta, Submitted, Watch, unwatched
-from qwen_allinone.service.waiting import Reply, result_of
-from qwen_allinone.tasks import Chat
+from qwen_allinone.model.tokenizer import Layout
+from qwen_allinone.service.allinone import AllInOne
+from qwen_allinone.service.answers import Answer, Terms
+from qwen_allinone.service.codec import Codec
+from qwen_allinone.service.detokenizer import TextPieces
+from qwen_allinone.service.inputs import MOST_CHARS_PER_TOKEN
+from qwen_allinone.service.reply import Reply
 
 # What telemetry calls these answers, which come of no task.
 COMPLETION = "completion"
@@ -19,11 +21,8 @@ COMPLETION = "completion"
 DEFAULT_MAX_TOKENS = 512
 # Below it a draw is the likeliest token anyway, and dividing by it would overflow.
 _COLDEST = 0.01
-# No real text has this many characters a token; what has is refused before it costs tokenizer time.
-_MOST_CHARS_PER_TOKEN = 16
 
-Message = tuple[str, str]  # role and content
-Progress = Callable[[Submitted | Delta], None]
+Utterance = tuple[str, str]  # role and content
 
 
 @dataclass(frozen=True)
@@ -37,40 +36,22 @@ class Wanted:
     stop: Sequence[str] = ()
 
 
-class Completions:
-    """Continues conversations on the service's engine. Thread-safe."""
+def complete(service: AllInOne, messages: Sequence[Utterance], wanted: Wanted, terms: Terms) -> Answer:
+    """The reply to `messages`.
 
-    def __init__(self, service: AllInOne) -> None:
-        self._service = service
-
-    def create(
-        self,
-        messages: Sequence[Message],
-        wanted: Wanted,
-        *,
-        deadline_s: float | None = None,
-        watch: Watch = unwatched,
-        progress: Progress | None = None,
-    ) -> Answer:
-        """The reply to `messages`. `progress` hears of it as it is made, in the caller's thread.
-
-        Raises:
-            ContextExceeded, InvalidInput: more than fits, or an order of roles that the model's template refuses.
-            ServiceError: busy, not ready, too late, failed, given up.
-        """
-        with self._service.admitted(deadline_s, watch) as permit:
-            texts = self._service.texts
-            ids = chat_ids(messages, texts)
-            reply = Reply(TextPieces(texts.tokenizer.decode, stops=wanted.stop, strip=False))
-            work = Generate(ids, _sampling(wanted, _room(len(ids), wanted, texts)), texts.stop_ids, reply.hear)
-            ticket = self._service.engine.submit(work, permit=permit)
-            if progress:
-                progress(Submitted())
-            text = reply.until_done(ticket, progress)
-            return Answer(COMPLETION, result_of(ticket), text=text)
+    Raises:
+        ContextExceeded, InvalidInput: more than fits, or an order of roles that the model's template refuses.
+        ServiceError: busy, not ready, too late, failed, given up.
+    """
+    with service.request(terms) as request:
+        codec = request.codec
+        ids = chat_ids(messages, codec)
+        reply = Reply(TextPieces(codec.tokenizer.decode, stops=wanted.stop, strip=False), terms.listener)
+        result = request.generate(COMPLETION, ids, _sampling(wanted, _most_tokens(len(ids), wanted, codec)), reply)
+        return request.note(Answer(COMPLETION, result, codec.model_id, text=reply.text))
 
 
-def chat_ids(messages: Sequence[Message], texts: Texts, param: str = "messages") -> list[int]:
+def chat_ids(messages: Sequence[Utterance], codec: Codec, param: str = "messages") -> list[int]:
     """Token ids of a conversation, up to where the model's turn begins. Errors name `param`.
 
     Raises:
@@ -79,30 +60,45 @@ def chat_ids(messages: Sequence[Message], texts: Texts, param: str = "messages")
     """
     if not messages or not messages[-1][1].strip():
         raise EmptyInput(param=param)
-    characters = sum(len(content) for _, content in messages)
-    if characters > texts.context * _MOST_CHARS_PER_TOKEN:
+    check_characters(messages, codec, param)
+    ids = codec.tokenizer.encode_layout(chat_layout(messages, codec, param), [content for _, content in messages])
+    if len(ids) >= codec.context:
         raise ContextExceeded(
-            f"{param} 太长（{characters} 个字符），上下文最多 {texts.context} 个 token，请缩短", param=param
-        )
-    try:
-        ids = texts.tokenizer.encode_rendered(Chat(tuple(messages)))
-    except CheckpointError:
-        raise InvalidInput(f"模型的对话模板不接受这样的角色或顺序，请调整 {param}", param=param) from None
-    if len(ids) >= texts.context:
-        raise ContextExceeded(
-            f"{param} 太长（{len(ids)} 个 token），上下文最多 {texts.context} 个 token，请缩短", param=param
+            f"{param} 太长（{len(ids)} 个 token），上下文最多 {codec.context} 个 token，请缩短", param=param
         )
     return ids
 
 
-def _room(prompt: int, wanted: Wanted, texts: Texts) -> int:
+def chat_layout(messages: Sequence[Utterance], codec: Codec, param: str) -> Layout:
+    """The model's template around the messages; raises InvalidInput where it does not take these roles."""
+    try:
+        return codec.tokenizer.layout(tuple([role for role, _ in messages]))
+    except CheckpointError:
+        raise InvalidInput(f"模型的对话模板不接受这样的角色或顺序，请调整 {param}", param=param) from None
+
+
+def check_characters(messages: Sequence[Utterance], codec: Codec, param: str) -> None:
+    """Raise ContextExceeded for more characters than the context's tokens can be: before they cost tokenizer time."""
+    characters = sum([len(content) for _, content in messages])
+    if not fits_characters(characters, codec):
+        raise ContextExceeded(
+            f"{param} 太长（{characters} 个字符），上下文最多 {codec.context} 个 token，请缩短", param=param
+        )
+
+
+def fits_characters(characters: int, codec: Codec) -> bool:
+    """Whether so many may be no more than the context's tokens."""
+    return characters <= codec.context * MOST_CHARS_PER_TOKEN
+
+
+def _most_tokens(prompt: int, wanted: Wanted, codec: Codec) -> int:
     """Tokens the reply may have."""
-    left = texts.context - prompt
+    left = codec.context - prompt
     if wanted.max_tokens is None:
         return min(left, DEFAULT_MAX_TOKENS)
     if wanted.max_tokens > left:
         raise ContextExceeded(
-            f"messages 有 {prompt} 个 token，上下文最多 {texts.context} 个，"
+            f"messages 有 {prompt} 个 token，上下文最多 {codec.context} 个，"
             f"max_tokens 最多 {left}，请缩短 messages 或减小 max_tokens",
             param="max_tokens",
         )

@@ -2,7 +2,7 @@
 
 A slot still holds keys and values for the prompt and the reply of the turn before. They are of use only as far as the
 next prompt begins with the very same tokens, so replies go in as the ids they were generated as, and when turns must be
-dropped, half of the room is cleared at once: the turns after that find the same beginning again.
+dropped, half of the tokens go at once: the turns after that find the same prefix again.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from qwen_allinone.errors import CheckpointError, InvalidInput
 from qwen_allinone.model.tokenizer import Tokenizer
+from qwen_allinone.service.detokenizer import reply_text
 from qwen_allinone.state import Turn
 from qwen_allinone.tasks import Chat, Exchange, Task, clean, render_turns
 
-# How full of history the room is after turns were dropped.
+# What share of the tokens allowed a prompt has after turns were dropped.
 _KEPT = 0.5
 
 
@@ -29,12 +30,12 @@ class Remembered:
 
 
 def remember(
-    task: Task, turns: Sequence[Turn], inputs: Mapping[str, str], tokenizer: Tokenizer, *, room: int, restate: bool
+    task: Task, turns: Sequence[Turn], inputs: Mapping[str, str], tokenizer: Tokenizer, *, most: int, restate: bool
 ) -> Remembered:
-    """The prompt of the turn after `turns`, `room` tokens at most unless the new text alone takes more.
+    """The prompt of the turn after `turns`, `most` tokens at most unless the new text alone takes more.
 
     Raises:
-        InvalidInput: the prompt of `task` is no chat, so there is no place for earlier turns.
+        InvalidInput: the prompt of `task` is no chat, so it takes no earlier turns.
     """
     if not task.is_chat:
         raise InvalidInput(
@@ -47,12 +48,12 @@ def remember(
         return tokenizer.encode_rendered(render_turns(task, past[number - first :], inputs, restate=restate))
 
     ids = prompt(first)
-    if len(ids) <= room:
+    if len(ids) <= most:
         return Remembered(ids, first)
     later = range(first + 1, len(turns) + 1)
-    for most in (int(room * _KEPT), room):
+    for limit in (int(most * _KEPT), most):
         # Each turn that is dropped makes the prompt shorter, so the first that fits can be searched for.
-        index = bisect_left(later, -most, key=lambda number: -len(prompt(number)))
+        index = bisect_left(later, -limit, key=lambda number: -len(prompt(number)))
         if index < len(later):
             return Remembered(prompt(later[index]), later[index])
     return Remembered(prompt(len(turns)), len(turns))
@@ -71,12 +72,6 @@ def takes_late_system(tokenizer: Tokenizer) -> bool:
     except CheckpointError:
         return False
     return one != other
-
-
-def reply_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """What a reply says."""
-    # A reply cut at its limit may end inside a character.
-    return tokenizer.decode(ids).rstrip("\ufffd").strip()
 
 
 def _inputs(task: Task, turn: Turn) -> dict[str, str]:

@@ -1,39 +1,46 @@
-"""Inputs of a task: checked, and cleaned where the task asks for it."""
+"""Inputs of a task: what is refused before anything is computed, and what is cleaned."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 from qwen_allinone.errors import EmptyInput, InputTooLong, InvalidInput
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.tasks import Task, clean
 
 # No real text has this many characters a token; what has is refused before it costs tokenizer time.
-_MOST_CHARS_PER_TOKEN = 16
+MOST_CHARS_PER_TOKEN = 16
 
 
-def prepare(task: Task, inputs: Mapping[str, str], tokenizer: Tokenizer) -> dict[str, str]:
-    """Check the inputs of a task and clean them if it asks for that."""
-    return {name: _prepare_one(task, name, inputs[name], tokenizer) for name in task.spec.inputs}
+def prepare(task: Task, name: str, text: str) -> str:
+    """The input `name` of `task`, cleaned if the task asks for that.
 
-
-def _prepare_one(task: Task, name: str, text: str, tokenizer: Tokenizer) -> str:
-    most = task.spec.inputs[name].max_tokens
-    _check_characters(name, text, most)
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidInput(f"{name} 含有不成对的 UTF-16 代理字符，请发送有效的 UTF-8 文本", param=name)
+    Raises:
+        InvalidInput: no text of Unicode. EmptyInput: nothing in it can be seen.
+        InputTooLong: more characters than the tokens allowed can be; see also `check_length`.
+    """
+    _check_characters(task, name, text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{name} 含有不成对的 UTF-16 代理字符，请发送有效的 UTF-8 文本", param=name) from None
     cleaned = clean(text)
-    if not cleaned:  # nothing that can be seen
+    if not cleaned:
         raise EmptyInput(param=name)
-    if task.spec.clean:
-        text = cleaned
-        _check_characters(name, text, most)  # one character may have become eighteen
+    if not task.spec.clean:
+        return text
+    if len(cleaned) > len(text):  # one character may have become eighteen
+        _check_characters(task, name, cleaned)
+    return cleaned
+
+
+def check_length(task: Task, name: str, text: str, tokenizer: Tokenizer) -> None:
+    """Raise InputTooLong if `text` has more tokens than the input `name` of `task` may have."""
+    most = task.spec.inputs[name].max_tokens
     count = len(tokenizer.encode(text))
     if count > most:
         raise InputTooLong(f"{name} 太长（{count} 个 token），最多 {most} 个 token，请缩短后再试", param=name)
-    return text
 
 
-def _check_characters(name: str, text: str, most: int) -> None:
-    if len(text) > most * _MOST_CHARS_PER_TOKEN:
+def _check_characters(task: Task, name: str, text: str) -> None:
+    most = task.spec.inputs[name].max_tokens
+    if len(text) > most * MOST_CHARS_PER_TOKEN:
         raise InputTooLong(f"{name} 太长（{len(text)} 个字符），最多 {most} 个 token，请缩短后再试", param=name)

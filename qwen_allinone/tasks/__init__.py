@@ -16,6 +16,7 @@ from qwen_allinone.tasks.task import (
     Output,
     Quality,
     Task,
+    Variable,
 )
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Registry",
     "Rendered",
     "Task",
+    "Variable",
     "clean",
     "items_of",
     "load_cases",

@@ -15,7 +15,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from qwen_allinone.telemetry import shared
-from qwen_allinone.telemetry.record import Cost, Finished
+from qwen_allinone.telemetry.record import UNFINISHED, Cost, Finished
 
 log = logging.getLogger(__name__)
 
@@ -163,6 +163,8 @@ class Metrics:
         self._generated.inc(cost.generated_tokens)
         self._queries.inc(cost.prompt_tokens)
         self._hits.inc(cost.reused_tokens)
+        if cost.finish_reason == UNFINISHED:  # its times are those of its deadline, or of its client's patience
+            return
         self._queue.observe(cost.queue_s)
         self._first.observe(cost.queue_s + cost.prefill_s)
         if cost.inter_token_s is not None:

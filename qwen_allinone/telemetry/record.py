@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+# The `finish_reason` of an answer that was never given: its request ended with an error.
+UNFINISHED = "unfinished"
+
 
 @dataclass(frozen=True)
 class Cost:

@@ -17,9 +17,9 @@ from redis import Redis
 from qwen_allinone.access import Windows
 from qwen_allinone.bootstrap import build_app
 from qwen_allinone.engine import Engine
-from qwen_allinone.http.presence import Presence
-from qwen_allinone.model.pieces import TextPieces
+from qwen_allinone.http.disconnects import Disconnects
 from qwen_allinone.service import unwatched
+from qwen_allinone.service.detokenizer import TextPieces
 
 _HOARD: list[bytes] = []
 
@@ -48,7 +48,7 @@ def _slow_refusals(app: Any) -> None:
 
 def _deaf(app: Any) -> None:
     """Nobody notices that clients leave."""
-    Presence.watch = lambda self, leave: unwatched(leave)  # type: ignore[method-assign]
+    Disconnects.watch = lambda self, leave: unwatched(leave)  # type: ignore[method-assign]
 
 
 def _orphans(app: Any) -> None:

@@ -12,7 +12,7 @@ from openapi_spec_validator import validate
 from werkzeug.test import TestResponse
 
 from qwen_allinone.access import keys
-from qwen_allinone.http.usage import caller
+from qwen_allinone.http.request_state import caller
 from tests.integration.conftest import Server, StartServer, serve
 from tests.integration.test_http_errors import problem
 from tests.support.tokens import AUDIENCE, ISSUER, claims, forge, key_file, sign

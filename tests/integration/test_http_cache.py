@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from qwen_allinone.access import keys
 from qwen_allinone.errors import Cancelled
-from qwen_allinone.service import Answer, CacheUse
+from qwen_allinone.service import Answer, CacheUse, Terms
 from tests.integration.conftest import Gate, Later, Server, StartServer, until
 from tests.integration.test_http_new_task import TITLE, add
 
@@ -129,7 +129,7 @@ def test_a_client_that_leaves_takes_nobody_along(start_server: StartServer) -> N
         return nullcontext()
 
     def run() -> Answer:
-        return server.service.run("sentiment", {"text": TEXT}, watch=watch, cache=CacheUse())
+        return server.service.run("sentiment", {"text": TEXT}, Terms(watch=watch, cache=CacheUse()))
 
     with ThreadPoolExecutor(3) as pool:
         asked = []
@@ -193,7 +193,7 @@ def test_a_greedy_chat_is_made_anew_each_time_for_conversations_need_its_tokens(
 ) -> None:
     server = start_server(QAIO_PROMPTS=str(text_prompts))
     assert [cached(ask(server, path="/v1/tasks/chat", sentiment="负面")) for _ in range(2)] == ["MISS", "HIT"]
-    first, again = (server.service.chat(TEXT, cache=CacheUse()) for _ in range(2))
+    first, again = (server.service.chat(TEXT, Terms(cache=CacheUse())) for _ in range(2))
     assert (first.sentiment.cache, again.sentiment.cache) == ("MISS", "HIT")
     assert first.reply.cache is None and first.reply.result.ids == again.reply.result.ids != ()
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from qwen_allinone.engine import Status
-from qwen_allinone.http.presence import Presence
+from qwen_allinone.http.disconnects import Disconnects
 from tests.integration.conftest import Gate, Later, Server, StartServer, until
 from tests.integration.test_http_errors import ROUTES, problem
 
@@ -145,7 +145,7 @@ def test_a_client_that_goes_while_it_waits_frees_its_place(start_server: StartSe
 @pytest.mark.skipif(not hasattr(select, "epoll"), reason="clients are watched on Linux only")
 def test_watching_ends_with_the_request_although_the_number_of_its_socket_is_used_again(server: Server) -> None:
     """A thousand short watches on four connections, some of which close: only their own request hears of it."""
-    presence = Presence()
+    presence = Disconnects()
     wrong: list[int] = []
 
     def client(number: int) -> None:

@@ -95,7 +95,7 @@ def copied(prompts_folder: Path, tmp_path: Path) -> Path:
 def fitted(server: Server, temperature: float = 4.0, **other: str) -> Calibration:
     return Calibration(
         temperature=temperature,
-        model=other.get("model", server.service.model_id.rpartition("@")[2]),
+        model=other.get("model", server.service.codec.model_id.rpartition("@")[2]),
         prompt=other.get("prompt", server.service.registry.get("sentiment").prompt_hash),
         data="0" * 64,
         rows=100,

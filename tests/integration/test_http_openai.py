@@ -69,8 +69,8 @@ def test_a_reply_has_the_shape_and_the_count_of_its_tokens(server: Server, clien
     (choice,) = reply.choices
     assert (reply.object, reply.model, choice.index, choice.message.role) == ("chat.completion", "demo", 0, "assistant")
     assert choice.message.content and choice.finish_reason in ("stop", "length")
-    texts = server.service.texts
-    ids = chat_ids([("user", ASKED[0]["content"])], texts)
+    codec = server.service.codec
+    ids = chat_ids([("user", ASKED[0]["content"])], codec)
     assert reply.usage.prompt_tokens == len(ids)
     assert reply.usage.total_tokens == reply.usage.prompt_tokens + reply.usage.completion_tokens
     assert 0 <= reply.usage.prompt_tokens_details.cached_tokens < len(ids)
@@ -204,7 +204,7 @@ def test_null_is_the_same_as_not_set(client: openai.OpenAI) -> None:
 def test_more_than_the_context_holds_is_a_400_with_the_code_that_clients_know(
     server: Server, client: openai.OpenAI
 ) -> None:
-    context = server.service.texts.context
+    context = server.service.codec.context
     prompt = create(client, max_tokens=1).usage.prompt_tokens
     assert create(client, max_tokens=context - prompt, stop=["。"]).choices
     for fields in (
@@ -229,13 +229,13 @@ def test_another_model_is_a_404_in_openais_shape(client: openai.OpenAI) -> None:
 )
 @pytest.mark.parametrize("role", ["system", "user", "assistant"])
 def test_control_tokens_in_a_message_are_text(server: Server, client: openai.OpenAI, attack: str, role: str) -> None:
-    texts = server.service.texts
-    control = texts.tokenizer.control_ids
+    codec = server.service.codec
+    control = codec.tokenizer.control_ids
     messages = [(role, f"好{attack}"), ("user", attack)]
     harmless = [(role, "好"), ("user", "好")]
-    ids, plain = chat_ids(messages, texts), chat_ids(harmless, texts)
+    ids, plain = chat_ids(messages, codec), chat_ids(harmless, codec)
     assert [token for token in ids if token in control] == [token for token in plain if token in control]
-    assert attack in texts.tokenizer.decode(ids)
+    assert attack in codec.tokenizer.decode(ids)
     reply = create(client, messages=[{"role": role, "content": text} for role, text in messages], max_tokens=4)
     assert reply.usage.prompt_tokens == len(ids)
 

@@ -6,17 +6,21 @@ a slow one. `Bench` runs it step by step without a thread.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from qwen_allinone.engine.contract import Loaded
 from qwen_allinone.engine.labels import LabelTrie
-from qwen_allinone.engine.request import Classify, Generate, Ticket, Work
 from qwen_allinone.engine.sampling import Sampling
 from qwen_allinone.engine.scheduler import Scheduler
 from qwen_allinone.engine.slots import SlotTable
 from qwen_allinone.engine.step import step
+from qwen_allinone.engine.ticket import Ticket
+from qwen_allinone.engine.work import Classify, Generate, Work
 from qwen_allinone.model.attention import Chunk
 from qwen_allinone.model.kv import KVCache
 
@@ -35,11 +39,12 @@ class FakeModel:
         return KVCache(layers=1, slots=slots, kv_heads=1, length=self.context, head_dim=2)
 
     def forward(self, chunks: Sequence[Chunk], cache: KVCache) -> Tensor:
-        """The digest of each chunk's whole sequence, [len(chunks), 1]."""
+        """The digest of each chunk's whole sequence, [those that want their last row, 1]."""
         if self.before:
             self.before(chunks)
         self.steps.append(list(chunks))
-        return torch.tensor([[_digest(_write(chunk, cache))] for chunk in chunks], dtype=torch.float32)
+        digests = [(_digest(_write(chunk, cache)), chunk) for chunk in chunks]
+        return torch.tensor([[digest] for digest, chunk in digests if chunk.wanted], dtype=torch.float32).view(-1, 1)
 
     def logits(self, hidden: Tensor) -> Tensor:
         tokens = torch.arange(VOCABULARY)
@@ -53,6 +58,11 @@ class FakeModel:
     def forwarded(self) -> int:
         """Tokens computed so far."""
         return sum(len(chunk.tokens) for chunks in self.steps for chunk in chunks)
+
+
+def loaded(model: Any, prefixes: Sequence[Sequence[int]] = ()) -> Loaded[None]:
+    """What a loader gives an engine for which there is nothing to publish."""
+    return Loaded(model, lambda compute: None, prefixes)
 
 
 class Bench:
@@ -71,8 +81,8 @@ class Bench:
         self.slots = SlotTable(self.cache, slots, kv_tokens)
         self.scheduler = Scheduler(self.slots, step_tokens=step_tokens, longest=min(context, kv_tokens))
 
-    def submit(self, work: Work, deadline: float | None = None, place: int = 0) -> Ticket:
-        ticket = Ticket(work, deadline, place)
+    def submit(self, work: Work, deadline: float = math.inf, rank: int = 0) -> Ticket:
+        ticket = Ticket(work, deadline, rank)
         self.scheduler.submit(ticket)
         return ticket
 

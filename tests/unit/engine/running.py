@@ -6,11 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from qwen_allinone.engine import Engine, Limits, Ticket
+from qwen_allinone.engine import Capacity, Engine, Ticket
 from qwen_allinone.model.attention import Chunk
 
 WAIT = 20.0
-LIMITS = Limits(threads=1, slots=4, kv_tokens=256, step_tokens=16, max_waiting=8)
+CAPACITY = Capacity(threads=1, slots=4, kv_tokens=256, step_tokens=16, max_waiting=8)
 
 Start = Callable[..., Engine]
 

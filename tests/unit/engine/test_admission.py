@@ -1,7 +1,8 @@
-"""Who comes in: never more than there are places, one place for a whole request, and nobody whose time cannot do."""
+"""Who comes in: never more than there are ranks, one place for a whole request, and nobody whose time cannot do."""
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -12,6 +13,10 @@ import pytest
 from qwen_allinone.engine import Admission, Permit, Ticket
 from qwen_allinone.errors import QaioError, ServerBusy
 from tests.support.fake_model import generate
+
+
+def enter(admission: Admission[None], deadline: float = math.inf) -> Permit[None]:
+    return admission.enter(deadline, None)
 
 
 class Clock:
@@ -42,26 +47,26 @@ def answer(permit: Permit) -> None:
 def busy_line(clock: Clock, interval: float, slots: int = 2, waiting: int = 18) -> Admission:
     """All places taken, and a request ended every `interval` seconds for a while."""
     admission = Admission(slots, waiting)
-    inside = [admission.enter() for _ in range(slots + waiting)]
+    inside = [enter(admission) for _ in range(slots + waiting)]
     for _ in range(60):
         clock.now += interval
         answer(inside.pop(0))
-        inside.append(admission.enter())
+        inside.append(enter(admission))
     return admission
 
 
 @pytest.mark.parametrize(("slots", "waiting"), [(2, 3), (1, 0), (4, 0)])
 def test_there_are_as_many_places_as_slots_and_waiters(slots: int, waiting: int) -> None:
     admission = Admission(slots, waiting)
-    permits = [admission.enter() for _ in range(slots + waiting)]
+    permits = [enter(admission) for _ in range(slots + waiting)]
     assert (admission.room, admission.inside) == (0, slots + waiting)
     with pytest.raises(ServerBusy) as caught:
-        admission.enter()
+        enter(admission)
     assert caught.value.status == 503 and caught.value.retry_after == 2
     answer(permits[0])
-    admission.enter()
+    enter(admission)
     with pytest.raises(ServerBusy):
-        admission.enter()
+        enter(admission)
 
 
 def test_never_more_come_in_than_there_are_places_however_they_push() -> None:
@@ -73,7 +78,7 @@ def test_never_more_come_in_than_there_are_places_however_they_push() -> None:
         rng = random.Random(seed)
         for _ in range(300):
             try:
-                permit = admission.enter()
+                permit = enter(admission)
             except ServerBusy:
                 refused[0] += 1
                 continue
@@ -88,16 +93,16 @@ def test_never_more_come_in_than_there_are_places_however_they_push() -> None:
     assert admission.inside == 0
 
 
-def test_places_are_numbered_in_order_of_admission() -> None:
+def test_requests_are_ranked_in_order_of_admission() -> None:
     admission = Admission(4, 4)
-    places = [admission.enter().place for _ in range(8)]
-    assert places == sorted(set(places))
+    ranks = [enter(admission).rank for _ in range(8)]
+    assert ranks == sorted(set(ranks))
 
 
 def test_a_request_that_asked_nothing_gives_its_place_back() -> None:
     admission = Admission(1, 0)
     for _ in range(3):
-        with pytest.raises(ValueError), admission.enter():
+        with pytest.raises(ValueError), enter(admission):
             raise ValueError
     assert admission.inside == 0
 
@@ -105,7 +110,7 @@ def test_a_request_that_asked_nothing_gives_its_place_back() -> None:
 def test_a_caller_that_stops_waiting_keeps_its_place_until_the_engine_has_let_go() -> None:
     admission = Admission(1, 0)
     ticket = Ticket(generate([1], 1))
-    with admission.enter() as permit:
+    with enter(admission) as permit:
         permit.hold(ticket)
     assert ticket.cancelled and admission.inside == 1
     ticket.fail(QaioError())
@@ -113,7 +118,7 @@ def test_a_caller_that_stops_waiting_keeps_its_place_until_the_engine_has_let_go
 
 
 def test_cancelling_reaches_what_is_asked_now_and_what_is_asked_later() -> None:
-    permit = Admission(1, 0).enter()
+    permit = enter(Admission(1, 0))
     first, second = Ticket(generate([1], 1)), Ticket(generate([2], 1))
     permit.hold(first)
     permit.cancel()
@@ -127,23 +132,23 @@ def test_who_could_not_be_answered_in_time_is_refused_at_once(clock: Clock) -> N
     admission.leave(answered=False)  # one place is free, 17 wait
     for seconds in (0.5, 2.0, 5.0):
         with pytest.raises(ServerBusy) as caught:
-            admission.enter(clock.now + seconds)
+            enter(admission, clock.now + seconds)
         assert caught.value.retry_after is not None and 1 <= caught.value.retry_after <= 30
-    admission.enter(clock.now + 40.0)
+    enter(admission, clock.now + 40.0)
 
 
 def test_a_limit_that_might_just_do_is_given_its_chance(clock: Clock) -> None:
     """18 s is what the line seems to take; half of it could be enough."""
     admission = busy_line(clock, interval=1.0)
     admission.leave(answered=False)
-    admission.enter(clock.now + 10.0)
+    enter(admission, clock.now + 10.0)
 
 
 def test_nobody_is_refused_for_time_where_a_slot_is_free(clock: Clock) -> None:
     admission = busy_line(clock, interval=5.0)
     for _ in range(19):
         admission.leave(answered=False)
-    admission.enter(clock.now + 0.001)
+    enter(admission, clock.now + 0.001)
 
 
 def test_pauses_without_demand_do_not_count_as_slowness(clock: Clock) -> None:
@@ -151,9 +156,9 @@ def test_pauses_without_demand_do_not_count_as_slowness(clock: Clock) -> None:
     for _ in range(20):
         admission.leave(answered=True)
     clock.now += 3600
-    inside = [admission.enter() for _ in range(19)]
+    inside = [enter(admission) for _ in range(19)]
     answer(inside.pop())
-    admission.enter(clock.now + 1.0)
+    enter(admission, clock.now + 1.0)
 
 
 def test_the_time_to_come_back_follows_the_line(clock: Clock) -> None:
@@ -180,7 +185,7 @@ def test_a_crowd_is_spread_until_few_are_refused_for_those_answered(clock: Clock
         for due in [moment for moment in comes if moment <= clock.now]:
             comes.remove(due)
             try:
-                inside.append(admission.enter())
+                inside.append(enter(admission))
             except ServerBusy as busy:
                 assert busy.retry_after is not None
                 refused.append(clock.now)
@@ -189,13 +194,13 @@ def test_a_crowd_is_spread_until_few_are_refused_for_those_answered(clock: Clock
     assert 0.1 <= late <= 0.6, f"{late:.2f} refused for each answer"
     assert admission.room <= 2, "places stay empty"
     for _ in range(300):  # the crowd has gone
-        answer(inside.pop() if inside else admission.enter())
+        answer(inside.pop() if inside else enter(admission))
     assert admission.busy().retry_after == 2
 
 
 def test_leaving_from_many_threads_leaves_nobody_inside() -> None:
     admission = Admission(8, 8)
-    permits = [admission.enter() for _ in range(16)]
+    permits = [enter(admission) for _ in range(16)]
     threads = [threading.Thread(target=answer, args=(permit,)) for permit in permits]
     for thread in threads:
         thread.start()
@@ -207,7 +212,7 @@ def test_leaving_from_many_threads_leaves_nobody_inside() -> None:
 def test_a_request_that_asks_for_much_at_once_keeps_its_place_until_all_of_it_has_ended() -> None:
     admission = Admission(2, 0)
     tickets = [Ticket(generate([1], 1)) for _ in range(3)]
-    with admission.enter() as permit:
+    with enter(admission) as permit:
         for ticket in tickets:
             permit.hold(ticket)
         tickets[1].future.set_result(None)  # type: ignore[arg-type]
@@ -221,7 +226,7 @@ def test_a_request_that_asks_for_much_at_once_keeps_its_place_until_all_of_it_ha
 
 def test_giving_a_request_up_ends_all_that_it_asked_and_will_ask() -> None:
     tickets = [Ticket(generate([1], 1)) for _ in range(3)]
-    with Admission(2, 0).enter() as permit:
+    with enter(Admission(2, 0)) as permit:
         permit.hold(tickets[0])
         permit.hold(tickets[1])
         permit.cancel()

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from qwen_allinone.engine import Engine, Limits, Loaded, Status
+from qwen_allinone.engine import Capacity, Engine, Loaded, Status
 from qwen_allinone.engine import engine as module
 from qwen_allinone.errors import (
     Cancelled,
@@ -19,8 +19,8 @@ from qwen_allinone.errors import (
     ServerBusy,
 )
 from tests.support.engines import submit
-from tests.support.fake_model import FakeModel, classify, expected_label, expected_reply, generate
-from tests.unit.engine.running import LIMITS, WAIT, Gate, Start, failure, wait_for
+from tests.support.fake_model import FakeModel, classify, expected_label, expected_reply, generate, loaded
+from tests.unit.engine.running import CAPACITY, WAIT, Gate, Start, failure, wait_for
 
 
 def test_answers_are_those_of_the_slow_loop(start: Start) -> None:
@@ -36,9 +36,9 @@ def test_answers_are_those_of_the_slow_loop(start: Start) -> None:
 def test_nothing_is_taken_before_the_model_is_loaded(start: Start) -> None:
     may_load = threading.Event()
 
-    def load() -> Loaded:
+    def load() -> Loaded[None]:
         assert may_load.wait(WAIT)
-        return Loaded(FakeModel())  # type: ignore[arg-type]
+        return loaded(FakeModel())
 
     engine = start(load, ready=False)
     assert engine.status is Status.LOADING and engine.problem == ""
@@ -55,10 +55,10 @@ def test_nothing_is_taken_before_the_model_is_loaded(start: Start) -> None:
 def test_a_model_that_does_not_load_is_tried_again_until_it_does(start: Start, error: Exception) -> None:
     mended = threading.Event()
 
-    def load() -> Loaded:
+    def load() -> Loaded[None]:
         if not mended.is_set():
             raise error
-        return Loaded(FakeModel())  # type: ignore[arg-type]
+        return loaded(FakeModel())
 
     engine = start(load, ready=False)
     assert engine.wait_until_settled(WAIT) is Status.FAILED
@@ -86,7 +86,7 @@ def test_an_error_without_words_is_named_by_its_kind(start: Start) -> None:
 
 def test_stopping_fails_what_is_left(start: Start) -> None:
     gate = Gate()
-    engine = start(FakeModel(before=gate), limits=Limits(slots=1, kv_tokens=64, step_tokens=16))
+    engine = start(FakeModel(before=gate), capacity=Capacity(slots=1, kv_tokens=64, step_tokens=16))
     running, waiting = submit(engine, generate([1], 9)), submit(engine, generate([2], 9))
     assert gate.entered.wait(WAIT)
     stopper = threading.Thread(target=engine.stop)
@@ -112,7 +112,7 @@ def test_stopping_is_quick_when_there_is_nothing_to_do(start: Start, first: obje
 
 
 def test_stopping_twice_and_before_the_start_does_nothing() -> None:
-    engine = Engine(lambda: Loaded(FakeModel()), LIMITS)  # type: ignore[arg-type]
+    engine = Engine(lambda: loaded(FakeModel()), CAPACITY)
     engine.stop()
     with pytest.raises(NotReady):
         submit(engine, generate([1], 1))
@@ -142,7 +142,7 @@ def test_memory_is_tidied_when_idle_and_now_and_then_under_load(
 def test_fixed_beginnings_are_computed_once(start: Start) -> None:
     model = FakeModel()
     prefixes = [[1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 9], [1, 2, 3, 4, 5, 6, 7, 8]]
-    engine = start(Loaded(model, prefixes), limits=Limits(slots=2, kv_tokens=64, step_tokens=16))  # type: ignore[arg-type]
+    engine = start(loaded(model, prefixes), capacity=Capacity(slots=2, kv_tokens=64, step_tokens=16))
     for prefix in (prefixes[0], prefixes[1]):
         for tail in ([50], [51, 52], [53, 54, 55]):
             result = submit(engine, generate([*prefix, *tail], 4)).future.result(WAIT)
@@ -153,14 +153,14 @@ def test_fixed_beginnings_are_computed_once(start: Start) -> None:
 def test_a_beginning_too_long_to_keep_is_left_out(start: Start) -> None:
     long, short = list(range(60)), [90, 91, 92]
     model = FakeModel(context=64)
-    engine = start(Loaded(model, [long, [1] * 65, short]), limits=Limits(slots=2, kv_tokens=40, step_tokens=16))  # type: ignore[arg-type]
+    engine = start(loaded(model, [long, [1] * 65, short]), capacity=Capacity(slots=2, kv_tokens=40, step_tokens=16))
     result = submit(engine, generate([*short, 5], 2)).future.result(WAIT)
     assert result.reused_tokens == 3 and result.ids == expected_reply([*short, 5], 2)
 
 
 def test_a_full_queue_turns_the_next_away_and_frees_up(start: Start) -> None:
     gate = Gate()
-    engine = start(FakeModel(before=gate), limits=Limits(slots=1, kv_tokens=64, step_tokens=16, max_waiting=2))
+    engine = start(FakeModel(before=gate), capacity=Capacity(slots=1, kv_tokens=64, step_tokens=16, max_waiting=2))
     tickets = [submit(engine, generate([number], 2)) for number in range(3)]
     assert gate.entered.wait(WAIT)
     assert (engine.running, engine.waiting) == (1, 2)
@@ -174,14 +174,14 @@ def test_a_full_queue_turns_the_next_away_and_frees_up(start: Start) -> None:
 
 def test_a_slot_is_free_when_its_answer_is_given(start: Start) -> None:
     """A client that asks again at once must not be turned away because of its own last request."""
-    engine = start(FakeModel(), limits=Limits(slots=1, kv_tokens=64, step_tokens=16, max_waiting=0))
+    engine = start(FakeModel(), capacity=Capacity(slots=1, kv_tokens=64, step_tokens=16, max_waiting=0))
     for number in range(200):
         with engine.admit() as permit:
             assert len(engine.submit(generate([number % 97], 1), permit=permit).future.result(WAIT).ids) == 1
 
 
 def test_a_chat_keeps_its_place_between_its_two_halves(start: Start) -> None:
-    engine = start(FakeModel(), limits=Limits(slots=1, kv_tokens=64, step_tokens=16, max_waiting=0))
+    engine = start(FakeModel(), capacity=Capacity(slots=1, kv_tokens=64, step_tokens=16, max_waiting=0))
     with engine.admit() as permit:
         engine.submit(classify([1], [(1,), (2,)]), permit=permit).future.result(WAIT)
         wait_for(lambda: engine.running == 0)
@@ -226,9 +226,9 @@ def test_draining_serves_who_is_inside_and_admits_nobody(start: Start) -> None:
 def test_an_engine_that_drains_while_it_loads_says_so(start: Start) -> None:
     may_load = threading.Event()
 
-    def load() -> Loaded:
+    def load() -> Loaded[None]:
         assert may_load.wait(WAIT)
-        return Loaded(FakeModel())  # type: ignore[arg-type]
+        return loaded(FakeModel())
 
     engine = start(load, ready=False)
     engine.drain()
@@ -247,7 +247,7 @@ def test_a_caller_that_cancels_the_future_itself_hurts_nobody_else(start: Start)
 
 def test_cancel_and_deadline_take_effect_while_the_engine_runs(start: Start) -> None:
     model = FakeModel(context=4096, before=lambda chunks: time.sleep(0.001))
-    engine = start(model, limits=Limits(slots=2, kv_tokens=8192, step_tokens=16))
+    engine = start(model, capacity=Capacity(slots=2, kv_tokens=8192, step_tokens=16))
     cancelled = submit(engine, generate([1], 4000))
     expired = submit(engine, generate([2], 4000), deadline=time.monotonic() + 0.05)
     wait_for(lambda: len(cancelled.work.tokens) > 5)

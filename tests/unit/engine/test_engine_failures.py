@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import random
 import threading
 import time
@@ -16,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from qwen_allinone.engine import Engine, FinishReason, Generate, Limits, Loaded, Status, Ticket
+from qwen_allinone.engine import Capacity, Engine, FinishReason, Generate, Loaded, Status, Ticket
 from qwen_allinone.errors import (
     WAYS_OUT,
     Cancelled,
@@ -31,14 +32,14 @@ from qwen_allinone.errors import (
 )
 from qwen_allinone.model.attention import Chunk
 from tests.support.engines import submit
-from tests.support.fake_model import FakeModel, classify, expected_label, expected_reply, generate
+from tests.support.fake_model import FakeModel, classify, expected_label, expected_reply, generate, loaded
 from tests.unit.engine.running import WAIT, Faults, Gate, Start, failure, wait_for
 
 
 def test_a_step_that_fails_takes_only_the_running_requests_with_it(start: Start) -> None:
     gate = Gate()
     model = FakeModel(before=gate)
-    engine = start(model, limits=Limits(slots=2, kv_tokens=128, step_tokens=16))
+    engine = start(model, capacity=Capacity(slots=2, kv_tokens=128, step_tokens=16))
     running = [submit(engine, generate([1, 2], 5))]
     assert gate.entered.wait(WAIT)
     running.append(submit(engine, generate([3, 4], 5)))
@@ -72,7 +73,7 @@ def test_requests_that_wait_when_the_loop_dies_fail_at_once(start: Start) -> Non
     gate = Gate()
     broken = FakeModel(before=Faults(1, 2))
     engine = start(
-        broken, CheckpointError("gone"), limits=Limits(slots=1, kv_tokens=64, step_tokens=16), retry_load_s=30
+        broken, CheckpointError("gone"), capacity=Capacity(slots=1, kv_tokens=64, step_tokens=16), retry_load_s=30
     )
     for _ in range(2):
         assert failure(submit(engine, generate([1], 3))) is EngineFailed
@@ -89,10 +90,10 @@ def test_requests_that_wait_when_the_loop_dies_fail_at_once(start: Start) -> Non
 def test_failures_that_are_not_in_a_row_do_not_load_again(start: Start) -> None:
     loads = []
 
-    def load() -> Loaded:
+    def load() -> Loaded[None]:
         loads.append(1)
         # One forward pass each: 1 and 2 fail, 3 works, 4 and 5 fail, 6 works.
-        return Loaded(FakeModel(before=Faults(1, 2, 4, 5)))  # type: ignore[arg-type]
+        return loaded(FakeModel(before=Faults(1, 2, 4, 5)))
 
     engine = start(load)
     outcomes = []
@@ -109,12 +110,12 @@ def test_the_old_model_is_gone_before_a_new_one_is_loaded(start: Start, monkeypa
     old: list[weakref.ref[FakeModel]] = []
     alive_at_load: list[bool] = []
 
-    def load() -> Loaded:
+    def load() -> Loaded[None]:
         gc.collect()
         alive_at_load.append(any(reference() is not None for reference in old))
         model = FakeModel(before=Faults(*range(1, 100)) if len(alive_at_load) < 3 else None)
         old.append(weakref.ref(model))
-        return Loaded(model)  # type: ignore[arg-type]
+        return loaded(model)
 
     engine = start(load)
     for _ in range(6):
@@ -134,9 +135,9 @@ def test_a_model_that_loads_but_cannot_serve_is_not_loaded_again_at_once(start: 
         def new_cache(self, slots: int) -> Any:
             raise MemoryError("no room for the cache")
 
-    def load() -> Loaded:
+    def load() -> Loaded[None]:
         loads.append(1)
-        return Loaded(NoMemory())  # type: ignore[arg-type]
+        return loaded(NoMemory())
 
     engine = start(load, ready=False, retry_load_s=30)
     assert engine.wait_until_settled(WAIT) is Status.FAILED
@@ -164,7 +165,9 @@ def test_a_thread_that_dies_fails_what_is_left_and_turns_readiness_red(
 
 def test_a_step_that_hangs_is_given_up_and_everybody_told_at_once() -> None:
     gate = Gate()
-    engine = Engine(lambda: Loaded(FakeModel(before=gate)), Limits(slots=1, kv_tokens=64, step_tokens=16), stuck_s=0.3)  # type: ignore[arg-type]
+    engine = Engine(
+        lambda: loaded(FakeModel(before=gate)), Capacity(slots=1, kv_tokens=64, step_tokens=16), stuck_s=0.3
+    )
     engine.start()
     wait_for(lambda: engine.status is Status.READY)
     seen: list[Status] = []
@@ -182,7 +185,7 @@ def test_a_step_that_hangs_is_given_up_and_everybody_told_at_once() -> None:
 
 def test_an_engine_that_is_slow_or_idle_is_not_stuck() -> None:
     model = FakeModel(context=256, before=lambda chunks: time.sleep(0.05))
-    engine = Engine(lambda: Loaded(model), Limits(slots=1, kv_tokens=256, step_tokens=16), stuck_s=0.4)  # type: ignore[arg-type]
+    engine = Engine(lambda: loaded(model), Capacity(slots=1, kv_tokens=256, step_tokens=16), stuck_s=0.4)
     engine.start()
     wait_for(lambda: engine.status is Status.READY)
     assert len(submit(engine, generate([1], 20)).future.result(WAIT).ids) == 20
@@ -195,7 +198,7 @@ def test_whoever_learns_that_the_loop_died_sees_an_engine_that_is_not_ready(star
     gate = Gate()
     model = FakeModel(before=Faults(1, 2))
     engine = start(
-        model, CheckpointError("gone"), limits=Limits(slots=1, kv_tokens=64, step_tokens=16), retry_load_s=30
+        model, CheckpointError("gone"), capacity=Capacity(slots=1, kv_tokens=64, step_tokens=16), retry_load_s=30
     )
     for _ in range(2):
         assert failure(submit(engine, generate([1], 3))) is EngineFailed
@@ -212,14 +215,14 @@ def test_whoever_learns_that_the_loop_died_sees_an_engine_that_is_not_ready(star
 
 def test_a_step_without_memory_gives_back_what_idle_slots_hold(start: Start) -> None:
     faults = Faults()
-    engine = start(FakeModel(before=faults), limits=Limits(slots=2, kv_tokens=128, step_tokens=16))
+    engine = start(FakeModel(before=faults), capacity=Capacity(slots=2, kv_tokens=128, step_tokens=16))
     submit(engine, generate([1, 2, 3], 3)).future.result(WAIT)
     faults.numbers = {faults.count + 1}
     error = MemoryError("planted")
     faults.error = error
     assert failure(submit(engine, generate([9], 3))) is OutOfMemory
-    scheduler = engine._scheduler
-    assert scheduler is not None
+    assert engine._serving is not None
+    scheduler = engine._serving.scheduler
     wait_for(lambda: sum(slot.held for slot in scheduler._slots._slots) == 0)
     assert submit(engine, generate([1, 2, 3], 3)).future.result(WAIT).ids == expected_reply([1, 2, 3], 3)
 
@@ -271,9 +274,9 @@ def test_every_request_ends_exactly_once_in_a_storm(start: Start, seed: int, cap
             planted[0] += 1
             raise RuntimeError("planted fault")
 
-    limits = Limits(slots=rng.choice([1, 3, 5]), kv_tokens=rng.choice([64, 150]), step_tokens=16, max_waiting=6)
+    capacity = Capacity(slots=rng.choice([1, 3, 5]), kv_tokens=rng.choice([64, 150]), step_tokens=16, max_waiting=6)
     model = FakeModel(before=before)
-    engine = start(Loaded(model, [[1, 2, 3, 4]]), limits=limits)  # type: ignore[arg-type]
+    engine = start(loaded(model, [[1, 2, 3, 4]]), capacity=capacity)
     tickets: list[tuple[Ticket, object]] = []
     endings: list[object] = []
     refused: list[type[QaioError]] = []
@@ -285,7 +288,7 @@ def test_every_request_ends_exactly_once_in_a_storm(start: Start, seed: int, cap
             labels = [(1, 2), (1, 3), (4,)]
             kind = own.random()
             work = classify(prompt, labels) if kind < 0.3 else generate(prompt, own.randint(1, 12))
-            deadline = time.monotonic() + own.choice([-1, 0.001, 0.01]) if own.random() < 0.15 else None
+            deadline = time.monotonic() + own.choice([-1, 0.001, 0.01]) if own.random() < 0.15 else math.inf
             try:
                 ticket = submit(engine, work, deadline=deadline)
             except (ServerBusy, NotReady) as error:
@@ -320,7 +323,7 @@ def test_every_request_ends_exactly_once_in_a_storm(start: Start, seed: int, cap
             result = ticket.future.result(0)
             assert (result.label if result.finish_reason is FinishReason.LABEL else result.ids) == answer
     assert len(step_failures(caplog)) == planted[0], "a step failed for a reason that was not planted"
-    scheduler = engine._scheduler
-    assert scheduler is not None
+    assert engine._serving is not None
+    scheduler = engine._serving.scheduler
     scheduler._slots.check_integrity()
     assert scheduler._slots.busy == 0

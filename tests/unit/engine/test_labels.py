@@ -34,7 +34,7 @@ def decide(work: Classify) -> int:
     for passes in range(1, 50):
         wanted = work.wanted_ids
         assert wanted is not None and len(wanted) > 1, "a pass is only worth its price where there is a choice"
-        reason = work.accept(fake_logits(work.tokens)[list(wanted)])
+        reason = work.read(fake_logits(work.tokens)[None, list(wanted)])
         if reason is not None:
             assert reason is FinishReason.LABEL
             return passes
@@ -66,8 +66,8 @@ def test_probabilities_and_label_equal_brute_force(labels: Labels, prompt: list[
     assert math.isclose(sum(probabilities), 1.0, abs_tol=1e-5)
     assert probabilities == pytest.approx(brute_force(prompt, labels), abs=1e-5)
     assert fields["label"] == expected_label(prompt, labels)
-    assert fields["ids"] == labels[expected_label(prompt, labels)]
-    assert passes == len(LabelTrie(tuple(labels)).branches())
+    assert work.ids == labels[expected_label(prompt, labels)]
+    assert passes == len(LabelTrie(tuple(labels)).branches)
 
 
 @given(LABELS)
@@ -86,7 +86,7 @@ def test_every_label_and_nothing_else_can_be_spelled(labels: Labels) -> None:
 @given(LABELS)
 def test_branches_are_where_there_is_a_choice_shorter_paths_first(labels: Labels) -> None:
     trie = LabelTrie(tuple(labels))
-    branches = trie.branches()
+    branches = trie.branches
     beginnings = {label[:depth] for label in labels for depth in range(len(label))}
     assert set(branches) == {path for path in beginnings if len(trie.next_ids(path)) > 1}
     assert len(branches) == len(set(branches))
@@ -123,7 +123,7 @@ def test_a_request_never_needs_more_than_it_promised() -> None:
     for _ in range(5):
         longest = max(longest, len(work.tokens))
         assert work.wanted_ids is not None
-        if work.accept(fake_logits(work.tokens)[list(work.wanted_ids)]):
+        if work.read(fake_logits(work.tokens)[None, list(work.wanted_ids)]):
             break
     assert longest < work.most_tokens == 2 + 4
 

@@ -131,10 +131,10 @@ def test_a_long_request_at_the_head_is_waited_for_not_overtaken() -> None:
 def test_what_an_older_request_asks_next_comes_before_what_younger_ones_ask() -> None:
     """A chat asks twice: its reply does not go to the end of the line."""
     bench = Bench(slots=1)
-    bench.submit(generate([9], 2), place=1)
+    bench.submit(generate([9], 2), rank=1)
     bench.step()
-    younger = [bench.submit(generate([number], 2), place=number) for number in (4, 5)]
-    older = bench.submit(generate([3], 2), place=3)
+    younger = [bench.submit(generate([number], 2), rank=number) for number in (4, 5)]
+    older = bench.submit(generate([3], 2), rank=3)
     finished = []
     while bench.scheduler.running or bench.scheduler.waiting:
         bench.step()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from qwen_allinone.engine.slots import Slot, SlotTable, shared
+from qwen_allinone.engine.slots import Slot, SlotTable, common_prefix
 from qwen_allinone.model.kv import KVCache
 
 LENGTH = 512
@@ -62,7 +62,7 @@ def serve(table: SlotTable, cache: KVCache, tokens: list[int], most: int | None 
     [([], [1], 0), ([1, 2], [1, 2], 2), ([1, 2, 3], [1, 2], 2), ([1, 9, 3], [1, 2, 3], 1), ([9], [1], 0)],
 )
 def test_shared_beginnings_are_counted(a: list[int], b: list[int], count: int) -> None:
-    assert shared(a, b) == shared(b, a) == count
+    assert common_prefix(a, b) == common_prefix(b, a) == count
 
 
 def test_the_slot_with_the_longest_common_beginning_is_taken() -> None:
@@ -158,7 +158,7 @@ def test_no_slot_is_given_when_all_are_busy() -> None:
     table, _ = make(count=2)
     assert table.acquire([1], 5) and table.acquire([1], 5)
     assert table.acquire([1], 5) is None
-    assert table.busy == table.count == 2
+    assert table.busy == 2
 
 
 def test_no_slot_is_given_beyond_the_memory_promised() -> None:

@@ -26,10 +26,11 @@ from qwen_allinone.errors import (
     UnknownTask,
 )
 from qwen_allinone.model import checkpoint
-from qwen_allinone.service import AllInOne
-from qwen_allinone.service.binding import fixed_prefix
+from qwen_allinone.service import AllInOne, Terms
+from qwen_allinone.service.codec import fit, fixed_prefix
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry, items_of
+from tests.support.engines import idle_engine
 from tests.support.tasks import CHAT, KEYWORDS, ROUTE, SENTIMENT, abstaining, write_prompts
 
 WAIT = 30.0
@@ -174,7 +175,7 @@ def test_chat_passes_the_label_to_the_reply(service: AllInOne, submitted: list[A
         label = answer.sentiment.label
         sentiment, reply = submitted
         assert isinstance(sentiment, Classify) and isinstance(reply, Generate)
-        decode = service.checkpoint.tokenizer.decode
+        decode = service.codec.tokenizer.decode
         assert decode(reply.prompt) == f"system\n情绪：{label}\nuser\n{text}\nassistant\n"
         assert decode(sentiment.prompt) == f"判断情感。\n输入：{text}\n情感："
         assert answer.sentiment.task == "sentiment" and answer.reply.task == "chat"
@@ -199,7 +200,7 @@ def test_chat_leaves_out_a_label_its_prompt_does_not_ask_for(
 
 def test_only_the_task_that_asks_for_it_gets_clean_text(service: AllInOne, submitted: list[Any]) -> None:
     service.chat("ＯＫ！！！！\u200b", seed=1)
-    prompts = [service.checkpoint.tokenizer.decode(work.prompt) for work in submitted]
+    prompts = [service.codec.tokenizer.decode(work.prompt) for work in submitted]
     assert "输入：OK!!\n" in prompts[0]
     assert "user\nＯＫ！！！！\u200b\n" in prompts[1]
 
@@ -207,7 +208,7 @@ def test_only_the_task_that_asks_for_it_gets_clean_text(service: AllInOne, submi
 def test_control_tokens_in_a_text_stay_text(service: AllInOne, submitted: list[Any]) -> None:
     text = "好<|im_end|>"
     service.run("chat", {"text": text, "sentiment": "正面"}, seed=1)
-    prompt, tokenizer = submitted[0].prompt, service.checkpoint.tokenizer
+    prompt, tokenizer = submitted[0].prompt, service.codec.tokenizer
     assert sum(token in tokenizer.control_ids for token in prompt) == 5
     assert f"user\n{text}\n" in tokenizer.decode(prompt)
 
@@ -216,7 +217,7 @@ def test_the_fixed_beginning_of_a_prompt_is_never_computed_again(service: AllInO
     sentiment = service.run("sentiment", {"text": "今天"})
     chat = service.run("chat", {"text": "今天", "sentiment": "正面"})
     for answer in (sentiment, chat):
-        prefix = fixed_prefix(service.registry.get(answer.task), service.checkpoint.tokenizer)
+        prefix = fixed_prefix(service.codec.tasks[answer.task])
         assert len(prefix) >= 5
         assert answer.result.reused_tokens >= len(prefix)
 
@@ -256,7 +257,7 @@ def test_ten_thousand_hostile_characters_are_answered_or_refused_within_a_second
 
 
 def test_a_text_of_just_the_tokens_allowed_is_taken(service: AllInOne) -> None:
-    tokenizer = service.checkpoint.tokenizer
+    tokenizer = service.codec.tokenizer
     text = "a" * 40
     count = len(tokenizer.encode(text))
     while count < 40:
@@ -282,15 +283,15 @@ def test_an_unknown_task_is_refused(service: AllInOne) -> None:
 def test_a_chat_past_its_deadline_says_so(service: AllInOne, deadline_s: float) -> None:
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded) as caught:
-        service.chat("今天很开心", deadline_s=deadline_s)
+        service.chat("今天很开心", Terms(deadline_s=deadline_s))
     assert caught.value.status == 504 and time.monotonic() - began < 5
-    assert service.chat("今天很开心", deadline_s=20).reply.task == "chat"
+    assert service.chat("今天很开心", Terms(deadline_s=20)).reply.task == "chat"
 
 
 def test_no_caller_may_wait_longer_than_the_service_allows(begin: Start, tiny_checkpoint: Path, tmp_path: Path) -> None:
     service = begin(tiny_checkpoint, write_prompts(tmp_path / "prompts"), deadline_s=0.001)
     with pytest.raises(DeadlineExceeded):
-        service.chat("今天很开心", deadline_s=1000)
+        service.chat("今天很开心", Terms(deadline_s=1000))
 
 
 def test_an_engine_that_hangs_does_not_hang_its_callers(
@@ -299,11 +300,11 @@ def test_an_engine_that_hangs_does_not_hang_its_callers(
     service = begin(tiny_checkpoint, write_prompts(tmp_path / "prompts"))
     model: Any = service.engine.model
     forward = model.forward
-    monkeypatch.setattr("qwen_allinone.service.waiting._GRACE_S", 0.05)
+    monkeypatch.setattr("qwen_allinone.service.request._GRACE_S", 0.05)
     monkeypatch.setattr(model, "forward", lambda *given: time.sleep(2.0) or forward(*given))
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded):
-        service.run("sentiment", {"text": "今天"}, deadline_s=0.1)
+        service.run("sentiment", {"text": "今天"}, Terms(deadline_s=0.1))
     assert time.monotonic() - began < 1.8
 
 
@@ -331,7 +332,7 @@ def test_nothing_is_answered_before_the_model_is_ready(begin: Start, tmp_path: P
         service.chat("今天很开心")
     assert (caught.value.status, caught.value.retry_after) == (503, 5)
     with pytest.raises(NotReady):
-        _ = service.checkpoint
+        _ = service.codec
 
 
 def test_nothing_is_answered_after_the_engine_stopped(begin: Start, tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -348,7 +349,7 @@ def test_a_reload_holds_one_model_at_a_time(
     # pytest keeps log records, and those keep tracebacks, which keep the model.
     monkeypatch.setattr(logging.getLogger("qwen_allinone.engine.engine"), "disabled", True)
     service = begin(tiny_checkpoint, write_prompts(tmp_path / "prompts"))
-    old = weakref.ref(service.checkpoint.model)
+    old = weakref.ref(service.engine.model)
     alive: list[bool] = []
     load = checkpoint.load
 
@@ -361,7 +362,7 @@ def test_a_reload_holds_one_model_at_a_time(
         raise RuntimeError("planted fault")
 
     monkeypatch.setattr(bootstrap.checkpoint, "load", watched)
-    service.checkpoint.model.forward = fail  # type: ignore[method-assign]
+    service.engine.model.forward = fail  # type: ignore[method-assign]
     for _ in range(3):
         with pytest.raises(EngineFailed):
             service.run("sentiment", {"text": "今天"})
@@ -397,7 +398,7 @@ def test_tasks_that_cannot_make_a_chat_stop_startup(
 ) -> None:
     registry = Registry.load(write_prompts(tmp_path / "prompts", **tasks))
     with pytest.raises(TaskFileError) as caught:
-        AllInOne(registry, deadline_s=1.0)
+        AllInOne(registry, idle_engine(), deadline_s=1.0)
     assert file in str(caught.value) and word in str(caught.value) and ". Fix: " in str(caught.value)
 
 
@@ -423,9 +424,9 @@ def test_a_task_that_does_not_fit_the_model_keeps_the_service_from_getting_ready
 
 def test_a_label_that_does_not_fit_is_a_task_file_error(tiny_checkpoint: Path, tmp_path: Path) -> None:
     prompt = next(iter(UNFIT.values()))[0]
-    service = AllInOne(Registry.load(write_prompts(tmp_path / "prompts", sentiment=prompt)), deadline_s=1.0)
+    registry = Registry.load(write_prompts(tmp_path / "prompts", sentiment=prompt))
     with pytest.raises(TaskFileError) as caught:
-        service.bind(checkpoint.load(str(tiny_checkpoint), "main", "fp32", 256))
+        fit(registry, checkpoint.load(str(tiny_checkpoint), "main", "fp32", 256), "tiny", "tiny")
     assert caught.value.file == Path("sentiment/prompt.md") and caught.value.key == "output.labels"
 
 

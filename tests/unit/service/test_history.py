@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from qwen_allinone.engine.slots import shared
+from qwen_allinone.engine.slots import common_prefix
 from qwen_allinone.errors import InvalidInput
 from qwen_allinone.model.tokenizer import Tokenizer
-from qwen_allinone.service.history import Remembered, remember, reply_text, takes_late_system
+from qwen_allinone.service.detokenizer import reply_text
+from qwen_allinone.service.history import Remembered, remember, takes_late_system
 from qwen_allinone.state import Turn
 from qwen_allinone.tasks import Exchange, Task, load_task, render_turns
 from tests.support.checkpoints import CONTROL, TEMPLATE
@@ -46,10 +47,10 @@ def turn(
 
 
 def asked(
-    task: Task, tokenizer: Tokenizer, turns: list[Turn], text: str, sentiment: str = "正面", room: int = ROOMY
+    task: Task, tokenizer: Tokenizer, turns: list[Turn], text: str, sentiment: str = "正面", most: int = ROOMY
 ) -> Remembered:
     inputs = {"text": text, "sentiment": sentiment}
-    return remember(task, turns, inputs, tokenizer, room=room, restate=True)
+    return remember(task, turns, inputs, tokenizer, most=most, restate=True)
 
 
 def messages(task: Task, past: list[tuple[str, str]], now: tuple[str, str], *, restate: bool = True) -> list[str]:
@@ -116,7 +117,7 @@ def test_the_next_prompt_begins_with_this_one_and_its_reply(task: Task, tokenize
     before: list[int] = []
     for number, mood in enumerate(["负面", "负面", "正面", "负面"]):
         prompt = asked(task, tokenizer, turns, f"第{number}句", mood)
-        assert prompt.first == 0 and shared(before, prompt.ids) == len(before) < len(prompt.ids)
+        assert prompt.first == 0 and common_prefix(before, prompt.ids) == len(before) < len(prompt.ids)
         before = [*prompt.ids, *ids]
         turns.append(turn(f"第{number}句", mood, reply, ids))
 
@@ -124,7 +125,7 @@ def test_the_next_prompt_begins_with_this_one_and_its_reply(task: Task, tokenize
 def test_blanks_around_a_reply_are_part_of_its_tokens_and_not_of_its_text(task: Task, tokenizer: Tokenizer) -> None:
     ids = tuple(tokenizer.encode("\n 好的。 \n"))
     prompt = asked(task, tokenizer, [turn("a", response="好的。", ids=ids)], "b")
-    assert shared([*asked(task, tokenizer, [], "a").ids, *ids], prompt.ids) == len(
+    assert common_prefix([*asked(task, tokenizer, [], "a").ids, *ids], prompt.ids) == len(
         asked(task, tokenizer, [], "a").ids
     ) + len(ids)
 
@@ -178,9 +179,9 @@ def test_when_all_fits_nothing_is_dropped_and_one_token_less_drops_down_to_half(
 ) -> None:
     turns = [turn(f"第{number}句") for number in range(20)]
     whole = asked(task, tokenizer, turns, "现在")
-    assert asked(task, tokenizer, turns, "现在", room=len(whole.ids)) == whole and whole.first == 0
+    assert asked(task, tokenizer, turns, "现在", most=len(whole.ids)) == whole and whole.first == 0
     room = len(whole.ids) - 1
-    cut = asked(task, tokenizer, turns, "现在", room=room)
+    cut = asked(task, tokenizer, turns, "现在", most=room)
     assert len(cut.ids) <= room / 2 < len(asked(task, tokenizer, turns[cut.first - 1 :], "现在").ids), (
         "no more than asked"
     )
@@ -189,7 +190,7 @@ def test_when_all_fits_nothing_is_dropped_and_one_token_less_drops_down_to_half(
 def test_what_is_dropped_is_whole_turns_and_never_the_system_message(task: Task, tokenizer: Tokenizer) -> None:
     turns = [turn(f"第{number}句", "负面" if number % 2 else "正面") for number in range(20)]
     for room in range(60, 900, 40):
-        cut = asked(task, tokenizer, turns, "现在", "负面", room=room)
+        cut = asked(task, tokenizer, turns, "现在", "负面", most=room)
         assert cut.ids == asked(task, tokenizer, turns[cut.first :], "现在", "负面").ids
         mood = turns[cut.first].sentiment if cut.first < 20 else "负面"
         assert tokenizer.decode(cut.ids).startswith(f"system\n情绪：{mood}\nuser\n")
@@ -201,9 +202,9 @@ def test_after_a_cut_the_beginning_stays_for_many_turns(task: Task, tokenizer: T
     before: list[int] = []
     kept = cuts = 0
     for number in range(60):
-        prompt = asked(task, tokenizer, turns, f"第{number}句", room=400)
+        prompt = asked(task, tokenizer, turns, f"第{number}句", most=400)
         assert len(prompt.ids) <= 400
-        begins = shared(before, prompt.ids) == len(before)
+        begins = common_prefix(before, prompt.ids) == len(before)
         cut = bool(turns) and prompt.first > turns[-1].first
         assert begins is not cut or not turns
         kept, cuts = kept + begins, cuts + cut
@@ -217,7 +218,7 @@ def test_a_text_that_fills_the_room_alone_leaves_no_history_and_is_not_cut(task:
     turns = [turn("a"), turn("b")]
     alone = asked(task, tokenizer, [], "长" * 100)
     for room in (10, len(alone.ids), len(alone.ids) + 1):
-        assert asked(task, tokenizer, turns, "长" * 100, room=room) == replace(alone, first=2)
+        assert asked(task, tokenizer, turns, "长" * 100, most=room) == replace(alone, first=2)
 
 
 def test_a_long_text_leaves_as_much_history_as_there_is_room_for(task: Task, tokenizer: Tokenizer) -> None:
@@ -225,7 +226,7 @@ def test_a_long_text_leaves_as_much_history_as_there_is_room_for(task: Task, tok
     turns = [turn(f"第{number}句") for number in range(20)]
     long = "长" * 100
     room = len(asked(task, tokenizer, turns[17:], long).ids)
-    assert asked(task, tokenizer, turns, long, room=room).first == 17
+    assert asked(task, tokenizer, turns, long, most=room).first == 17
 
 
 @pytest.mark.parametrize("first", [-5, 3, 99])

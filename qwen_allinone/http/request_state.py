@@ -1,4 +1,4 @@
-"""What the request in hand has cost so far: routes note each answer; logs, metrics and limits read them."""
+"""What is known of the request in hand: who asks, which answers it took so far, which error it got."""
 
 from __future__ import annotations
 
@@ -7,14 +7,8 @@ from flask import g
 from qwen_allinone.service import Answer
 
 
-def note(answer: Answer) -> Answer:
-    """Remember `answer` as part of this request, and hand it back."""
-    noted().append(answer)
-    return answer
-
-
 def noted() -> list[Answer]:
-    """All answers of this request so far, in order; whoever holds the list sees later ones too."""
+    """All answers that this request took so far, see Terms.answers; whoever holds the list sees later ones too."""
     answers: list[Answer] = g.setdefault("answers", [])
     return answers
 

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 _POLL_S = 60.0
 
 
-class Presence:
+class Disconnects:
     """Watches sockets without reading from them, so that pipelined requests stay where they are."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Presence:
             if self._epoll is None:
                 # Here and not earlier: threads and epoll do not survive the fork of a worker.
                 self._epoll = select.epoll()
-                threading.Thread(target=self._run, args=(self._epoll,), name="presence", daemon=True).start()
+                threading.Thread(target=self._run, args=(self._epoll,), name="disconnects", daemon=True).start()
             self._watched[fd] = leave
             self._epoll.register(fd, select.EPOLLRDHUP)
         try:

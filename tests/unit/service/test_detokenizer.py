@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qwen_allinone.model.pieces import TextPieces
 from qwen_allinone.model.tokenizer import Tokenizer
+from qwen_allinone.service.detokenizer import TextPieces
 
 load_once = cache(Tokenizer.load)
 JOINED = ("👨‍👩‍👧‍👦", "👍🏽", "🇨🇳", "❤️", "🏴󠁧󠁢󠁥󠁮󠁧󠁿")

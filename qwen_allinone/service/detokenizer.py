@@ -5,11 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from qwen_allinone.model.tokenizer import Tokenizer
+
 # Regional indicators, pictographs, and what joins or changes them: the next token may still belong to these.
 _OPEN_EMOJI = re.compile(
     "[\u200d\u20e3\u2600-\u27bf\u2b00-\u2bff\ufe0e\ufe0f\U0001f000-\U0001faff\U000e0020-\U000e007f]+$"
 )
 _BROKEN = "\ufffd"
+
+
+def reply_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """What a whole reply says."""
+    # A reply cut at its limit may end inside a character.
+    return tokenizer.decode(ids).rstrip(_BROKEN).strip()
 
 
 class TextPieces:

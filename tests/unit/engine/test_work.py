@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from qwen_allinone.engine import Result
-from qwen_allinone.engine.request import FinishReason, Generate
 from qwen_allinone.engine.sampling import Sampling
+from qwen_allinone.engine.work import FinishReason, Generate
 from tests.support.fake_model import Bench, expected_reply
 
 

@@ -1,4 +1,4 @@
-"""A Decide scores every option of every question as if each were read alone, in full."""
+"""ScoreOptions scores every option of every question as if each were read alone, in full."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from qwen_allinone.engine import Decide, Engine, Generate, Limits, Loaded, Question, Result, Sampling, Ticket
-from qwen_allinone.engine.request import FinishReason
+from qwen_allinone.engine import Capacity, Engine, Generate, Question, Result, Sampling, ScoreOptions, Ticket
 from qwen_allinone.engine.scheduler import Scheduler
 from qwen_allinone.engine.slots import SlotTable
 from qwen_allinone.engine.step import step
+from qwen_allinone.engine.work import FinishReason
 from qwen_allinone.errors import Cancelled
 from qwen_allinone.model.attention import Chunk
 from qwen_allinone.model.config import ModelConfig
 from qwen_allinone.model.qwen2 import Qwen2
 from qwen_allinone.model.weights import WeightReader
 from tests.support.engines import submit
+from tests.support.fake_model import loaded
 
 RANDOM = random.Random(3)
 SHARED = RANDOM.choices(range(340), k=50)
@@ -65,14 +66,14 @@ class Bench:
 
 
 def decide(bench: Bench, shared: Sequence[int] = SHARED, questions: Sequence[Question] = QUESTIONS) -> Result:
-    ticket = Ticket(Decide(shared, questions, 512))
+    ticket = Ticket(ScoreOptions(shared, questions, 512))
     bench.scheduler.submit(ticket)
     bench.run()
     return ticket.future.result(0)
 
 
 def alone(model: Qwen2, shared: Sequence[int], question: Question) -> list[float]:
-    """Each option read by itself, token for token."""
+    """The log-probability of each option, read by itself, token for token."""
     scores = []
     for option in question.options:
         total = 0.0
@@ -80,7 +81,7 @@ def alone(model: Qwen2, shared: Sequence[int], question: Question) -> list[float
             read = [*shared, *question.ids, *option[:depth]]
             hidden = model.forward([Chunk(0, 0, read)], model.new_cache(1))
             total += float(torch.log_softmax(model.logits(hidden)[0], -1)[token])
-        scores.append(total / len(option))
+        scores.append(total)
     return scores
 
 
@@ -89,10 +90,9 @@ def test_scores_are_those_of_every_option_alone_however_the_steps_cut_them(model
     result = decide(Bench(model, step_tokens=step_tokens))
     assert result.finish_reason is FinishReason.LABEL
     for question, scores in zip(QUESTIONS, result.scores, strict=True):
-        assert scores == pytest.approx(alone(model, SHARED, question), abs=2e-4)
+        assert scores == pytest.approx(alone(model, SHARED, question), abs=1e-3)
     assert result.prompt_tokens == len(SHARED) + sum(len(question.ids) for question in QUESTIONS)
-    best = [q.options[max(range(len(s)), key=s.__getitem__)] for q, s in zip(QUESTIONS, result.scores, strict=True)]
-    assert result.ids == tuple(token for option in best for token in option)
+    assert result.ids == (), "nothing is generated"
 
 
 def test_the_text_is_computed_once_and_whole_options_are_not_computed(
@@ -121,13 +121,13 @@ def test_what_questions_leave_in_a_slot_is_nobodys_beginning(model: Qwen2) -> No
     """A later prompt that reads like the questions' tokens in a row must not find their keys and values."""
     bench = Bench(model, slots=1, step_tokens=256)
     decide(bench)
-    work = Decide(SHARED, QUESTIONS, 512)
+    work = ScoreOptions(SHARED, QUESTIONS, 512)
     prompt = work.tokens[: len(SHARED) + 40]
     assert len(work.sequence) < len(prompt)
     for questions in ([Question(tuple(prompt[len(SHARED) :]), ((1,), (2, 3)))], QUESTIONS[1:3]):
         result = decide(bench, questions=questions)
         for question, scores in zip(questions, result.scores, strict=True):
-            assert scores == pytest.approx(alone(model, SHARED, question), abs=2e-4)
+            assert scores == pytest.approx(alone(model, SHARED, question), abs=1e-3)
     ticket, fresh = (
         Ticket(Generate(prompt, Sampling(5), frozenset())),
         Ticket(Generate(prompt, Sampling(5), frozenset())),
@@ -143,7 +143,7 @@ def test_what_questions_leave_in_a_slot_is_nobodys_beginning(model: Qwen2) -> No
 
 @pytest.fixture(scope="module")
 def engine(model: Qwen2) -> Iterator[Engine]:
-    made = Engine(lambda: Loaded(model), Limits(slots=3, step_tokens=48, kv_tokens=2048))
+    made = Engine(lambda: loaded(model), Capacity(slots=3, step_tokens=48, kv_tokens=2048))
     made.start()
     made.wait_until_settled(30)
     yield made
@@ -152,23 +152,23 @@ def engine(model: Qwen2) -> Iterator[Engine]:
 
 def test_beside_other_requests_everybody_gets_what_he_gets_alone(engine: Engine, model: Qwen2) -> None:
     replies = [submit(engine, Generate(SHARED[:9] + [n], Sampling(20), frozenset())) for n in range(4)]
-    decided = [submit(engine, Decide(SHARED, QUESTIONS, 512)) for _ in range(2)]
+    decided = [submit(engine, ScoreOptions(SHARED, QUESTIONS, 512)) for _ in range(2)]
     later = [submit(engine, Generate(SHARED[:9] + [n], Sampling(20), frozenset())) for n in range(4)]
     for ticket in decided:
         for question, scores in zip(QUESTIONS, ticket.future.result(60).scores, strict=True):
-            assert scores == pytest.approx(alone(model, SHARED, question), abs=2e-4)
+            assert scores == pytest.approx(alone(model, SHARED, question), abs=1e-3)
     assert [t.future.result(60).ids for t in replies] == [t.future.result(60).ids for t in later]
 
 
 def test_many_questions_can_be_given_up_and_leave_nothing_wrong_behind(engine: Engine, model: Qwen2) -> None:
-    ticket = submit(engine, Decide(SHARED, QUESTIONS * 80, 512))
-    while not ticket.admitted:
+    ticket = submit(engine, ScoreOptions(SHARED, QUESTIONS * 80, 512))
+    while not ticket.started:
         assert not ticket.future.done()
     ticket.cancel()
     with pytest.raises(Cancelled):
         ticket.future.result(60)
-    result = submit(engine, Decide(SHARED, QUESTIONS[:2], 512)).future.result(60)
-    assert result.scores[1] == pytest.approx(alone(model, SHARED, QUESTIONS[1]), abs=2e-4)
+    result = submit(engine, ScoreOptions(SHARED, QUESTIONS[:2], 512)).future.result(60)
+    assert result.scores[1] == pytest.approx(alone(model, SHARED, QUESTIONS[1]), abs=1e-3)
 
 
 @pytest.mark.parametrize(("question", "options"), [((), ((1,),)), ((1,), ()), ((1,), ((1,), ()))])
@@ -179,20 +179,20 @@ def test_a_question_without_tokens_is_none(question: tuple[int, ...], options: t
 
 def test_a_round_keeps_within_the_slot() -> None:
     questions = [Question((n, *ids(29)), ((1,), (2,))) for n in range(20)]
-    assert Decide(SHARED, questions, 512).most_tokens <= len(SHARED) + 256
-    assert Decide(SHARED, questions, 100).most_tokens == len(SHARED) + 30
+    assert ScoreOptions(SHARED, questions, 512).most_tokens <= len(SHARED) + 256
+    assert ScoreOptions(SHARED, questions, 100).most_tokens == len(SHARED) + 30
     long = Question(ids(30), ((1,), ids(15)))
-    assert Decide(SHARED, [long], 100).most_tokens == len(SHARED) + long.longest
+    assert ScoreOptions(SHARED, [long], 100).most_tokens == len(SHARED) + long.longest
 
 
 @pytest.mark.parametrize("longest", [75, 100, 512])
 def test_options_that_do_not_fit_together_are_scored_in_parts(model: Qwen2, longest: int) -> None:
     many = Question(ids(12), tuple((*BEGIN[: n % 3], *ids(1 + n % 9)) for n in range(60)))
-    work = Decide(SHARED, [QUESTIONS[1], many, QUESTIONS[0]], longest)
+    work = ScoreOptions(SHARED, [QUESTIONS[1], many, QUESTIONS[0]], longest)
     assert work.most_tokens <= longest
     bench = Bench(model, step_tokens=256)
     ticket = Ticket(work)
     bench.scheduler.submit(ticket)
     bench.run()
     for question, scores in zip([QUESTIONS[1], many, QUESTIONS[0]], ticket.future.result(0).scores, strict=True):
-        assert scores == pytest.approx(alone(model, SHARED, question), abs=2e-4)
+        assert scores == pytest.approx(alone(model, SHARED, question), abs=1e-3)

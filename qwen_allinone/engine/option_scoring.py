@@ -1,0 +1,212 @@
+"""Many questions about one text, each with options to choose from: scored in one slot, over one copy of the text.
+
+The text's keys and values are computed once. Behind them come the questions, several in a forward pass (a round). The
+tokens of a question and of its options form a tree, and every path through the tree is read as if it followed the text
+alone. What questions have in common at their start is computed once, and so it is with options. An option's last token
+needs no pass: its own logits come from the token before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qwen_allinone.engine.slots import common_prefix
+from qwen_allinone.engine.work import FinishReason
+from qwen_allinone.model.attention import Chunk, Tree
+
+# Tokens of questions computed together, if more than one question: about a forward pass.
+_ROUND = 256
+
+
+@dataclass(frozen=True)
+class Question:
+    """What follows the text, and the options' token ids, one at least in each. Options may share prefixes."""
+
+    ids: tuple[int, ...]
+    options: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        if not self.ids or not self.options or not all(self.options):
+            raise ValueError("a question needs tokens, and so does each of its options")
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the question with its longest option, all that must be there at once."""
+        return len(self.ids) + max(map(len, self.options)) - 1
+
+
+@dataclass(frozen=True)
+class _Node:
+    """One token of a round. `parent`: slot index of the preceding token. `position`: its rotary position.
+
+    `path` is the part of an option up to here, if what may follow it is to be scored: () at the end of the question
+    itself, None where nothing is scored. `ends_question`: the options come next.
+    """
+
+    question: int
+    token: int
+    parent: int
+    position: int
+    path: tuple[int, ...] | None
+    ends_question: bool = False
+
+
+class ScoreOptions:
+    """Scores each option of each question: the log-probability of all its tokens after the text and the question.
+
+    The Result's `scores` are these sums, for each question in the order of its options. Nothing is generated.
+    """
+
+    wanted_ids: tuple[int, ...] | None = None
+    ids: tuple[int, ...] = ()
+
+    def __init__(self, text: Sequence[int], questions: Sequence[Question], longest: int) -> None:
+        """`longest`: tokens that a slot holds. A question with one of its options may still be longer, see
+        `Question.longest`."""
+        if not text or not questions:
+            raise ValueError("something to read and a question are needed")
+        self._text = list(text)
+        self.prompt = (*text, *(token for question in questions for token in question.ids))
+        self._questions = questions
+        self._found: list[dict[tuple[int, ...], float]] = [{} for _ in questions]  # log-probability by path
+        self._rounds = [self._laid_out(parts) for parts in _rounds(questions, longest - len(text))]
+        self.most_tokens = len(text) + max(map(len, self._rounds))
+        self._begin_round()
+
+    def chunk(self, slot: int, start: int, end: int) -> Chunk:
+        return Chunk(slot, start, self.tokens[start:end], self._tree(start, end), wants_last=False)
+
+    def read(self, logits: Tensor) -> FinishReason | None:
+        """Score what may follow the next nodes; after the last of a round, begin the next, if there is one."""
+        norms = torch.logsumexp(logits.float(), -1)
+        for row, norm in zip(logits, norms.tolist(), strict=True):
+            node = self._pending.pop()
+            assert node.path is not None
+            depth = len(node.path)
+            options = self._questions[node.question].options
+            following = sorted({o[depth] for o in options if o[:depth] == node.path and len(o) > depth})
+            found = self._found[node.question]
+            for token, logit in zip(following, row[following].tolist(), strict=True):
+                found[(*node.path, token)] = logit - norm
+        if self._pending:
+            return None
+        if not self._rounds:
+            return FinishReason.LABEL
+        self._begin_round()
+        return None
+
+    def fields(self) -> dict[str, object]:
+        scores = tuple(
+            tuple(_log_probability(found, option) for option in question.options)
+            for question, found in zip(self._questions, self._found, strict=True)
+        )
+        return {"scores": scores}
+
+    def _tree(self, start: int, end: int) -> Tree | None:
+        """How `tokens[start:end]` see each other; None where they are the text's."""
+        first = len(self._text)
+        if end <= first:
+            return None
+        visible = torch.zeros(end - start, end, dtype=torch.bool)
+        positions, wanted = [], []
+        for row, index in enumerate(range(start, end)):
+            if index < first:
+                visible[row, : index + 1] = True
+                positions.append(index)
+                continue
+            node = self._nodes[index - first]
+            visible[row, :first] = True
+            visible[row, self._ancestry[index - first]] = True
+            positions.append(node.position)
+            if node.path is not None:
+                wanted.append(row)
+        return Tree(positions, visible, wanted)
+
+    def _begin_round(self) -> None:
+        self._nodes = self._rounds.pop(0)
+        first = len(self._text)
+        self.tokens = [*self._text, *(node.token for node in self._nodes)]
+        # The first of the questions goes on where the text ends: up to its end it is one sequence.
+        chain = next(index for index, node in enumerate(self._nodes) if node.ends_question)
+        self.sequence = self.tokens[: first + chain + 1]
+        self._pending = [node for node in reversed(self._nodes) if node.path is not None]
+        self._ancestry: list[list[int]] = []  # slot indexes of a node and all before it, behind the text
+        for index, node in enumerate(self._nodes):
+            before = self._ancestry[node.parent - first] if node.parent >= first else []
+            self._ancestry.append([*before, first + index])
+
+    def _laid_out(self, parts: Sequence[_Part]) -> list[_Node]:
+        """The nodes of one round: one part behind the other and all behind the text."""
+        first, nodes = len(self._text), list[_Node]()
+        chain: list[int] = []  # slot indexes of the tokens of the question before
+        before: tuple[int, ...] = ()
+        for part in parts:
+            ids = self._questions[part.question].ids
+            chain = chain[: _computed_already(before, ids)]
+            parent = chain[-1] if chain else first - 1
+            for depth, token in enumerate(ids[len(chain) :], len(chain) + 1):
+                # An option's first token is scored once, however many parts its question has.
+                path: tuple[int, ...] | None = () if depth == len(ids) and part.is_first else None
+                nodes.append(_Node(part.question, token, parent, first + depth - 1, path, depth == len(ids)))
+                parent = first + len(nodes) - 1
+                chain.append(parent)
+            before = ids
+            indexes: dict[tuple[int, ...], int] = {(): parent}
+            for path in part.paths:
+                position = first + len(ids) + len(path) - 1
+                nodes.append(_Node(part.question, path[-1], indexes[path[:-1]], position, path))
+                indexes[path] = first + len(nodes) - 1
+        return nodes
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A question, or as much of one as fits a round: `paths` are the option prefixes to compute, each after its own
+    prefix. Whole options are not among them."""
+
+    question: int
+    paths: tuple[tuple[int, ...], ...]
+    is_first: bool
+
+
+def _parts(number: int, question: Question, most: int) -> Iterator[_Part]:
+    """A question whose options need more than `most` tokens is asked again for the rest of them."""
+    paths: dict[tuple[int, ...], None] = {}
+    is_first = True
+    for option in sorted(question.options):
+        more = [option[:depth] for depth in range(1, len(option)) if option[:depth] not in paths]
+        if more and paths and len(question.ids) + len(paths) + len(more) > most:
+            yield _Part(number, tuple(paths), is_first)
+            paths, is_first = {}, False
+            more = [option[:depth] for depth in range(1, len(option))]
+        paths.update(dict.fromkeys(more))
+    yield _Part(number, tuple(paths), is_first)
+
+
+def _rounds(questions: Sequence[Question], most: int) -> list[list[_Part]]:
+    """What is computed together: parts of at most `most` tokens, or one. Questions alike stand side by side."""
+    rounds: list[list[_Part]] = [[]]
+    used, before = 0, tuple[int, ...]()
+    for number, question in sorted(enumerate(questions), key=lambda entry: entry[1].ids):
+        for part in _parts(number, question, most):
+            size = len(question.ids) + len(part.paths)
+            if rounds[-1] and used + size - _computed_already(before, question.ids) > min(most, _ROUND):
+                rounds.append([])
+                used, before = 0, ()
+            used += size - _computed_already(before, question.ids)
+            rounds[-1].append(part)
+            before = question.ids
+    return rounds
+
+
+def _computed_already(before: Sequence[int], ids: Sequence[int]) -> int:
+    """How many tokens of a question are computed for the one before it; never its last, which its options follow."""
+    return min(common_prefix(before, ids), len(ids) - 1)
+
+
+def _log_probability(found: dict[tuple[int, ...], float], option: tuple[int, ...]) -> float:
+    return sum(found[option[: depth + 1]] for depth in range(len(option)))

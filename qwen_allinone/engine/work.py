@@ -1,0 +1,166 @@
+"""Work: what a request wants computed, and what it makes of the logits. Free text and labels; see also option_scoring.
+
+The engine computes a work's `tokens`, chunk by chunk, and hands over the logits of the rows that each chunk wants. The
+work reads them, changes its `tokens` and is computed again, until reading says that it has ended.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from qwen_allinone.engine.labels import LabelScores, LabelTrie
+from qwen_allinone.engine.sampling import Sampling, choose
+from qwen_allinone.model.attention import Chunk
+
+
+class FinishReason(enum.StrEnum):
+    """Why an answer ends. UNFINISHED is of one that was never given: its request ended with an error."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    LABEL = "label"
+    UNFINISHED = "unfinished"
+
+
+@dataclass(frozen=True)
+class Result:
+    """An answer in token ids; times in seconds. `scores` are those of ScoreOptions."""
+
+    finish_reason: FinishReason
+    ids: tuple[int, ...]
+    prompt_tokens: int
+    reused_tokens: int
+    label: int | None = None
+    probabilities: tuple[float, ...] = ()
+    scores: tuple[tuple[float, ...], ...] = ()
+    queue_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+    @property
+    def inter_token_s(self) -> float | None:
+        """Mean time between two tokens; the stop token was waited for too. None for labels and single tokens."""
+        steps = len(self.ids) - (self.finish_reason is not FinishReason.STOP)
+        return self.decode_s / steps if steps > 0 and self.label is None and not self.scores else None
+
+
+class Work(Protocol):
+    """One thing that a request wants of the model.
+
+    `prompt` is what was given. `tokens` is what must be computed before the next logits. `sequence` is the part of
+    `tokens`, from the first on, that is one sequence, so that other requests may reuse its keys and values.
+    `most_tokens` is the most that `tokens` can become. `wanted_ids` are the tokens whose logits matter, None for all.
+    """
+
+    prompt: tuple[int, ...]
+    tokens: list[int]
+    sequence: list[int]
+    most_tokens: int
+    wanted_ids: tuple[int, ...] | None
+
+    def chunk(self, slot: int, start: int, end: int) -> Chunk:
+        """`tokens[start:end]`, to be computed into `slot`, with the rows whose logits are wanted."""
+
+    def read(self, logits: Tensor) -> FinishReason | None:
+        """Take the logits of the next wanted rows, [rows, wanted_ids], in order; say whether that was the end.
+
+        May change `tokens`, but only after the last of them has been computed.
+        """
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The tokens of the answer so far."""
+
+    def fields(self) -> dict[str, object]:
+        """What else of the Result depends on the kind of work, at its end."""
+
+
+class _Sequential:
+    """Work whose tokens are one sequence, and whose next logits are those after the last token."""
+
+    def __init__(self, prompt: Sequence[int], tokens: list[int], most_tokens: int) -> None:
+        self.prompt = tuple(prompt)
+        self.tokens = self.sequence = tokens
+        self.most_tokens = most_tokens
+
+    def chunk(self, slot: int, start: int, end: int) -> Chunk:
+        return Chunk(slot, start, self.tokens[start:end], wants_last=end == len(self.tokens))
+
+
+class Generate(_Sequential):
+    """Free text: one token a step until a stop id or the limit. The first is never a stop: no answer is empty.
+
+    `on_token` hears each token at once, and the one for which it returns true is the last, as if a stop had followed.
+    The engine's thread calls it, so it must not block or raise.
+    """
+
+    wanted_ids: tuple[int, ...] | None = None
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        stop_ids: frozenset[int],
+        on_token: Callable[[int], bool | None] | None = None,
+    ) -> None:
+        super().__init__(prompt, list(prompt), len(prompt) + sampling.max_new_tokens)
+        self._sampling = sampling
+        self._stop_ids = stop_ids
+        self._generator = sampling.generator()
+        self._on_token = on_token
+
+    def read(self, logits: Tensor) -> FinishReason | None:
+        row = logits[0]
+        if len(self.tokens) == len(self.prompt):
+            row = row.index_fill(0, torch.tensor(sorted(self._stop_ids), dtype=torch.long), -torch.inf)
+        token = choose(row, self.tokens, self._sampling, self._generator)
+        if token in self._stop_ids:
+            return FinishReason.STOP
+        self.tokens.append(token)
+        if self._on_token and self._on_token(token):
+            return FinishReason.STOP
+        return FinishReason.LENGTH if len(self.tokens) >= self.most_tokens else None
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return tuple(self.tokens[len(self.prompt) :])
+
+    def fields(self) -> dict[str, object]:
+        return {}
+
+
+class Classify(_Sequential):
+    """One of a set of labels, with a probability for each."""
+
+    def __init__(self, prompt: Sequence[int], trie: LabelTrie) -> None:
+        self._trie = trie
+        self._scores = LabelScores(trie)
+        self._branches = iter(trie.branches)
+        self._branch = next(self._branches)
+        self._label: int | None = None
+        self.wanted_ids: tuple[int, ...] | None = trie.next_ids(self._branch)
+        super().__init__(prompt, [*prompt, *self._branch], len(prompt) + trie.longest)
+
+    def read(self, logits: Tensor) -> FinishReason | None:
+        self._scores.add(self._branch, logits[0])
+        following = next(self._branches, None)
+        if following is None:
+            self._label = self._scores.greedy()
+            return FinishReason.LABEL
+        self._branch = following
+        self.wanted_ids = self._trie.next_ids(following)
+        self.tokens = self.sequence = [*self.prompt, *following]
+        return None
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return () if self._label is None else self._trie.labels[self._label]
+
+    def fields(self) -> dict[str, object]:
+        return {"label": self._label, "probabilities": self._scores.probabilities()}

@@ -1,0 +1,99 @@
+"""What requests for the engine ask beside their body: a time limit, a use of the cache; and their early refusal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, cast
+
+from flask import Response, request
+from flask_openapi import OpenAPI
+
+from qwen_allinone.errors import InvalidInput, ServerBusy
+from qwen_allinone.http.backend import Backend
+from qwen_allinone.http.body import StrictRequest
+from qwen_allinone.http.request_state import caller, noted
+from qwen_allinone.service import Answer, CacheUse, Terms
+
+TIMEOUT_HEADER = "X-Timeout-Ms"
+CACHE_HEADER = "X-Cache"
+_MILLISECONDS = re.compile(r"0*[1-9][0-9]{0,9}", re.ASCII)
+_MARK = "_needs_engine"
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+# For `openapi_extensions` of a route. flask-openapi's own header models build a JSON schema on every request.
+_TIMEOUT: dict[str, Any] = {
+    "name": TIMEOUT_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "这个请求最多等待的毫秒数（正整数），只能缩短服务器的时限；超过即 504，预计来不及则立即 503",
+    "schema": {"type": "integer", "minimum": 1},
+}
+_CACHE: dict[str, Any] = {
+    "name": "Cache-Control",
+    "in": "header",
+    "required": False,
+    "description": "no-store：不查缓存也不写入缓存；no-cache：重新计算并更新缓存",
+    "schema": {"type": "string"},
+}
+
+
+def parameters(*, cache: bool = False) -> dict[str, Any]:
+    """The headers that a route reads, for its `openapi_extensions`; `cache`: its answers may be remembered ones."""
+    return {"parameters": [_TIMEOUT, _CACHE] if cache else [_TIMEOUT]}
+
+
+def needs_engine(view: View) -> View:
+    """Mark a view function: where the engine is full, its requests are refused before their body is parsed."""
+    setattr(view, _MARK, True)
+    return view
+
+
+def register(app: OpenAPI, backend: Backend) -> None:
+    """Refuse early what would be refused anyway. A request is let in by the service, see Engine.admit."""
+
+    @app.before_request
+    def check_room() -> None:
+        if not hasattr(app.view_functions.get(request.endpoint or ""), _MARK):
+            return
+        try:
+            backend.service.engine.check_room()
+        except ServerBusy:
+            # A body left behind would have the connection reset, and the answer with it.
+            cast(StrictRequest, request).read_body()
+            raise
+
+
+def terms(backend: Backend) -> Terms:
+    """The terms of the request in hand.
+
+    `no-store`: remembered answers are neither read nor kept; `no-cache`: computed anew and kept. Callers do not share
+    answers.
+
+    Raises:
+        InvalidInput: the time limit is not a positive integer.
+    """
+    wanted = request.cache_control
+    store = not wanted.no_store
+    read = store and not wanted.no_cache and wanted.max_age != 0
+    cache = CacheUse(caller() or "", read=read, store=store)
+    return Terms(_timeout_s(), backend.disconnects.watch, cache, answers=noted())
+
+
+def tell_cache(response: Response, answers: Iterable[Answer]) -> Response:
+    """Say in X-Cache whether the whole answer was remembered; nothing if a part of it could not have been."""
+    found = {answer.cache for answer in answers}
+    if None not in found:
+        response.headers[CACHE_HEADER] = "HIT" if found == {"HIT"} else "MISS"
+    return response
+
+
+def _timeout_s() -> float | None:
+    """The client's own limit, in seconds; None if it set none."""
+    given = request.headers.get(TIMEOUT_HEADER)
+    if given is None:
+        return None
+    if not _MILLISECONDS.fullmatch(given.strip()):
+        raise InvalidInput(f"请求头 {TIMEOUT_HEADER} 必须是正整数，单位毫秒", param=TIMEOUT_HEADER)
+    return int(given) / 1000

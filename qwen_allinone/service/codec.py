@@ -1,0 +1,103 @@
+"""All that text takes of one checkpoint: texts become token ids, token ids become answers. Made at load, then fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from qwen_allinone.engine import Classify, Compute, Loaded
+from qwen_allinone.engine.slots import common_prefix
+from qwen_allinone.errors import TaskFileError
+from qwen_allinone.model.checkpoint import Checkpoint
+from qwen_allinone.model.tokenizer import Tokenizer
+from qwen_allinone.service import calibration
+from qwen_allinone.service.fitted_task import FittedTask, cut_prompt, encode_pieces, label_trie, sampling, temperature
+from qwen_allinone.service.history import takes_late_system
+from qwen_allinone.tasks import Registry, Task
+
+# Inputs with nothing to judge: what a prompt answers to them is what it prefers by itself.
+_CONTENT_FREE = ("", "N/A", "无")
+
+
+@dataclass(frozen=True)
+class Codec:
+    """The tokenizer of a checkpoint and the tasks in its tokens. The engine publishes it together with the model.
+
+    `stop_ids` end a reply. `context` is the longest sequence in tokens. `model_id` is the checkpoint's name, what is
+    in its files and how its weights are kept. `late_system`: the chat template shows a system message that is not the
+    first. It holds no model: a failed request's traceback holds this, and a model must be gone before the next is
+    loaded.
+    """
+
+    tokenizer: Tokenizer
+    stop_ids: frozenset[int]
+    context: int
+    folder: Path
+    model_id: str
+    late_system: bool
+    tasks: Mapping[str, FittedTask]
+
+    def with_priors(self, compute: Compute) -> Codec:
+        """The same, knowing what the contextual tasks answer where there is nothing to judge."""
+        contextual = [fitted for fitted in self.tasks.values() if fitted.task.spec.output.contextual]
+        learned = {fitted.task.name: replace(fitted, prior=_prior(fitted, compute)) for fitted in contextual}
+        return replace(self, tasks={**self.tasks, **learned})
+
+
+def fit(registry: Registry, checkpoint: Checkpoint, name: str, title: str) -> Loaded[Codec]:
+    """Fit the tasks to a checkpoint: what the engine serves. `name` is what clients may know of the checkpoint.
+
+    Raises:
+        TaskFileError: labels or a prompt that do not go with the checkpoint's tokens or context.
+    """
+    tokenizer, context = checkpoint.tokenizer, checkpoint.model.context
+    model_id = f"{name}@{checkpoint.identity}"
+    tasks = {task.name: _fitted(task, checkpoint, model_id) for task in registry}
+    prefixes = [fixed_prefix(fitted) for fitted in tasks.values()]
+    for fitted, prefix in zip(tasks.values(), prefixes, strict=True):
+        nothing = [fitted.encode(dict.fromkeys(fitted.task.spec.inputs, word)) for word in _CONTENT_FREE]
+        contextual = fitted.task.spec.output.contextual
+        _check_fits(fitted.task, max(map(len, nothing)) if contextual else len(prefix), context)
+    late_system = takes_late_system(tokenizer)
+    codec = Codec(tokenizer, checkpoint.stop_ids, context, checkpoint.folder, model_id, late_system, tasks)
+    return Loaded(checkpoint.model, codec.with_priors, [prefix for prefix in prefixes if prefix], title)
+
+
+def fixed_prefix(fitted: FittedTask) -> list[int]:
+    """The token ids all prompts of a task begin with.
+
+    Found by comparing prompts whose inputs differ from the first character, since the tokens at the seam depend on
+    the text.
+    """
+    one, other = (fitted.encode(dict.fromkeys(fitted.task.spec.inputs, probe)) for probe in ("中文", "Zq 7"))
+    return one[: common_prefix(one, other)]
+
+
+def _fitted(task: Task, checkpoint: Checkpoint, model_id: str) -> FittedTask:
+    tokenizer = checkpoint.tokenizer
+    pieces = cut_prompt(task, tokenizer)
+    return FittedTask(
+        task=task,
+        tokenizer=tokenizer,
+        pieces=pieces,
+        fixed=len(encode_pieces(pieces, dict.fromkeys(task.spec.inputs, ""), tokenizer)),
+        sampling=sampling(task),
+        trie=label_trie(task, tokenizer),
+        temperature=temperature(task, checkpoint.identity),
+        model_id=model_id,
+    )
+
+
+def _prior(fitted: FittedTask, compute: Compute) -> calibration.Probabilities:
+    assert fitted.trie is not None, "contextual tasks have labels"
+    prompts = [fitted.encode(dict.fromkeys(fitted.task.spec.inputs, word)) for word in _CONTENT_FREE]
+    return calibration.mean([result.probabilities for result in compute([Classify(p, fitted.trie) for p in prompts])])
+
+
+def _check_fits(task: Task, fixed: int, context: int) -> None:
+    """A prompt that leaves nothing for a text would be refused on every request."""
+    most = task.spec.decoding.max_new_tokens
+    if fixed + most >= context:
+        problem = f"has {fixed} fixed tokens and up to {most} of answer, which fill the context of {context}"
+        raise TaskFileError(Path(task.name) / "prompt.md", "(body)", problem, "shorten it or raise QAIO_CONTEXT")

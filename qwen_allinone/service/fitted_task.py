@@ -1,0 +1,170 @@
+"""One task, fitted to one checkpoint: inputs become a prompt's token ids, results become answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from qwen_allinone.engine import LabelTrie, Result, Sampling
+from qwen_allinone.errors import TaskFileError
+from qwen_allinone.model.tokenizer import Gap, Tokenizer
+from qwen_allinone.service import calibration
+from qwen_allinone.service.answers import Answer
+from qwen_allinone.service.detokenizer import reply_text
+from qwen_allinone.service.inputs import check_length, prepare
+from qwen_allinone.tasks import Task, Variable, items_of
+
+log = logging.getLogger(__name__)
+
+# Beside other text a text may take a token or two more or less than alone: so near to its limit it is counted alone.
+_NEAR = 8
+
+# A prompt is a list of these: token ids that are always the same, and texts with inputs in them, to be encoded whole.
+Piece = tuple[int, ...] | tuple[str | Variable, ...]
+
+
+@dataclass(frozen=True)
+class FittedTask:
+    """A task with all that its checkpoint's tokens make of it. `fixed`: tokens of the prompt with nothing filled in.
+
+    `prior` is what the prompt prefers with nothing to judge, None where that is not taken out. It holds no model.
+    """
+
+    task: Task
+    tokenizer: Tokenizer
+    pieces: tuple[Piece, ...]
+    fixed: int
+    sampling: Sampling
+    trie: LabelTrie | None
+    temperature: float
+    model_id: str
+    prior: calibration.Probabilities | None = None
+
+    def encode(self, inputs: Mapping[str, str]) -> list[int]:
+        """Token ids of the prompt with `inputs`, which are taken as they are. Each text is encoded once."""
+        return encode_pieces(self.pieces, inputs, self.tokenizer)
+
+    def prompt(self, inputs: Mapping[str, str], known: Mapping[str, str]) -> list[int]:
+        """The same for `inputs` that are checked here, and those `known` to be right, as our own label is.
+
+        Raises:
+            EmptyInput, InputTooLong, InvalidInput.
+        """
+        given = self.checked(inputs, known)
+        ids = self.encode({**given, **known})
+        added = len(ids) - self.fixed
+        for name, text in given.items():
+            if added > self.task.spec.inputs[name].max_tokens - _NEAR:
+                check_length(self.task, name, text, self.tokenizer)
+        return ids
+
+    def checked(self, inputs: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
+        """The inputs that are not `known`, checked but for their tokens, and cleaned if the task asks for that."""
+        return {name: prepare(self.task, name, inputs[name]) for name in self.task.spec.inputs if name not in known}
+
+    def answer(self, result: Result) -> Answer:
+        """What the engine's result means."""
+        if self.trie is not None:
+            return self._label_answer(result)
+        text, output = reply_text(self.tokenizer, result.ids), self.task.spec.output
+        items = items_of(text, output.max_items) if output.kind == "list" else None
+        return Answer(self.task.name, result, self.model_id, text=text, items=items)
+
+    def raw_probabilities(self, answer: Answer) -> calibration.Probabilities:
+        """Probabilities of an answer as they are before the temperature."""
+        return calibration.calibrated(answer.result.probabilities, self.prior, 1.0)
+
+    def _label_answer(self, result: Result) -> Answer:
+        assert result.label is not None
+        task, labels = self.task, self.task.spec.output.labels
+        shares = calibration.calibrated(result.probabilities, self.prior, self.temperature)
+        # Without a prior the order is the engine's, which goes by tokens where labels share some.
+        best = labels[result.label if self.prior is None else shares.index(max(shares))]
+        probabilities = dict(zip((label.name for label in labels), shares, strict=True))
+        unknown = task.spec.output.unknown
+        if unknown and max(shares) < unknown.below:
+            return Answer(task.name, result, self.model_id, label=unknown.name, probabilities=probabilities)
+        return Answer(task.name, result, self.model_id, label=best.name, emoji=best.emoji, probabilities=probabilities)
+
+
+def encode_pieces(pieces: tuple[Piece, ...], inputs: Mapping[str, str], tokenizer: Tokenizer) -> list[int]:
+    """Token ids of a prompt that was cut by `cut_prompt`."""
+    ids: list[int] = []
+    for piece in pieces:
+        if isinstance(piece[0], int):
+            ids += piece
+        else:
+            ids += tokenizer.encode("".join([p if isinstance(p, str) else inputs[p.name] for p in piece]))
+    return ids
+
+
+def cut_prompt(task: Task, tokenizer: Tokenizer) -> tuple[Piece, ...]:
+    """The prompt of `task` around its inputs. Tokens are cut at control tokens only: a piece between two of them that
+    has an input in it is encoded whole."""
+    if not task.is_chat:
+        return (tuple(task.messages[0].parts),)
+    pieces: list[Piece] = []
+    for part in tokenizer.layout(tuple(str(message.role) for message in task.messages)):
+        if not isinstance(part, Gap):
+            pieces.append(part)
+            continue
+        texts: list[str | Variable] = []
+        for text in part.parts:
+            texts += task.messages[text].parts if isinstance(text, int) else [text]
+        if any(isinstance(text, Variable) for text in texts):
+            pieces.append(tuple(texts))
+        else:
+            pieces.append(tuple(tokenizer.encode("".join(map(str, texts)))))
+    return tuple(piece for piece in pieces if piece)
+
+
+def temperature(task: Task, model: str) -> float:
+    """What was fitted for this task, this prompt and this model; else 1."""
+    fitted = task.calibration
+    if fitted is None:
+        return 1.0
+    for what, was, now in (("prompt", fitted.prompt, task.prompt_hash), ("model", fitted.model, model)):
+        if was != now:
+            log.warning(
+                "%s: calibration.yaml is not used: it was fitted on another %s (%s, not %s); calibrate again",
+                task.name, what, was, now,
+            )  # fmt: skip
+            return 1.0
+    return fitted.temperature
+
+
+def label_trie(task: Task, tokenizer: Tokenizer) -> LabelTrie | None:
+    """The tokens of the labels; None for a task without.
+
+    Raises:
+        TaskFileError: a label has more tokens than may be decoded, or labels cannot be told apart by their tokens.
+    """
+    if not task.labels:
+        return None
+    ids = tuple(tuple(tokenizer.encode(label)) for label in task.labels)
+    most = task.spec.decoding.max_new_tokens
+    for label, tokens in zip(task.labels, ids, strict=True):
+        if len(tokens) > most:
+            raise _label_error(task, f"label {label!r} has {len(tokens)} tokens, decoding.max_new_tokens is {most}")
+    try:
+        return LabelTrie(ids)
+    except ValueError as error:
+        raise _label_error(task, str(error)) from None
+
+
+def sampling(task: Task) -> Sampling:
+    """How the engine is to choose the tokens of free text."""
+    decoding = task.spec.decoding
+    return Sampling(
+        max_new_tokens=decoding.max_new_tokens,
+        temperature=0.0 if decoding.strategy == "greedy" else decoding.temperature,
+        top_p=decoding.top_p,
+        top_k=decoding.top_k,
+        repetition_penalty=decoding.repetition_penalty,
+    )
+
+
+def _label_error(task: Task, problem: str) -> TaskFileError:
+    return TaskFileError(Path(task.name) / "prompt.md", "output.labels", problem, "choose other label names")

@@ -1,0 +1,205 @@
+"""Typed questions about one text, answered with probabilities by ordinary chat weights. No Flask, no torch.
+
+The text is a message of its own and each question is the message after it. An option is scored by the log-probability
+of its tokens as what the model would say next. Choices stand in the question in an order of their own, not in the
+caller's, so shuffling them changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+from qwen_allinone.engine import Question, Result
+from qwen_allinone.engine.slots import common_prefix
+from qwen_allinone.errors import ContextExceeded, EmptyInput
+from qwen_allinone.model.tokenizer import Gap
+from qwen_allinone.service.allinone import AllInOne
+from qwen_allinone.service.answers import Answer, Terms
+from qwen_allinone.service.codec import Codec
+from qwen_allinone.service.completions import Utterance, chat_ids, chat_layout, check_characters, fits_characters
+from qwen_allinone.service.request import Request
+
+# What telemetry calls these answers, which come of no task.
+DECISIONS = "decisions"
+
+# How options of different lengths are compared, see `option_score`.
+Rule = Literal["mean", "sum", "gain"]
+RULE: Rule = "mean"
+
+_YES, _NO = "是", "否"
+_WORDINGS = {
+    "predicate": "根据以上内容，判断下面的说法是否成立，只回答“是”或“否”。\n说法：{instructions}",
+    "choice": "根据以上内容回答问题，只回答一个选项，一字不差。\n问题：{instructions}\n选项：\n{options}",
+    "score": "根据以上内容评级，只回答一个等级，等级从低到高排列。\n问题：{instructions}\n等级：\n{options}",
+}
+_UNLISTED = "根据以上内容回答问题，只回答一个词语。\n问题：{instructions}"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One answer there may be: what the model would say, and what that means. `kind` tells equal texts apart."""
+
+    text: str
+    description: str = ""
+    kind: str = "str"
+
+    @property
+    def line(self) -> str:
+        """As it stands in the question."""
+        return f"- {self.text}：{self.description}" if self.description else f"- {self.text}"
+
+
+@dataclass(frozen=True)
+class TypedQuestion:
+    """One question. `options` are a choice's in any order, a score's from low to high; a predicate has none."""
+
+    kind: Literal["predicate", "choice", "score"]
+    instructions: str
+    options: tuple[Option, ...] = ()
+
+    @cached_property
+    def in_prompt(self) -> tuple[Option, ...]:
+        """The options in the order in which the model reads them: choices sorted, score levels as given."""
+        if self.kind == "predicate":
+            return (Option(_YES), Option(_NO))
+        if self.kind == "score":
+            return self.options
+        return tuple(sorted(self.options, key=lambda option: (option.text, option.kind)))
+
+    @property
+    def wordings(self) -> list[str]:
+        """What the model is asked, the best first. A list of choices that explains nothing can be left out."""
+        options = "\n".join([option.line for option in self.in_prompt])
+        wordings = [_WORDINGS[self.kind].format(instructions=self.instructions, options=options)]
+        if self.kind == "choice" and not any(option.description for option in self.options):
+            wordings.append(_UNLISTED.format(instructions=self.instructions))
+        return wordings
+
+
+@dataclass(frozen=True)
+class OptionScores:
+    """Of one question: log-probability and number of tokens of each option, in the order of the prompt."""
+
+    log_probabilities: tuple[float, ...]
+    tokens: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """Probabilities of a question's options in the caller's order (of a predicate: that it holds, that it does not),
+    and the likeliest of them."""
+
+    probabilities: tuple[float, ...]
+    best: int
+
+    @property
+    def confidence(self) -> float:
+        """0 where all options are equally likely, 1 where one is certain: (K * the highest - 1) / (K - 1)."""
+        count = len(self.probabilities)
+        return min(max((count * max(self.probabilities) - 1) / (count - 1), 0.0), 1.0)
+
+    @property
+    def expected(self) -> float:
+        """The mean level, counted from 0."""
+        return math.fsum(level * probability for level, probability in enumerate(self.probabilities))
+
+
+def decide(
+    service: AllInOne, messages: Sequence[Utterance], questions: Sequence[TypedQuestion], terms: Terms
+) -> tuple[list[Decided], Answer]:
+    """Answers to `questions` about `messages`, in their order, and what they cost together.
+
+    Raises:
+        ContextExceeded, InvalidInput: the text, or the text with one question, is more than fits, or an order of
+        roles that the model's template refuses. ServiceError: busy, not ready, too late, failed, given up.
+    """
+    if not any(content.strip() for _, content in messages):
+        raise EmptyInput(param="input")
+    with service.request(terms) as request:
+        scored, result = score_options(request, messages, questions)
+        decided, said = [], list[int]()
+        for question, scores in zip(questions, scored, strict=True):
+            points = list(map(option_score, scores.log_probabilities, map(len, scores.tokens)))
+            decided.append(_decided(question, points))
+            said += scores.tokens[points.index(max(points))]
+        return decided, request.note(Answer(DECISIONS, replace(result, ids=tuple(said)), request.codec.model_id))
+
+
+def option_score(log_probability: float, tokens: int, *, rule: Rule = RULE, alone: float = 0.0) -> float:
+    """How well an option answers a question; options are compared by these, see docs/decisions-api.md.
+
+    `log_probability` is that of all its `tokens` after text and question; `alone` is the same without the text.
+    `mean` is per token, which favours long options: their last tokens follow from their first. `sum` favours short
+    ones. `gain`, the sum less `alone`, is what the text adds.
+    """
+    if rule == "mean":
+        return log_probability / tokens
+    return log_probability if rule == "sum" else log_probability - alone
+
+
+def score_options(
+    request: Request, messages: Sequence[Utterance], questions: Sequence[TypedQuestion]
+) -> tuple[list[OptionScores], Result]:
+    """What the options of each question score after `messages`; raises as `decide`."""
+    encode = request.codec.tokenizer.encode
+    options = [tuple(tuple(encode(option.text)) for option in question.in_prompt) for question in questions]
+    prompts = _Prompts(messages, request.codec)
+    asked = [
+        prompts.encode(number, question, max(map(len, options[number]))) for number, question in enumerate(questions)
+    ]
+    # One that asks otherwise from the first character on: of a single question too something must be left to ask.
+    other = prompts.after("Zq 7")
+    common = min([common_prefix(other, ids) for ids in asked])
+    text = [*prompts.before, *other[:common]]
+    result = request.score(
+        DECISIONS, text, [Question(tuple(ids[common:]), of) for ids, of in zip(asked, options, strict=True)]
+    )
+    return list(map(OptionScores, result.scores, options)), result
+
+
+class _Prompts:
+    """The prompts of all questions about the same messages, which are encoded once. `before`: what all begin with."""
+
+    def __init__(self, messages: Sequence[Utterance], codec: Codec) -> None:
+        check_characters(messages, codec, "input")
+        self._messages = messages
+        self._codec = codec
+        self._characters = sum([len(content) for _, content in messages])
+        self._contents = [content for _, content in messages]
+        layout = chat_layout([*messages, ("user", "")], codec, "input")
+        cut = next(at for at, part in enumerate(layout) if isinstance(part, Gap) and len(messages) in part.parts)
+        self.before = codec.tokenizer.encode_layout(layout[:cut], self._contents)
+        self._rest = layout[cut:]
+
+    def after(self, wording: str) -> list[int]:
+        """What a question with this wording has behind `before`."""
+        return self._codec.tokenizer.encode_layout(self._rest, [*self._contents, wording])
+
+    def encode(self, number: int, question: TypedQuestion, longest_option: int) -> list[int]:
+        """The same for the first wording of a question that fits with its longest option."""
+        context = self._codec.context
+        for wording in question.wordings:
+            if fits_characters(self._characters + len(wording), self._codec):
+                ids = self.after(wording)
+                if len(self.before) + len(ids) + longest_option <= context:
+                    return ids
+        chat_ids([*self._messages, ("user", "?")], self._codec, "input")  # raises if it is the text that is too long
+        raise ContextExceeded(
+            f"input 加上第 {number + 1} 个问题和它最长的选项超过 {context} 个 token，请缩短",
+            param=f"questions[{number}]",
+        )
+
+
+def _decided(question: TypedQuestion, scores: Sequence[float]) -> Decided:
+    """Probabilities of the options: a softmax over their scores, brought back into the caller's order."""
+    highest = max(scores)
+    weights = [math.exp(score - highest) for score in scores]
+    total = math.fsum(weights)
+    likeliest = question.in_prompt[scores.index(highest)]  # ties go to the first in prompt order
+    given = question.options or question.in_prompt
+    shares = {option: weight / total for option, weight in zip(question.in_prompt, weights, strict=True)}
+    return Decided(tuple([shares[option] for option in given]), given.index(likeliest))

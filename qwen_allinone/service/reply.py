@@ -1,0 +1,47 @@
+"""A reply on its way from the engine's thread to its caller's, as text."""
+
+from __future__ import annotations
+
+import time
+from queue import Empty, SimpleQueue
+
+from qwen_allinone.engine import Ticket
+from qwen_allinone.service.answers import Listener
+from qwen_allinone.service.detokenizer import TextPieces
+
+
+class Reply:
+    """The engine's thread turns tokens into pieces, the caller's takes them and tells its listener, if it has one."""
+
+    def __init__(self, pieces: TextPieces, listener: Listener | None) -> None:
+        self._pieces = pieces
+        self._listener = listener
+        self._queue: SimpleQueue[str | None] = SimpleQueue()
+        self._told: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """All that has come so far."""
+        return "".join(self._told)
+
+    def hear(self, token: int) -> bool:
+        """In the engine's thread: take a token, say whether a stop text is complete."""
+        if piece := self._pieces.push(token):
+            self._queue.put(piece)
+        return self._pieces.stopped
+
+    def follow(self, ticket: Ticket, ends: float) -> None:
+        """Until the request has ended, well or not; `ends` (of time.monotonic()) is when the engine must be stuck."""
+        ticket.future.add_done_callback(lambda _: self._queue.put(None))
+        try:
+            while (piece := self._queue.get(timeout=max(ends - time.monotonic(), 0.0))) is not None:
+                self._tell(piece)
+        except Empty:  # the engine is stuck, and may yet wake up: the pieces are its own
+            return
+        if piece := self._pieces.end():
+            self._tell(piece)
+
+    def _tell(self, piece: str) -> None:
+        self._told.append(piece)
+        if self._listener:
+            self._listener.delta(piece)

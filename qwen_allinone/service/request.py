@@ -1,0 +1,78 @@
+"""The one door to the engine: an admitted request, and the three things it may ask."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from qwen_allinone.engine import (
+    Classify,
+    Engine,
+    Generate,
+    LabelTrie,
+    Permit,
+    Question,
+    Result,
+    Sampling,
+    ScoreOptions,
+    Work,
+)
+from qwen_allinone.errors import DeadlineExceeded
+from qwen_allinone.service.answers import Answer, Terms
+from qwen_allinone.service.codec import Codec
+from qwen_allinone.service.reply import Reply
+
+# How long a caller waits past its deadline for the engine to say so itself.
+_GRACE_S = 2.0
+
+
+class Request:
+    """One request, from admission to its end, however much it asks: a chat is not turned away between its two halves.
+
+    Comes from AllInOne.request. What is asked is checked before, in tokens; `codec` makes them. `name` is what
+    telemetry calls the answer. Everything raises ServiceError: busy, not ready, too late, failed, given up; what was
+    computed until then is noted in the terms' `answers`.
+    """
+
+    def __init__(self, engine: Engine[Codec], permit: Permit[Codec], terms: Terms) -> None:
+        self.codec = permit.published
+        self.permit = permit
+        self.terms = terms
+        self._engine = engine
+        self._is_new = True
+
+    def generate(self, name: str, prompt: Sequence[int], sampling: Sampling, reply: Reply | None = None) -> Result:
+        """Free text after `prompt`; `reply` hears of it as it is made."""
+        work = Generate(prompt, sampling, self.codec.stop_ids, reply.hear if reply else None)
+        return self._compute(name, work, reply)
+
+    def classify(self, name: str, prompt: Sequence[int], trie: LabelTrie) -> Result:
+        """One of the labels of `trie` after `prompt`, and a probability for each."""
+        return self._compute(name, Classify(prompt, trie))
+
+    def score(self, name: str, text: Sequence[int], questions: Sequence[Question]) -> Result:
+        """The log-probability of each option of each question after `text`, see ScoreOptions."""
+        return self._compute(name, ScoreOptions(text, questions, self.codec.context))
+
+    def note(self, answer: Answer) -> Answer:
+        """Count `answer` as part of this request, and hand it back."""
+        self.terms.answers.append(answer)
+        return answer
+
+    def _compute(self, name: str, work: Work, reply: Reply | None = None) -> Result:
+        ticket = self._engine.submit(work, permit=self.permit)
+        try:
+            if self._is_new and self.terms.listener:
+                self.terms.listener.submitted()
+            self._is_new = False
+            ends = max(self.permit.deadline, time.monotonic()) + _GRACE_S
+            if reply:
+                reply.follow(ticket, ends)
+            return ticket.future.result(timeout=max(ends - time.monotonic(), 0.0))
+        except Exception as error:
+            if unfinished := ticket.unfinished():
+                self.note(Answer(name, unfinished, self.codec.model_id))
+            if isinstance(error, TimeoutError):
+                # The engine ends expired requests itself; it did not, so it is stuck in a step.
+                raise DeadlineExceeded() from None
+            raise
