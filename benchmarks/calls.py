@@ -108,7 +108,7 @@ def measure() -> dict[str, Walk]:
             return {name: _walk(app, profile, path, body) for name, (path, body) in REQUESTS.items()}
         finally:
             sys.setprofile(None)
-            threading.setprofile(None)  # type: ignore[arg-type]
+            threading.setprofile(None)
             service.engine.stop()
             app.extensions["telemetry"].close()
 

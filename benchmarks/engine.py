@@ -27,10 +27,10 @@ from rich.table import Table
 
 from qwen_allinone.cpu import compute_threads
 from qwen_allinone.engine import Classify, Generate, LabelTrie, Sampling, Ticket
-from qwen_allinone.engine.work import Work
 from qwen_allinone.engine.scheduler import Scheduler
 from qwen_allinone.engine.slots import SlotTable
 from qwen_allinone.engine.step import step
+from qwen_allinone.engine.work import Work
 from qwen_allinone.memory import resident_bytes
 from qwen_allinone.model import checkpoint
 from qwen_allinone.model.config import ModelConfig
@@ -204,7 +204,8 @@ def _one_token() -> Sampling:
 
 def _layer_weights(config: ModelConfig) -> int:
     """Matrix elements of all layers, which each token multiplies once."""
-    attention = config.hidden_size * config.head_dim * (config.qkv_heads + config.num_attention_heads)
+    heads = 2 * config.num_attention_heads + 2 * config.num_key_value_heads  # of q, k, v and the output
+    attention = config.hidden_size * config.head_dim * heads
     return config.num_hidden_layers * (attention + 3 * config.hidden_size * config.intermediate_size)
 
 

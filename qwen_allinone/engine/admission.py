@@ -98,9 +98,9 @@ class Admission(Generic[T]):
 
     def __init__(self, slots: int, max_waiting: int) -> None:
         self._slots = slots
-        self._limit = slots + max_waiting
+        self.limit = slots + max_waiting
         self._lock = threading.Lock()
-        self._inside = 0
+        self.inside = 0  # requests that were let in and have not ended
         self._ranks = itertools.count()
         # Seconds between two answers while requests wait; None before the first two.
         self._interval: float | None = None
@@ -114,12 +114,12 @@ class Admission(Generic[T]):
             ServerBusy: as many are inside as may be, or the line is so long that `deadline` cannot be met.
         """
         with self._lock:
-            if self._inside >= self._limit:
+            if self.inside >= self.limit:
                 raise self._busy()
-            wait = _CAUTION * self._wait_s() if self._inside >= self._slots else 0.0
+            wait = _CAUTION * self._wait_s() if self.inside >= self._slots else 0.0
             if wait and time.monotonic() + wait >= deadline:
                 raise ServerBusy(_TOO_LATE, retry_after=self._retry_after())
-            self._inside += 1
+            self.inside += 1
             return Permit(self, next(self._ranks), deadline, published)
 
     def leave(self, *, answered: bool) -> None:
@@ -130,10 +130,10 @@ class Admission(Generic[T]):
                 interval = now - self._last_answer
                 before = interval if self._interval is None else self._interval
                 self._interval = before + _SMOOTHING * (interval - before)
-            self._inside -= 1
+            self.inside -= 1
             if answered:
                 self._apart_s = max(self._apart_s / _SHRINKS, _SHORTEST_RETRY_S)
-            if self._inside < self._slots:
+            if self.inside < self._slots:
                 self._apart_s = _SHORTEST_RETRY_S  # nobody waits: there is no crowd
                 self._last_answer = None  # from here on the next answer also waits for somebody to ask
             elif answered:
@@ -144,19 +144,9 @@ class Admission(Generic[T]):
         with self._lock:
             return self._busy()
 
-    @property
-    def inside(self) -> int:
-        """Requests that were let in and have not ended."""
-        return self._inside
-
-    @property
-    def room(self) -> int:
-        """How many more may come in."""
-        return self._limit - self._inside
-
     def _wait_s(self) -> float:
         """How long a newcomer is likely to wait for a slot; 0 where nothing is known."""
-        ahead = self._inside - self._slots + 1
+        ahead = self.inside - self._slots + 1
         return max(ahead, 0) * (self._interval or 0.0)
 
     def _busy(self) -> ServerBusy:

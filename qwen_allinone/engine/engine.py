@@ -116,7 +116,7 @@ class Engine(Generic[T]):
 
     def check_room(self) -> None:
         """Raise ServerBusy if `admit` would: for a refusal before any work is done."""
-        if self._admission.room <= 0 and self.status is Status.READY:
+        if self._admission.inside >= self._admission.limit and self.status is Status.READY:
             raise self._admission.busy()
 
     def submit(self, work: Work, *, permit: Permit[T]) -> Ticket:
@@ -165,7 +165,7 @@ class Engine(Generic[T]):
     @property
     def room(self) -> int:
         """How many further requests `admit` would let in; none while the engine does not take any."""
-        return max(self._admission.room, 0) if self.status is Status.READY else 0
+        return max(self._admission.limit - self._admission.inside, 0) if self.status is Status.READY else 0
 
     @property
     def has_free_slot(self) -> bool:

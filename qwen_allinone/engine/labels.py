@@ -34,10 +34,14 @@ class LabelTrie:
         return tuple(dict.fromkeys(following))
 
     @cached_property
-    def branches(self) -> tuple[tuple[int, ...], ...]:
-        """Paths after which there is a choice, in depth-first order (a forced token needs no pass)."""
-        prefixes = dict.fromkeys(label[:depth] for label in self.labels for depth in range(len(label)))
-        return tuple(path for path in sorted(prefixes) if len(self.next_ids(path)) > 1)
+    def branches(self) -> dict[tuple[int, ...], tuple[int, ...]]:
+        """Paths after which there is a choice and the tokens to choose from, in depth-first order.
+
+        A forced token needs no pass.
+        """
+        prefixes = sorted({label[:depth] for label in self.labels for depth in range(len(label))})
+        choices = {path: self.next_ids(path) for path in prefixes}
+        return {path: ids for path, ids in choices.items() if len(ids) > 1}
 
 
 class LabelScores:
@@ -50,7 +54,7 @@ class LabelScores:
     def add(self, path: tuple[int, ...], logits: Tensor) -> None:
         """Take the logits of `trie.next_ids(path)`, [choices]."""
         log_probabilities = torch.log_softmax(logits.float(), -1).tolist()
-        self._scores[path] = dict(zip(self._trie.next_ids(path), log_probabilities, strict=True))
+        self._scores[path] = dict(zip(self._trie.branches[path], log_probabilities, strict=True))
 
     def greedy(self) -> int:
         """Index of the label that following the likeliest token at each branch leads to."""

@@ -8,7 +8,7 @@ needs no pass: its own logits come from the token before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -143,10 +143,9 @@ class ScoreOptions:
         """The nodes of one round: one part behind the other and all behind the text."""
         first, nodes = len(self._text), list[_Node]()
         chain: list[int] = []  # slot indexes of the tokens of the question before
-        before: tuple[int, ...] = ()
         for part in parts:
             ids = self._questions[part.question].ids
-            chain = chain[: _computed_already(before, ids)]
+            chain = chain[: part.computed]
             parent = chain[-1] if chain else first - 1
             for depth, token in enumerate(ids[len(chain) :], len(chain) + 1):
                 # An option's first token is scored once, however many parts its question has.
@@ -154,7 +153,6 @@ class ScoreOptions:
                 nodes.append(_Node(part.question, token, parent, first + depth - 1, path, depth == len(ids)))
                 parent = first + len(nodes) - 1
                 chain.append(parent)
-            before = ids
             indexes: dict[tuple[int, ...], int] = {(): parent}
             for path in part.paths:
                 position = first + len(ids) + len(path) - 1
@@ -163,28 +161,29 @@ class ScoreOptions:
         return nodes
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Part:
     """A question, or as much of one as fits a round: `paths` are the option prefixes to compute, each after its own
-    prefix. Whole options are not among them."""
+    prefix. Whole options are not among them. `computed`: tokens of the question that the part before has too."""
 
     question: int
     paths: tuple[tuple[int, ...], ...]
     is_first: bool
+    computed: int = 0
 
 
-def _parts(number: int, question: Question, most: int) -> Iterator[_Part]:
+def _parts(number: int, question: Question, most: int) -> list[_Part]:
     """A question whose options need more than `most` tokens is asked again for the rest of them."""
+    parts: list[_Part] = []
     paths: dict[tuple[int, ...], None] = {}
-    is_first = True
     for option in sorted(question.options):
         more = [option[:depth] for depth in range(1, len(option)) if option[:depth] not in paths]
         if more and paths and len(question.ids) + len(paths) + len(more) > most:
-            yield _Part(number, tuple(paths), is_first)
-            paths, is_first = {}, False
+            parts.append(_Part(number, tuple(paths), not parts))
+            paths = {}
             more = [option[:depth] for depth in range(1, len(option))]
         paths.update(dict.fromkeys(more))
-    yield _Part(number, tuple(paths), is_first)
+    return [*parts, _Part(number, tuple(paths), not parts)]
 
 
 def _rounds(questions: Sequence[Question], most: int) -> list[list[_Part]]:
@@ -192,20 +191,18 @@ def _rounds(questions: Sequence[Question], most: int) -> list[list[_Part]]:
     rounds: list[list[_Part]] = [[]]
     used, before = 0, tuple[int, ...]()
     for number, question in sorted(enumerate(questions), key=lambda entry: entry[1].ids):
+        ids = question.ids
         for part in _parts(number, question, most):
-            size = len(question.ids) + len(part.paths)
-            if rounds[-1] and used + size - _computed_already(before, question.ids) > min(most, _ROUND):
+            size = len(ids) + len(part.paths)
+            # Never the last token of a question, which its options follow.
+            part.computed = min(common_prefix(before, ids), len(ids) - 1)
+            if rounds[-1] and used + size - part.computed > min(most, _ROUND):
                 rounds.append([])
-                used, before = 0, ()
-            used += size - _computed_already(before, question.ids)
+                used = part.computed = 0
+            used += size - part.computed
             rounds[-1].append(part)
-            before = question.ids
+            before = ids
     return rounds
-
-
-def _computed_already(before: Sequence[int], ids: Sequence[int]) -> int:
-    """How many tokens of a question are computed for the one before it; never its last, which its options follow."""
-    return min(common_prefix(before, ids), len(ids) - 1)
 
 
 def _log_probability(found: dict[tuple[int, ...], float], option: tuple[int, ...]) -> float:

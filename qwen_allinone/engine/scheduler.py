@@ -29,14 +29,15 @@ class Running:
 class Planned:
     """One request's share of a step. `complete`: none of the work's tokens are left to compute after it.
 
-    `sequence` is how many of the work's tokens are one sequence. `ended` is what reading the logits said.
+    `sequence` is the work's as it was planned, `length` tokens long then. `ended` is what reading the logits said.
     """
 
     running: Running
     work: Work
     chunk: Chunk
     complete: bool
-    sequence: int
+    sequence: list[int]
+    length: int
     ended: FinishReason | None = None
 
 
@@ -66,10 +67,15 @@ class Scheduler:
             raise EmptyInput()
         if ticket.work.most_tokens > self._longest:
             raise InputTooLong(f"输入加回复最多 {self._longest} 个 token，请缩短输入")
+        # From here on `future.cancel()` does nothing: a future that ended twice would take a whole step with it.
+        ticket.future.set_running_or_notify_cancel()
         with self._changed:
             if self._closed:
                 raise self._closed
-            bisect.insort(self._waiting, ticket, key=_rank)
+            if self._waiting and self._waiting[-1].rank > ticket.rank:
+                bisect.insort(self._waiting, ticket, key=_rank)
+            else:
+                self._waiting.append(ticket)
             self._changed.notify()
 
     def wait_for_work(self, timeout: float) -> bool:
@@ -81,8 +87,13 @@ class Scheduler:
 
     def schedule(self) -> list[Planned]:
         """End what was given up, start what fits, and plan one step of at most `step_tokens` tokens."""
-        self._drop_given_up()
+        now = time.monotonic()
+        given_up = [r for r in self._running if r.ticket.cancelled or now >= r.ticket.deadline]
+        for running in given_up:
+            self._remove(running)
+            running.ticket.fail(_why(running.ticket))
         if self._waiting:
+            self._drop_late(now)
             self._start_waiting()
         # One token each for those that decode, then prompts in order of arrival: replies do not stall.
         missing = [(len(r.ticket.work.tokens) - len(r.slot.tokens), r) for r in self._running]
@@ -95,21 +106,22 @@ class Scheduler:
             end = start + min(count, budget)
             budget -= end - start
             chunk = work.chunk(running.slot.index, start, end)
-            plan.append(Planned(running, work, chunk, end == len(work.tokens), len(work.sequence)))
+            plan.append(Planned(running, work, chunk, end == len(work.tokens), work.sequence, len(work.sequence)))
         return plan
 
     def deliver(self, plan: list[Planned]) -> None:
         """Take note of what a step has computed, and answer the requests that have ended with it."""
         for planned in plan:
             ticket, slot, chunk = planned.running.ticket, planned.running.slot, planned.chunk
-            in_sequence = chunk.tokens[: max(planned.sequence - chunk.start, 0)]
+            in_sequence = chunk.tokens[: max(planned.length - chunk.start, 0)]
             slot.tokens += in_sequence
             slot.tokens += [_NO_TOKEN] * (len(chunk.tokens) - len(in_sequence))
             if not planned.complete:
                 continue
             ticket.first_token = ticket.first_token or time.monotonic()
             if planned.ended is None:
-                _cut(slot, planned.work.sequence)
+                if planned.work.sequence is not planned.sequence:  # the work has begun another
+                    _cut(slot, planned.work.sequence)
                 continue
             # Before the request leaves the running ones: if making its result raises, it fails with them.
             result = ticket.result(planned.ended)
@@ -151,13 +163,8 @@ class Scheduler:
     def running(self) -> int:
         return len(self._running)
 
-    def _drop_given_up(self) -> None:
-        now = time.monotonic()
-        for running in [r for r in self._running if r.ticket.cancelled or now >= r.ticket.deadline]:
-            self._remove(running)
-            running.ticket.fail(_why(running.ticket))
-        if not self._waiting:
-            return
+    def _drop_late(self, now: float) -> None:
+        """End those in line that were given up."""
         with self._changed:
             ended = [t for t in self._waiting if t.cancelled or now >= t.deadline]
             for ticket in ended:

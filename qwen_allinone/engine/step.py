@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -24,44 +25,25 @@ def step(model: Qwen2, cache: KVCache, scheduler: Scheduler) -> None:
     if not plan:
         return
     hidden = model.forward([planned.chunk for planned in plan], cache)
-    for planned, logits in _logits(model, plan, hidden):
-        planned.ended = planned.work.read(logits)
+    _read(model, plan, hidden)
     scheduler.deliver(plan)
 
 
-def _logits(model: Qwen2, plan: Sequence[Planned], hidden: Tensor) -> Iterator[tuple[Planned, Tensor]]:
-    """The logits of the rows `hidden` that the chunks of `plan` want, each with whose they are.
-
-    Those who want the whole vocabulary have it in common products of at most _MOST_ROWS rows, unless one alone wants
-    more rows: it gets them in several parts.
-    """
-    group: list[tuple[Planned, slice]] = []
-    end = grouped = 0
+def _read(model: Qwen2, plan: Sequence[Planned], hidden: Tensor) -> None:
+    """Hand everybody the logits of the rows `hidden` that his chunk wants, in order."""
+    everything: list[tuple[Planned, int]] = []  # rows that want the whole vocabulary
+    end = 0
     for planned in plan:
         begin, end = end, end + len(planned.chunk.wanted)
-        ids = planned.work.wanted_ids
-        if ids is not None and end > begin:
-            yield planned, model.logits_of(hidden[begin:end], ids)
-        elif ids is None:
-            for first in range(begin, end, _MOST_ROWS):
-                rows = slice(first, min(first + _MOST_ROWS, end))
-                if grouped + rows.stop - rows.start > _MOST_ROWS:
-                    yield from _together(model, group, hidden)
-                    group, grouped = [], 0
-                group.append((planned, rows))
-                grouped += rows.stop - rows.start
-    yield from _together(model, group, hidden)
-
-
-def _together(model: Qwen2, group: Sequence[tuple[Planned, slice]], hidden: Tensor) -> Iterator[tuple[Planned, Tensor]]:
-    """One product over the vocabulary for all rows of `group`."""
-    if not group:
-        return
-    wanted = [row for _, rows in group for row in range(rows.start, rows.stop)]
-    logits, end = model.logits(hidden[wanted]), 0
-    for planned, rows in group:
-        begin, end = end, end + rows.stop - rows.start
-        yield planned, logits[begin:end]
+        if planned.work.wanted_ids is None:
+            everything += [(planned, row) for row in range(begin, end)]
+        elif end > begin:
+            planned.ended = planned.work.read(model.logits_of(hidden[begin:end], planned.work.wanted_ids))
+    for first in range(0, len(everything), _MOST_ROWS):
+        part = everything[first : first + _MOST_ROWS]
+        logits = model.logits(hidden[[row for _, row in part]])
+        for planned, rows in itertools.groupby(range(len(part)), key=lambda row: part[row][0]):
+            planned.ended = planned.work.read(logits[list(rows)])
 
 
 def compute_first(works: Sequence[Work], model: Qwen2, cache: KVCache, scheduler: Scheduler) -> list[Result]:

@@ -29,10 +29,6 @@ class Ticket:
     first_token: float = 0.0
     reused: int = 0
 
-    def __post_init__(self) -> None:
-        # From here on `future.cancel()` does nothing: a future that ended twice would take a whole step with it.
-        self.future.set_running_or_notify_cancel()
-
     def cancel(self) -> None:
         """Ask the engine to stop working on this; takes effect within two steps."""
         self.cancelled = True

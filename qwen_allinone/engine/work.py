@@ -84,10 +84,7 @@ class Work(Protocol):
 class _Sequential:
     """Work whose tokens are one sequence, and whose next logits are those after the last token."""
 
-    def __init__(self, prompt: Sequence[int], tokens: list[int], most_tokens: int) -> None:
-        self.prompt = tuple(prompt)
-        self.tokens = self.sequence = tokens
-        self.most_tokens = most_tokens
+    tokens: list[int]
 
     def chunk(self, slot: int, start: int, end: int) -> Chunk:
         return Chunk(slot, start, self.tokens[start:end], wants_last=end == len(self.tokens))
@@ -109,7 +106,9 @@ class Generate(_Sequential):
         stop_ids: frozenset[int],
         on_token: Callable[[int], bool | None] | None = None,
     ) -> None:
-        super().__init__(prompt, list(prompt), len(prompt) + sampling.max_new_tokens)
+        self.prompt = tuple(prompt)
+        self.tokens = self.sequence = list(prompt)
+        self.most_tokens = len(prompt) + sampling.max_new_tokens
         self._sampling = sampling
         self._stop_ids = stop_ids
         self._generator = sampling.generator()
@@ -144,8 +143,10 @@ class Classify(_Sequential):
         self._branches = iter(trie.branches)
         self._branch = next(self._branches)
         self._label: int | None = None
-        self.wanted_ids: tuple[int, ...] | None = trie.next_ids(self._branch)
-        super().__init__(prompt, [*prompt, *self._branch], len(prompt) + trie.longest)
+        self.wanted_ids: tuple[int, ...] | None = trie.branches[self._branch]
+        self.prompt = tuple(prompt)
+        self.tokens = self.sequence = [*prompt, *self._branch]
+        self.most_tokens = len(prompt) + trie.longest
 
     def read(self, logits: Tensor) -> FinishReason | None:
         self._scores.add(self._branch, logits[0])
@@ -154,7 +155,7 @@ class Classify(_Sequential):
             self._label = self._scores.greedy()
             return FinishReason.LABEL
         self._branch = following
-        self.wanted_ids = self._trie.next_ids(following)
+        self.wanted_ids = self._trie.branches[following]
         self.tokens = self.sequence = [*self.prompt, *following]
         return None
 

@@ -6,17 +6,19 @@ from flask import g, request
 
 from qwen_allinone.access import Credentials
 from qwen_allinone.errors import Unauthorized
+from qwen_allinone.http.request_state import current
 
 _SCHEME = "bearer "
 
 
 def identify(credentials: Credentials) -> None:
-    """Put the caller's name into `g.caller`, or mark the request as a stranger's."""
+    """Put the caller's name into the request's state, or mark the request as a stranger's."""
     if not credentials.required:
         return
     secret = _shown()
-    g.caller = credentials.holder(secret) if secret else None
-    g.stranger = g.caller is None
+    state = current()
+    state.caller = credentials.holder(secret) if secret else None
+    g.stranger = state.caller is None
 
 
 def is_stranger() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,6 @@ from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.detail import Detail
 from qwen_allinone.http.errors import ErrorBody, error_responses
-from qwen_allinone.http.request_state import caller
 from qwen_allinone.http.terms import needs_engine, parameters, terms
 from qwen_allinone.service import AllInOne, Answer, ChatAnswer, Terms
 from qwen_allinone.state import Conversation, Sessions
@@ -68,21 +68,28 @@ def register(app: OpenAPI, backend: Backend) -> None:
         if sse.asked_for(body.stream):
             return sse.respond(lambda out: _stream(backend, body, asked, out), backend)
         with _join(backend.sessions, body, asked) as conversation:
-            answer = service.chat(body.text, asked, history=conversation.turns)
-            conversation.complete(answer.turn)
+            answer = service.chat(body.text, asked, history=conversation.turns if conversation else ())
+            if conversation:
+                conversation.complete(answer.turn)
         shown: dict[str, Any] = {"sentiment": answer.sentiment.label, "response": answer.reply.text}
-        return jsonify(shown | conversation.fields | _detail(service, body, answer))
+        return jsonify(shown | _fields(conversation) | _detail(service, body, answer))
 
 
-def _join(sessions: Sessions, body: ChatRequest, asked: Terms) -> Conversation:
-    """The conversation that a request asks for, held until it is closed; if it asks for none, one that keeps nothing.
+def _join(sessions: Sessions, body: ChatRequest, asked: Terms) -> AbstractContextManager[Conversation | None]:
+    """The conversation that a request asks for, held until it is closed; None if it asks for none.
 
     Raises:
         InvalidInput: the two fields contradict each other. Sessions.join's errors.
     """
     if body.session is False and body.session_id is not None:
         raise InvalidInput("session 为 false 时不能带 session_id，请去掉其中一个", param="session")
-    return sessions.join(body.session_id, caller(), new=bool(body.session), deadline_s=asked.deadline_s)
+    if body.session_id is None and not body.session:
+        return nullcontext()
+    return sessions.join(body.session_id, asked.caller, new=bool(body.session), deadline_s=asked.deadline_s)
+
+
+def _fields(conversation: Conversation | None) -> dict[str, str]:
+    return conversation.fields if conversation else {}
 
 
 def _detail(service: AllInOne, body: ChatRequest, answer: ChatAnswer) -> dict[str, Any]:
@@ -96,14 +103,14 @@ def _stream(backend: Backend, body: ChatRequest, asked: Terms, out: sse.Writer) 
     """Send a chat as events: `sentiment`, `delta`s, `done`."""
     with _join(backend.sessions, body, asked) as conversation:
         heard = replace(asked, watch=out.watch, listener=_Events(out, conversation))
-        answer = backend.service.chat(body.text, heard, history=conversation.turns)
+        answer = backend.service.chat(body.text, heard, history=conversation.turns if conversation else ())
         both = (answer.sentiment, answer.reply)
         done: dict[str, Any] = {
             "finish_reason": answer.reply.result.finish_reason.value,
             "usage": detail.usage(*both),
             "timings": detail.timings(*both),
         }
-        if conversation.id:
+        if conversation:
             out.ping()  # whoever has left by now goes no further: a turn that nobody got whole is not kept
             conversation.complete(answer.turn)
         out.send(done | _detail(backend.service, body, answer), event="done")
@@ -112,7 +119,7 @@ def _stream(backend: Backend, body: ChatRequest, asked: Terms, out: sse.Writer) 
 class _Events:
     """Tells of a chat while it is made."""
 
-    def __init__(self, out: sse.Writer, conversation: Conversation) -> None:
+    def __init__(self, out: sse.Writer, conversation: Conversation | None) -> None:
         self._out, self._conversation = out, conversation
 
     def submitted(self) -> None:
@@ -120,7 +127,7 @@ class _Events:
 
     def labelled(self, answer: Answer) -> None:
         label = {"label": answer.label, "emoji": answer.emoji, "probability": detail.probability(answer)}
-        self._out.send(label | self._conversation.fields, event="sentiment")
+        self._out.send(label | _fields(self._conversation), event="sentiment")
 
     def delta(self, text: str) -> None:
         self._out.send({"text": text}, event="delta")

@@ -132,7 +132,13 @@ class ChoiceQuestion(Body):
 
     def typed(self) -> TypedQuestion:
         """As the service knows it."""
-        return TypedQuestion("choice", self.instructions, tuple(map(_option, self.choices)))
+        options = [
+            Option(str(c.value).lower(), c.description or "", "bool")
+            if isinstance(c.value, bool)
+            else Option(c.value, c.description or "")
+            for c in self.choices
+        ]
+        return TypedQuestion("choice", self.instructions, tuple(options))
 
 
 class Level(Body):
@@ -164,12 +170,6 @@ class ScoreQuestion(Body):
 def _check_unique(values: Sequence[Hashable], field: str) -> None:
     if len(set(values)) != len(values):
         raise complaint(f"的 {field} 有重复，请每个只写一次")
-
-
-def _option(choice: Choice) -> Option:
-    if isinstance(choice.value, bool):
-        return Option("true" if choice.value else "false", choice.description or "", "bool")
-    return Option(choice.value, choice.description or "")
 
 
 def _tag(value: Any) -> str | None:

@@ -11,11 +11,9 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from flask import request
-
-from qwen_allinone.service import unwatched
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +36,11 @@ class Disconnects:
         """
         connection = request.environ.get("gunicorn.socket")
         if not isinstance(connection, socket.socket) or not hasattr(select, "epoll"):
-            return unwatched(leave)
+            return nullcontext()
         fd = connection.fileno()
         if fd < 0:  # a stream's, closed before its work began
             leave()
-            return unwatched(leave)
+            return nullcontext()
         return self._watching(fd, leave)
 
     @contextmanager

@@ -8,14 +8,14 @@ from http import HTTPStatus
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
-from flask import g, request
+from flask import request
 from flask_openapi import OpenAPI
 
 from qwen_allinone.access import Credentials, Windows, client_address, counted_as
 from qwen_allinone.http import auth, limits
 from qwen_allinone.http.errors import ErrorBody, NestedErrorBody
 from qwen_allinone.http.limits import Quota
-from qwen_allinone.http.request_state import caller
+from qwen_allinone.http.request_state import current
 
 # Endpoints that a supervisor or load balancer asks without a key and as often as it likes.
 OPEN = frozenset({"livez", "readyz", "health"})
@@ -43,12 +43,13 @@ def register(app: OpenAPI, guards: Guards) -> None:
     def guard() -> None:
         auth.identify(guards.credentials)
         forwarded_for = request.headers.get("X-Forwarded-For", "")
-        g.client = client_address(request.remote_addr or "", forwarded_for, guards.trusted_proxies)
+        state = current()
+        state.address = client_address(request.remote_addr or "", forwarded_for, guards.trusted_proxies)
         if request.endpoint in OPEN:
             return
         if limited is not None:
             # A stranger counts by address, so guessing keys is limited, and does not use up a key's share.
-            limited.admit(caller() or f"address:{counted_as(g.client)}")
+            limited.admit(state.caller or f"address:{counted_as(state.address)}")
         auth.refuse_strangers()
 
 

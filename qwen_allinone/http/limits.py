@@ -11,7 +11,7 @@ from flask_openapi import OpenAPI
 
 from qwen_allinone.access import Window, Windows
 from qwen_allinone.errors import RateLimited
-from qwen_allinone.http.request_state import noted
+from qwen_allinone.http.request_state import current
 from qwen_allinone.service import Answer
 
 WINDOW_S = 60.0
@@ -87,7 +87,7 @@ def register(app: OpenAPI, quota: Quota, windows: Windows) -> RateLimits | None:
     @app.after_request
     def settle(response: Response) -> Response:
         if not response.is_streamed:
-            charge_answers(noted())
+            charge_answers(current().answers)
         if standings := g.get("standings"):
             nearest = min(standings.values(), key=lambda standing: standing.remaining / standing.limit)
             response.headers["X-RateLimit-Limit"] = str(nearest.limit)

@@ -11,7 +11,7 @@ from flask import Response, g, request
 from flask_openapi import OpenAPI
 
 from qwen_allinone.http.body import parse_json
-from qwen_allinone.http.request_state import caller, client, noted, noted_errors
+from qwen_allinone.http.request_state import RequestState, current
 from qwen_allinone.service import Answer
 from qwen_allinone.telemetry import Cost, Finished, Telemetry
 from qwen_allinone.telemetry.logs import end_request
@@ -33,7 +33,7 @@ def register(app: OpenAPI, telemetry: Telemetry) -> None:
 
     @app.before_request
     def begin() -> None:
-        g.began = time.monotonic()
+        g.state = RequestState()
 
     @app.after_request
     def watch_until_closed(response: Response) -> Response:
@@ -60,8 +60,7 @@ def _finisher(response: Response, telemetry: Telemetry) -> Callable[[], None]:
     still being made goes on filling.
     """
     route = request.url_rule.rule if request.url_rule else UNKNOWN_ROUTE
-    method, address, who, request_id = request.method, client(), caller(), g.get("request_id", "")
-    began, answers, errors = g.get("began") or time.monotonic(), noted(), noted_errors()
+    method, request_id, state = request.method, g.get("request_id", ""), current()
     inputs = _inputs() if telemetry.tells_text else {}
 
     def finish() -> None:
@@ -70,12 +69,12 @@ def _finisher(response: Response, telemetry: Telemetry) -> Callable[[], None]:
             method=method,
             route=route,
             status=response.status_code,
-            total_s=time.monotonic() - began,
-            caller=who,
-            address=address,
-            code=errors[-1] if errors else None,
-            costs=tuple(map(_cost, answers)),
-            text=inputs | _outputs(answers) if telemetry.tells_text else {},
+            total_s=time.monotonic() - state.began,
+            caller=state.caller,
+            address=state.address,
+            code=state.errors[-1] if state.errors else None,
+            costs=tuple(map(_cost, state.answers)),
+            text=inputs | _outputs(state.answers) if telemetry.tells_text else {},
         )
         telemetry.finished(finished, quiet=route in QUIET)
 

@@ -1,36 +1,32 @@
-"""What is known of the request in hand: who asks, which answers it took so far, which error it got."""
+"""What is known of the request in hand: one object, which the hooks and routes fill and read."""
 
 from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
 
 from flask import g
 
 from qwen_allinone.service import Answer
 
 
-def noted() -> list[Answer]:
-    """All answers that this request took so far, see Terms.answers; whoever holds the list sees later ones too."""
-    answers: list[Answer] = g.setdefault("answers", [])
-    return answers
+@dataclass
+class RequestState:
+    """`caller` is the name of the key or token that made the request, None where no key is asked for.
+
+    `address` is the client's, behind the trusted proxies; None before the guards have looked. `answers` are all that
+    the request took so far, see Terms.answers, and `errors` the codes that it was answered with: who holds the lists
+    sees later ones too. `began` is a time.monotonic() value.
+    """
+
+    began: float = field(default_factory=time.monotonic)
+    caller: str | None = None
+    address: str | None = None
+    answers: list[Answer] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
 
-def note_error(code: str) -> None:
-    """Remember that this request was answered with the error `code`."""
-    noted_errors().append(code)
-
-
-def noted_errors() -> list[str]:
-    """All error codes of this request so far; whoever holds the list sees later ones too."""
-    codes: list[str] = g.setdefault("errors", [])
-    return codes
-
-
-def caller() -> str | None:
-    """Name of the key or token that made this request; None where no key is asked for."""
-    name: str | None = g.get("caller")
-    return name
-
-
-def client() -> str | None:
-    """The client's address, behind the trusted proxies; None before the guards have looked."""
-    address: str | None = g.get("client")
-    return address
+def current() -> RequestState:
+    """The state of the request in hand."""
+    state: RequestState = g.state
+    return state

@@ -15,7 +15,7 @@ from flask import Response, request
 from qwen_allinone.errors import Cancelled, ServerBusy
 from qwen_allinone.http import errors, limits
 from qwen_allinone.http.backend import Backend
-from qwen_allinone.http.request_state import noted, noted_errors
+from qwen_allinone.http.request_state import current
 
 MIMETYPE = "text/event-stream"
 PING = b": ping\n\n"
@@ -71,7 +71,7 @@ class Writer:
     def __init__(self, work: Callable[[Writer], None], backend: Backend) -> None:
         self._work, self._client, self._ping_s = work, backend.disconnects.watch, backend.ping_s
         self._frames: SimpleQueue[bytes | Exception | None] = SimpleQueue()
-        self._answers, self._errors = noted(), noted_errors()  # of this request: who closes the stream has none
+        self._state = current()  # of this request: who closes the stream has none
         self._sent = False
         self._done = False
         self._closed = False
@@ -86,7 +86,10 @@ class Writer:
         Raises:
             An error that ends the work, if the client has left.
         """
-        self._put(_frame(data, event))
+        if self._closed:
+            raise _Left
+        self._sent = True
+        self._frames.put(_frame(data, event))
 
     def ping(self) -> None:
         """Send something that says nothing; raises as `send`."""
@@ -135,7 +138,7 @@ class Writer:
         """The response is over, sent or not."""
         self._closed = True
         if not self._done:
-            self._errors.append(Cancelled.code)
+            self._state.errors.append(Cancelled.code)
         if give_up := self._give_up:
             give_up()
         self._thread.join(_END_S)
@@ -152,7 +155,7 @@ class Writer:
             self._frames.put(_frame(errors.describe(error), "error"))
         finally:
             if self._sent:
-                limits.charge_answers(self._answers)
+                limits.charge_answers(self._state.answers)
             self._done = True
             self._frames.put(None)
 

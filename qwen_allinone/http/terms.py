@@ -12,7 +12,7 @@ from flask_openapi import OpenAPI
 from qwen_allinone.errors import InvalidInput, ServerBusy
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import StrictRequest
-from qwen_allinone.http.request_state import caller, noted
+from qwen_allinone.http.request_state import current
 from qwen_allinone.service import Answer, CacheUse, Terms
 
 TIMEOUT_HEADER = "X-Timeout-Ms"
@@ -68,8 +68,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
 def terms(backend: Backend) -> Terms:
     """The terms of the request in hand.
 
-    `no-store`: remembered answers are neither read nor kept; `no-cache`: computed anew and kept. Callers do not share
-    answers.
+    `no-store`: remembered answers are neither read nor kept; `no-cache`: computed anew and kept.
 
     Raises:
         InvalidInput: the time limit is not a positive integer.
@@ -77,8 +76,9 @@ def terms(backend: Backend) -> Terms:
     wanted = request.cache_control
     store = not wanted.no_store
     read = store and not wanted.no_cache and wanted.max_age != 0
-    cache = CacheUse(caller() or "", read=read, store=store)
-    return Terms(_timeout_s(), backend.disconnects.watch, cache, answers=noted())
+    state = current()
+    cache = CacheUse(read=read, store=store)
+    return Terms(_timeout_s(), state.caller, backend.disconnects.watch, cache, answers=state.answers)
 
 
 def tell_cache(response: Response, answers: Iterable[Answer]) -> Response:

@@ -58,8 +58,11 @@ class Attention:
         self._query_and_key = [config.num_attention_heads, config.num_key_value_heads]
         self._rotated_and_value = [sum(self._query_and_key), config.num_key_value_heads]
         self._grouped = config.num_attention_heads != config.num_key_value_heads
-        places = torch.tensor([place for chunk in batch for place in chunk.positions])
-        self._rotations = _for_heads(rotations[places], config)
+        positions = torch.tensor([position for chunk in batch for position in chunk.positions])
+        # For each head, [tokens, heads + kv_heads, dim / 2]; the queries' hold their scale.
+        scales = torch.ones(sum(self._query_and_key), 1)
+        scales[: config.num_attention_heads] = config.head_dim**-0.5
+        self._rotations = rotations[positions].unsqueeze(1) * scales
         decoding = [chunk for chunk in batch if chunk.is_decoding]
         self._decoding = _Decoding(decoding, config.num_attention_heads, cache) if decoding else None
         self._prompts: list[tuple[Chunk, slice, Tensor | None]] = []
@@ -73,7 +76,9 @@ class Attention:
         """qkv [tokens, (heads + 2 kv_heads) * dim] -> attention output [tokens, heads * dim]."""
         qkv = qkv.view(qkv.shape[0], -1, self._config.head_dim)
         turned, value = torch.split(qkv, self._rotated_and_value, dim=1)
-        query, key = torch.split(_rotate(turned, self._rotations), self._query_and_key, dim=1)
+        # Neighbouring components are rotated together, as complex numbers.
+        pairs = torch.view_as_complex(turned.view(*turned.shape[:-1], -1, 2)) * self._rotations
+        query, key = torch.split(torch.view_as_real(pairs).flatten(2), self._query_and_key, dim=1)
         decoding = self._decoding
         if decoding and not self._prompts:
             return decoding.attend(layer, query, key, value)
@@ -136,13 +141,15 @@ class _Decoding:
         self._cache.append(layer, self._places, key, value)
         count, heads, _ = query.shape
         weights = query.unsqueeze(2).expand(-1, -1, self._blocks, -1).reshape(-1)
-        scores = _weighted_sums(self._cache.key_rows(layer), self._key_bags, weights)
-        scores = scores.view(count, heads, -1)[:, :, : self._end]
+        # By position: scale_grad_by_freq, mode (0: sum), sparse, weights, include_last_offset.
+        key_rows, value_rows = self._cache.key_rows[layer], self._cache.value_rows[layer]
+        sums = torch.embedding_bag(key_rows, *self._key_bags, False, 0, False, weights, True)[0]
+        scores = sums.view(count, heads, -1)[:, :, : self._end]
         if self._mask is not None:
             scores += self._mask
-        probabilities = scores.softmax(-1).view(-1)
-        values = self._cache.value_rows(layer)
-        return _weighted_sums(values, self._value_bags, probabilities.to(values.dtype)).view(count, -1).float()
+        weights = scores.softmax(-1).view(-1).to(value_rows.dtype)
+        sums = torch.embedding_bag(value_rows, *self._value_bags, False, 0, False, weights, True)[0]
+        return sums.view(count, -1).float()
 
 
 def rotation_table(config: ModelConfig, positions: int) -> Tensor:
@@ -150,13 +157,6 @@ def rotation_table(config: ModelConfig, positions: int) -> Tensor:
     exponents = torch.arange(0, config.head_dim, 2).float() / config.head_dim
     angles = torch.outer(torch.arange(positions).float(), config.rope_theta**-exponents)
     return torch.polar(torch.ones_like(angles), angles)
-
-
-def _for_heads(rotations: Tensor, config: ModelConfig) -> Tensor:
-    """Factors [tokens, dim / 2] for each head, [tokens, heads + kv_heads, dim / 2]; the queries' hold their scale."""
-    scales = torch.ones(config.num_attention_heads + config.num_key_value_heads, 1)
-    scales[: config.num_attention_heads] = config.head_dim**-0.5
-    return rotations.unsqueeze(1) * scales
 
 
 def interleaved(weight: Tensor, dim: int) -> Tensor:
@@ -168,23 +168,10 @@ def interleaved(weight: Tensor, dim: int) -> Tensor:
     return weight.view(-1, 2, dim // 2, *weight.shape[1:]).transpose(1, 2).reshape(weight.shape)
 
 
-def _rotate(x: Tensor, factors: Tensor) -> Tensor:
-    """x [tokens, heads, dim] with neighbouring components as complex numbers."""
-    pairs = torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
-    return torch.view_as_real(pairs * factors).flatten(2)
-
-
 def _bags(rows: Tensor) -> tuple[Tensor, Tensor]:
     """rows [..., rows of a bag] as the two lists the embedding bag takes: all rows, and where each bag begins."""
     size = rows.shape[-1]
     return rows.flatten().int(), torch.arange(0, rows.numel() + 1, size, dtype=torch.int)
-
-
-def _weighted_sums(rows: Tensor, bags: tuple[Tensor, Tensor], weights: Tensor) -> Tensor:
-    """[bags, width]: the sum of each bag's rows times their weights."""
-    which, begins = bags
-    # By position: scale_grad_by_freq, mode (0: sum), sparse, weights, include_last_offset.
-    return torch.embedding_bag(rows, which, begins, False, 0, False, weights, True)[0]
 
 
 def _length_mask(positions: Tensor, end: int) -> Tensor | None:

@@ -66,7 +66,7 @@ def load(name: str, revision: str, weights: Weights, context: int) -> Checkpoint
         context = config.max_position_embeddings
     tokenizer = Tokenizer.load(folder)
     with WeightReader(folder) as reader, heap_returned():
-        model = Qwen2(config, reader, context, weights)
+        model = Qwen2(config, reader, context, weights, tokenizer.ids)
     identity = f"{fingerprint(folder)}:{weights}"
     return Checkpoint(name, folder, model, tokenizer, stop_ids(folder, tokenizer), identity)
 

@@ -88,11 +88,6 @@ class ModelConfig(BaseModel):
             raise CheckpointError(f"{file} cannot be understood ({error})") from None
 
     @property
-    def qkv_heads(self) -> int:
-        """Heads of the fused projection: queries, keys and values."""
-        return self.num_attention_heads + 2 * self.num_key_value_heads
-
-    @property
     def kv_bytes_per_token(self) -> int:
         """Bytes of FP32 keys and values one token costs, all layers together."""
         return 2 * 4 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim

@@ -44,12 +44,16 @@ class KVCache:
         value_dtype: torch.dtype = torch.float32,
     ) -> None:
         """`length` is in tokens and rounded up to whole blocks. `value_dtype` may be FP16, which is not exact."""
-        self.layers, self.kv_heads, self.head_dim = layers, kv_heads, head_dim
+        self.kv_heads, self.head_dim = kv_heads, head_dim
         self.blocks = -(-length // KEY_BLOCK)
         self.length = self.blocks * KEY_BLOCK
         keys, values = (slots, kv_heads, self.blocks, head_dim, KEY_BLOCK), (slots, kv_heads, self.length, head_dim)
         self._key_areas, self._keys = _reserve(layers, keys, torch.float32)
         self._value_areas, self._values = _reserve(layers, values, value_dtype)
+        # The same of each layer as rows: keys [slots * kv_heads * blocks * head_dim, KEY_BLOCK], and values
+        # [slots * kv_heads * length, head_dim].
+        self.key_rows = [keys.view(-1, KEY_BLOCK) for keys in self._keys]
+        self.value_rows = [values.view(-1, head_dim) for values in self._values]
 
     def write(self, layer: int, slot: int, start: int, keys: Tensor, values: Tensor) -> None:
         """Store keys and values [tokens, kv_heads, head_dim] of one slot from position `start` on."""
@@ -84,16 +88,8 @@ class KVCache:
     def append(self, layer: int, places: Places, keys: Tensor, values: Tensor) -> None:
         """Store one token for each of several slots; keys and values are [n, kv_heads, head_dim]."""
         self._keys[layer].put_(places.keys, keys)
-        rows = self.value_rows(layer)
+        rows = self.value_rows[layer]
         rows.index_copy_(0, places.values, values.reshape(-1, self.head_dim).to(rows.dtype))
-
-    def key_rows(self, layer: int) -> Tensor:
-        """All keys as rows [slots * kv_heads * blocks * head_dim, KEY_BLOCK]."""
-        return self._keys[layer].view(-1, KEY_BLOCK)
-
-    def value_rows(self, layer: int) -> Tensor:
-        """All values as rows [slots * kv_heads * length, head_dim]."""
-        return self._values[layer].view(-1, self.head_dim)
 
     def copy_out(self, slot: int, length: int) -> Saved:
         """A copy of the first `length` tokens of `slot`: keys in whole blocks and values, of each layer."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -41,17 +41,27 @@ class Layer:
 class Qwen2:
     """A loaded model. Not thread-safe: one engine thread owns it and its caches."""
 
-    def __init__(self, config: ModelConfig, reader: WeightReader, context: int, weights: Weights = "fp32") -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        reader: WeightReader,
+        context: int,
+        weights: Weights = "fp32",
+        token_ids: Collection[int] | None = None,
+    ) -> None:
         """Load from `reader` tensor by tensor, so that the peak stays near the final size.
 
-        `context` is the longest sequence in tokens.
+        `context` is the longest sequence in tokens. `token_ids` are those that the tokenizer has, None for all: no
+        other is ever likely.
         """
         reader.check(config)
         self.config = config
         self.context = context
         linears = Linears(weights)
         head = EMBEDDING if config.tie_word_embeddings else "lm_head.weight"
-        parts = _row_parts(config.vocab_size, config.hidden_size)
+        rows = min(max(token_ids) + 1, config.vocab_size) if token_ids else config.vocab_size
+        self._gaps = sorted(set(range(rows)) - set(token_ids)) if token_ids else []
+        parts = _row_parts(rows, config.hidden_size)
         # The first of each shape alone: its kernels are measured, and nothing else should run meanwhile. The rest side
         # by side, since packing is slow and does not use several cores itself.
         layers, heads = (
@@ -59,12 +69,13 @@ class Qwen2:
             [_load_rows(reader, head, parts[0], linears)],
         )
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            more = [pool.submit(_load_rows, reader, head, rows, linears) for rows in parts[1:]]
+            more = [pool.submit(_load_rows, reader, head, part, linears) for part in parts[1:]]
             layers += pool.map(
                 lambda i: _load_layer(reader, i, linears, config.head_dim), range(1, config.num_hidden_layers)
             )
-            heads += [part.result() for part in more]
-        self._layers, self._head = layers, Stacked(heads)
+            heads += [loaded.result() for loaded in more]
+        self._layers = layers
+        self._head = Stacked(heads) if len(heads) > 1 else heads[0]
         self._norm = _norm_weight(reader, "model.norm.weight")
         reader.release()
         self._embedding = reader.rows(EMBEDDING)
@@ -103,8 +114,12 @@ class Qwen2:
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits over the whole vocabulary, [rows, vocab], of hidden states from `forward`."""
-        return self._head(hidden)
+        """Logits over the whole vocabulary, [rows, tokens], of hidden states from `forward`.
+
+        Rows of the head behind the tokenizer's last token are left out, and ids it lacks before that are -inf.
+        """
+        logits = self._head(hidden)
+        return logits.index_fill(1, torch.tensor(self._gaps), -torch.inf) if self._gaps else logits
 
     @torch.inference_mode()
     def logits_of(self, hidden: Tensor, ids: Sequence[int]) -> Tensor:

@@ -90,9 +90,9 @@ class Tokenizer:
         return self._control.get(token)
 
     @property
-    def size(self) -> int:
-        """One more than the largest id there is. A model's vocabulary may be larger, padded with ids of nothing."""
-        return max(self._fast.get_vocab(with_added_tokens=True).values()) + 1
+    def ids(self) -> frozenset[int]:
+        """All ids there are. A model's vocabulary may be larger: padded, with ids that mean nothing."""
+        return frozenset(self._fast.get_vocab(with_added_tokens=True).values())
 
     def layout(self, roles: tuple[str, ...]) -> Layout:
         """The chat template around messages of these roles, up to where the model's turn begins.

@@ -2,8 +2,9 @@
 
 from qwen_allinone.service.allinone import CHAT, SENTIMENT, AllInOne
 from qwen_allinone.service.answers import Answer, CacheUse, ChatAnswer, Listener, Terms, Watch, unwatched
-from qwen_allinone.service.caching import ResultCache, is_cacheable
+from qwen_allinone.service.caching import ResultCache
 from qwen_allinone.service.codec import Codec, fit
+from qwen_allinone.service.fitted_task import is_cacheable
 
 __all__ = [
     "CHAT",

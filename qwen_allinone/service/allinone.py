@@ -13,11 +13,11 @@ from qwen_allinone.engine import Engine, Result
 from qwen_allinone.errors import RequestError, TaskFileError
 from qwen_allinone.service import calibration
 from qwen_allinone.service.answers import Answer, ChatAnswer, RouteAnswer, Terms
-from qwen_allinone.service.caching import ResultCache, is_cacheable, without_cost
+from qwen_allinone.service.caching import ResultCache, without_cost
 from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.detokenizer import TextPieces
 from qwen_allinone.service.history import remember
-from qwen_allinone.service.inputs import check_length
+from qwen_allinone.service.inputs import check_length, prepare
 from qwen_allinone.service.reply import Reply
 from qwen_allinone.service.request import Request
 from qwen_allinone.state import Turn
@@ -46,7 +46,7 @@ class AllInOne:
         self.engine = engine
         self._cache = cache
         self._deadline_s = deadline_s
-        _check_chat(registry)
+        self._sentiment, self._chat = _chat_tasks(registry)
         self._routes = routes_of(registry) if ROUTE in registry else {}
 
     @property
@@ -67,7 +67,9 @@ class AllInOne:
         """Run the task `name` on `inputs`, one string for each declared input."""
         task = self.registry.get(name)
         with self.request(terms or Terms()) as request:
-            return request.note(self._run(request, task, inputs, seed=seed))
+            answer = self._run(request, task, inputs, seed=seed)
+            request.terms.answers.append(answer)
+            return answer
 
     def chat(
         self, text: str, terms: Terms | None = None, *, history: Sequence[Turn] = (), seed: int | None = None
@@ -77,20 +79,25 @@ class AllInOne:
         The sentiment may come from the cache. The reply is made anew: a conversation goes on from its tokens.
         """
         with self.request(terms or Terms()) as request:
-            sentiment = request.note(self._run(request, self.registry.get(SENTIMENT), {"text": text}))
+            sentiment = self._run(request, self._sentiment, {"text": text})
+            request.terms.answers.append(sentiment)
             if request.terms.listener:
                 request.terms.listener.labelled(sentiment)
             reply, first = self._reply(request, text, str(sentiment.label), history, seed)
             turn = Turn(text, str(sentiment.label), reply.text, reply.result.ids, first, at=time.time())
-            return ChatAnswer(sentiment, request.note(reply), turn)
+            request.terms.answers.append(reply)
+            return ChatAnswer(sentiment, reply, turn)
 
     def route(self, text: str, terms: Terms | None = None, *, seed: int | None = None) -> RouteAnswer:
         """Let the task `route` pick the task for `text`, and run that, as one request."""
         task = self.registry.get(ROUTE)
         with self.request(terms or Terms()) as request:
-            choice = request.note(self._run(request, task, {"text": text}))
+            choice = self._run(request, task, {"text": text})
+            request.terms.answers.append(choice)
             picked = self.registry.get(self._routes[str(choice.label)])
-            return RouteAnswer(choice, request.note(self._run(request, picked, {"text": text}, seed=seed)))
+            answer = self._run(request, picked, {"text": text}, seed=seed)
+            request.terms.answers.append(answer)
+            return RouteAnswer(choice, answer)
 
     def run_all(self, asked: Sequence[tuple[str, Mapping[str, str]]], terms: Terms | None = None) -> list[Answer]:
         """Run tasks, each a name and its inputs, side by side as one request; answers in order.
@@ -118,7 +125,7 @@ class AllInOne:
             finally:
                 for answer in answers:
                     if not answer.exception():
-                        request.note(answer.result())
+                        request.terms.answers.append(answer.result())
             return [answer.result() for answer in answers]
 
     def raw_probabilities(self, answer: Answer) -> calibration.Probabilities:
@@ -132,9 +139,9 @@ class AllInOne:
         def compute() -> Result:
             return self._compute(request, task, fitted.prompt(inputs, _NOTHING), seed)
 
-        if self._cache is None or use is None or not is_cacheable(task):
+        if self._cache is None or use is None or not fitted.cacheable:
             return fitted.answer(compute())
-        result, found = self._cache.run(task, inputs, request.codec.model_id, use, request.permit, compute)
+        result, found = self._cache.run(fitted, inputs, request, compute)
         answer = fitted.answer(result)
         if found:
             return replace(answer, cache="HIT", result=without_cost(result))
@@ -144,16 +151,18 @@ class AllInOne:
         self, request: Request, text: str, label: str, history: Sequence[Turn], seed: int | None
     ) -> tuple[Answer, int]:
         """The second half of a chat, and the number of the oldest turn in its prompt."""
-        task, codec, first = self.registry.get(CHAT), request.codec, 0
+        task, codec, first = self._chat, request.codec, 0
         fitted = codec.tasks[CHAT]
         known = {"sentiment": label} if "sentiment" in task.spec.inputs else _NOTHING
         if not history:
             ids = fitted.prompt({"text": text}, known)
         else:
-            given = fitted.checked({"text": text}, known)
-            check_length(task, "text", given["text"], codec.tokenizer)
+            prepared = prepare(task, "text", text)
+            check_length(task, "text", prepared, codec.tokenizer)
             most = codec.context - task.spec.decoding.max_new_tokens
-            prompt = remember(task, history, {**given, **known}, codec.tokenizer, most=most, restate=codec.late_system)
+            prompt = remember(
+                task, history, {"text": prepared, **known}, codec.tokenizer, most=most, restate=codec.late_system
+            )
             ids, first = prompt.ids, prompt.first
         return fitted.answer(self._compute(request, task, ids, seed)), first
 
@@ -166,8 +175,8 @@ class AllInOne:
         return request.generate(task.name, prompt, sampling, reply)
 
 
-def _check_chat(registry: Registry) -> None:
-    """/chat is made of two tasks; say at startup if one of them cannot play its part."""
+def _chat_tasks(registry: Registry) -> tuple[Task, Task]:
+    """The two tasks that /chat is made of; says at startup if one of them cannot play its part."""
     for name in (SENTIMENT, CHAT):
         if name not in registry:
             file = Path(name) / "prompt.md"
@@ -179,3 +188,4 @@ def _check_chat(registry: Registry) -> None:
             raise TaskFileError(file, "output.kind", "does not suit /chat", f"write `kind: {kind}`")
         if "text" not in task.spec.inputs or set(task.spec.inputs) - allowed:
             raise TaskFileError(file, "inputs", "do not suit /chat", f"use only {', '.join(sorted(allowed))}")
+    return sentiment, chat

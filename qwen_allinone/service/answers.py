@@ -29,20 +29,19 @@ class Answer:
 
     task: str
     result: Result
-    model_id: str
     text: str = ""
     label: str | None = None
     emoji: str | None = None
     probabilities: Mapping[str, float] | None = None
     items: tuple[str, ...] | None = None
     cache: str | None = None
+    model_id: str = ""
 
 
 @dataclass(frozen=True)
 class CacheUse:
-    """What a request wants of the cache. `whose`: the caller, for nobody is to learn what another has asked."""
+    """What a request wants of the cache."""
 
-    whose: str = ""
     read: bool = True
     store: bool = True
 
@@ -62,13 +61,15 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Terms:
-    """What a caller asks beside his inputs. `deadline_s` can only shorten the service's own.
+    """What a caller asks beside his inputs. `deadline_s` can only shorten the service's own. `caller` is his
+    name: callers do not share remembered answers, for nobody is to learn what another has asked.
 
     `cache` None: remembered answers are not used. `answers` is filled while the request is served: each answer that it
     took, in order, the unfinished ones of a request that fails included. They are what it has cost.
     """
 
     deadline_s: float | None = None
+    caller: str | None = None
     watch: Watch = unwatched
     cache: CacheUse | None = None
     listener: Listener | None = None

@@ -9,9 +9,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from qwen_allinone.engine import FinishReason, Permit, Result
-from qwen_allinone.service.answers import CacheUse
-from qwen_allinone.service.codec import Codec
+from qwen_allinone.engine import FinishReason, Result
+from qwen_allinone.service.fitted_task import FittedTask
+from qwen_allinone.service.request import Request
 from qwen_allinone.state.cache import AnswerCache, key_of
 from qwen_allinone.tasks import Task
 
@@ -26,19 +26,14 @@ class ResultCache:
         self._answers = answers
 
     def run(
-        self,
-        task: Task,
-        inputs: Mapping[str, str],
-        model: str,
-        use: CacheUse,
-        permit: Permit[Codec],
-        compute: Callable[[], Result],
+        self, fitted: FittedTask, inputs: Mapping[str, str], request: Request, compute: Callable[[], Result]
     ) -> tuple[Result, bool]:
-        """The result of a greedy `task` on `inputs`, and whether it was there; then it cost nothing."""
-        if not use.store:
+        """The result of a greedy task on `inputs`, and whether it was there; then it cost nothing."""
+        use, task = request.terms.cache, fitted.task
+        if use is None or not use.store:
             return compute(), False
         named = [part for name in sorted(task.spec.inputs) for part in (name, inputs[name])]
-        key = key_of(use.whose, model, task.name, task.version, *named)
+        key = key_of(request.terms.caller or "", fitted.model_id, task.name, fitted.version, *named)
         if not use.read:
             result = compute()
             self._answers.put(key, dump(result))
@@ -50,17 +45,12 @@ class ResultCache:
             return dump(computed[0])
 
         good = partial(_is_good, task)
-        raw, found = self._answers.fetch(key, good, compute_and_dump, permit)
+        raw, found = self._answers.fetch(key, good, compute_and_dump, request.permit)
         if computed:
             return computed[0], found
         kept = load(raw, task)
         assert kept is not None, "it was found good"
         return kept, found
-
-
-def is_cacheable(task: Task) -> bool:
-    """Whether the same inputs always get the same answer."""
-    return task.spec.decoding.strategy == "greedy"
 
 
 def without_cost(result: Result) -> Result:

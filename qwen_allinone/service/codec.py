@@ -12,7 +12,15 @@ from qwen_allinone.errors import TaskFileError
 from qwen_allinone.model.checkpoint import Checkpoint
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.service import calibration
-from qwen_allinone.service.fitted_task import FittedTask, cut_prompt, encode_pieces, label_trie, sampling, temperature
+from qwen_allinone.service.fitted_task import (
+    FittedTask,
+    cut_prompt,
+    encode_pieces,
+    is_cacheable,
+    label_trie,
+    sampling,
+    temperature,
+)
 from qwen_allinone.service.history import takes_late_system
 from qwen_allinone.tasks import Registry, Task
 
@@ -86,6 +94,8 @@ def _fitted(task: Task, checkpoint: Checkpoint, model_id: str) -> FittedTask:
         trie=label_trie(task, tokenizer),
         temperature=temperature(task, checkpoint.identity),
         model_id=model_id,
+        version=task.version,
+        cacheable=is_cacheable(task),
     )
 
 

@@ -48,7 +48,9 @@ def complete(service: AllInOne, messages: Sequence[Utterance], wanted: Wanted, t
         ids = chat_ids(messages, codec)
         reply = Reply(TextPieces(codec.tokenizer.decode, stops=wanted.stop, strip=False), terms.listener)
         result = request.generate(COMPLETION, ids, _sampling(wanted, _most_tokens(len(ids), wanted, codec)), reply)
-        return request.note(Answer(COMPLETION, result, codec.model_id, text=reply.text))
+        answer = Answer(COMPLETION, result, text=reply.text, model_id=codec.model_id)
+        terms.answers.append(answer)
+        return answer
 
 
 def chat_ids(messages: Sequence[Utterance], codec: Codec, param: str = "messages") -> list[int]:
@@ -60,7 +62,6 @@ def chat_ids(messages: Sequence[Utterance], codec: Codec, param: str = "messages
     """
     if not messages or not messages[-1][1].strip():
         raise EmptyInput(param=param)
-    check_characters(messages, codec, param)
     ids = codec.tokenizer.encode_layout(chat_layout(messages, codec, param), [content for _, content in messages])
     if len(ids) >= codec.context:
         raise ContextExceeded(
@@ -70,25 +71,21 @@ def chat_ids(messages: Sequence[Utterance], codec: Codec, param: str = "messages
 
 
 def chat_layout(messages: Sequence[Utterance], codec: Codec, param: str) -> Layout:
-    """The model's template around the messages; raises InvalidInput where it does not take these roles."""
+    """The model's template around the messages. Errors name `param`.
+
+    Raises:
+        ContextExceeded: more characters than the context's tokens can be; they are not worth tokenizer time.
+        InvalidInput: the template does not take these roles in this order.
+    """
+    characters = sum([len(content) for _, content in messages])
+    if characters > codec.context * MOST_CHARS_PER_TOKEN:
+        raise ContextExceeded(
+            f"{param} 太长（{characters} 个字符），上下文最多 {codec.context} 个 token，请缩短", param=param
+        )
     try:
         return codec.tokenizer.layout(tuple([role for role, _ in messages]))
     except CheckpointError:
         raise InvalidInput(f"模型的对话模板不接受这样的角色或顺序，请调整 {param}", param=param) from None
-
-
-def check_characters(messages: Sequence[Utterance], codec: Codec, param: str) -> None:
-    """Raise ContextExceeded for more characters than the context's tokens can be: before they cost tokenizer time."""
-    characters = sum([len(content) for _, content in messages])
-    if not fits_characters(characters, codec):
-        raise ContextExceeded(
-            f"{param} 太长（{characters} 个字符），上下文最多 {codec.context} 个 token，请缩短", param=param
-        )
-
-
-def fits_characters(characters: int, codec: Codec) -> bool:
-    """Whether so many may be no more than the context's tokens."""
-    return characters <= codec.context * MOST_CHARS_PER_TOKEN
 
 
 def _most_tokens(prompt: int, wanted: Wanted, codec: Codec) -> int:

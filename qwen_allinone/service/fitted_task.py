@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qwen_allinone.engine import LabelTrie, Result, Sampling
@@ -29,7 +29,8 @@ Piece = tuple[int, ...] | tuple[str | Variable, ...]
 class FittedTask:
     """A task with all that its checkpoint's tokens make of it. `fixed`: tokens of the prompt with nothing filled in.
 
-    `prior` is what the prompt prefers with nothing to judge, None where that is not taken out. It holds no model.
+    `prior` is what the prompt prefers with nothing to judge, None where that is not taken out. `version` is the task's.
+    `cacheable`: the same inputs always get the same answer. It holds no model.
     """
 
     task: Task
@@ -40,6 +41,8 @@ class FittedTask:
     trie: LabelTrie | None
     temperature: float
     model_id: str
+    version: str
+    cacheable: bool
     prior: calibration.Probabilities | None = None
 
     def encode(self, inputs: Mapping[str, str]) -> list[int]:
@@ -52,17 +55,13 @@ class FittedTask:
         Raises:
             EmptyInput, InputTooLong, InvalidInput.
         """
-        given = self.checked(inputs, known)
-        ids = self.encode({**given, **known})
+        given = {name: prepare(self.task, name, inputs[name]) for name in self.task.spec.inputs if name not in known}
+        ids = encode_pieces(self.pieces, {**given, **known}, self.tokenizer)
         added = len(ids) - self.fixed
         for name, text in given.items():
             if added > self.task.spec.inputs[name].max_tokens - _NEAR:
                 check_length(self.task, name, text, self.tokenizer)
         return ids
-
-    def checked(self, inputs: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
-        """The inputs that are not `known`, checked but for their tokens, and cleaned if the task asks for that."""
-        return {name: prepare(self.task, name, inputs[name]) for name in self.task.spec.inputs if name not in known}
 
     def answer(self, result: Result) -> Answer:
         """What the engine's result means."""
@@ -70,7 +69,7 @@ class FittedTask:
             return self._label_answer(result)
         text, output = reply_text(self.tokenizer, result.ids), self.task.spec.output
         items = items_of(text, output.max_items) if output.kind == "list" else None
-        return Answer(self.task.name, result, self.model_id, text=text, items=items)
+        return Answer(self.task.name, result, text=text, items=items, model_id=self.model_id)
 
     def raw_probabilities(self, answer: Answer) -> calibration.Probabilities:
         """Probabilities of an answer as they are before the temperature."""
@@ -82,11 +81,17 @@ class FittedTask:
         shares = calibration.calibrated(result.probabilities, self.prior, self.temperature)
         # Without a prior the order is the engine's, which goes by tokens where labels share some.
         best = labels[result.label if self.prior is None else shares.index(max(shares))]
-        probabilities = dict(zip((label.name for label in labels), shares, strict=True))
+        probabilities = dict(zip([label.name for label in labels], shares, strict=True))
+        answer = Answer(task.name, result, probabilities=probabilities, model_id=self.model_id)
         unknown = task.spec.output.unknown
         if unknown and max(shares) < unknown.below:
-            return Answer(task.name, result, self.model_id, label=unknown.name, probabilities=probabilities)
-        return Answer(task.name, result, self.model_id, label=best.name, emoji=best.emoji, probabilities=probabilities)
+            return replace(answer, label=unknown.name)
+        return replace(answer, label=best.name, emoji=best.emoji)
+
+
+def is_cacheable(task: Task) -> bool:
+    """Whether the same inputs always get the same answer."""
+    return task.spec.decoding.strategy == "greedy"
 
 
 def encode_pieces(pieces: tuple[Piece, ...], inputs: Mapping[str, str], tokenizer: Tokenizer) -> list[int]:

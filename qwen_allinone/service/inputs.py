@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from qwen_allinone.errors import EmptyInput, InputTooLong, InvalidInput
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.tasks import Task, clean
 
 # No real text has this many characters a token; what has is refused before it costs tokenizer time.
 MOST_CHARS_PER_TOKEN = 16
+
+
+# A letter or digit of these is left by every cleaning: a text with one of them is not empty.
+_SURELY_SEEN = re.compile(r"[0-9A-Za-z\u4e00-\u9fff]")
 
 
 def prepare(task: Task, name: str, text: str) -> str:
@@ -17,18 +23,22 @@ def prepare(task: Task, name: str, text: str) -> str:
         InvalidInput: no text of Unicode. EmptyInput: nothing in it can be seen.
         InputTooLong: more characters than the tokens allowed can be; see also `check_length`.
     """
-    _check_characters(task, name, text)
+    most = task.spec.inputs[name].max_tokens * MOST_CHARS_PER_TOKEN
+    if len(text) > most:
+        raise _too_long(task, name, text)
     try:
         text.encode()
     except UnicodeEncodeError:
         raise InvalidInput(f"{name} 含有不成对的 UTF-16 代理字符，请发送有效的 UTF-8 文本", param=name) from None
+    if not task.spec.clean and _SURELY_SEEN.search(text):
+        return text
     cleaned = clean(text)
     if not cleaned:
         raise EmptyInput(param=name)
     if not task.spec.clean:
         return text
-    if len(cleaned) > len(text):  # one character may have become eighteen
-        _check_characters(task, name, cleaned)
+    if len(cleaned) > most:  # one character may have become eighteen
+        raise _too_long(task, name, cleaned)
     return cleaned
 
 
@@ -40,7 +50,6 @@ def check_length(task: Task, name: str, text: str, tokenizer: Tokenizer) -> None
         raise InputTooLong(f"{name} 太长（{count} 个 token），最多 {most} 个 token，请缩短后再试", param=name)
 
 
-def _check_characters(task: Task, name: str, text: str) -> None:
+def _too_long(task: Task, name: str, text: str) -> InputTooLong:
     most = task.spec.inputs[name].max_tokens
-    if len(text) > most * MOST_CHARS_PER_TOKEN:
-        raise InputTooLong(f"{name} 太长（{len(text)} 个字符），最多 {most} 个 token，请缩短后再试", param=name)
+    return InputTooLong(f"{name} 太长（{len(text)} 个字符），最多 {most} 个 token，请缩短后再试", param=name)

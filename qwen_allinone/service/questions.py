@@ -20,13 +20,14 @@ from qwen_allinone.model.tokenizer import Gap
 from qwen_allinone.service.allinone import AllInOne
 from qwen_allinone.service.answers import Answer, Terms
 from qwen_allinone.service.codec import Codec
-from qwen_allinone.service.completions import Utterance, chat_ids, chat_layout, check_characters, fits_characters
+from qwen_allinone.service.completions import Utterance, chat_ids, chat_layout
+from qwen_allinone.service.inputs import MOST_CHARS_PER_TOKEN
 from qwen_allinone.service.request import Request
 
 # What telemetry calls these answers, which come of no task.
 DECISIONS = "decisions"
 
-# How options of different lengths are compared, see `option_score`.
+# How options of different lengths are compared, see `compare`.
 Rule = Literal["mean", "sum", "gain"]
 RULE: Rule = "mean"
 
@@ -46,11 +47,6 @@ class Option:
     text: str
     description: str = ""
     kind: str = "str"
-
-    @property
-    def line(self) -> str:
-        """As it stands in the question."""
-        return f"- {self.text}：{self.description}" if self.description else f"- {self.text}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,8 @@ class TypedQuestion:
     @property
     def wordings(self) -> list[str]:
         """What the model is asked, the best first. A list of choices that explains nothing can be left out."""
-        options = "\n".join([option.line for option in self.in_prompt])
+        lines = [f"- {o.text}：{o.description}" if o.description else f"- {o.text}" for o in self.in_prompt]
+        options = "\n".join(lines)
         wordings = [_WORDINGS[self.kind].format(instructions=self.instructions, options=options)]
         if self.kind == "choice" and not any(option.description for option in self.options):
             wordings.append(_UNLISTED.format(instructions=self.instructions))
@@ -82,10 +79,10 @@ class TypedQuestion:
 
 @dataclass(frozen=True)
 class OptionScores:
-    """Of one question: log-probability and number of tokens of each option, in the order of the prompt."""
+    """Of one question: the log-probability of each option, and its tokens, in the order of the prompt."""
 
     log_probabilities: tuple[float, ...]
-    tokens: tuple[tuple[int, ...], ...]
+    options: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -123,22 +120,28 @@ def decide(
         scored, result = score_options(request, messages, questions)
         decided, said = [], list[int]()
         for question, scores in zip(questions, scored, strict=True):
-            points = list(map(option_score, scores.log_probabilities, map(len, scores.tokens)))
+            points = compare(scores)
             decided.append(_decided(question, points))
-            said += scores.tokens[points.index(max(points))]
-        return decided, request.note(Answer(DECISIONS, replace(result, ids=tuple(said)), request.codec.model_id))
+            said += scores.options[points.index(max(points))]
+        answer = Answer(DECISIONS, replace(result, ids=tuple(said)), model_id=request.codec.model_id)
+        terms.answers.append(answer)
+        return decided, answer
 
 
-def option_score(log_probability: float, tokens: int, *, rule: Rule = RULE, alone: float = 0.0) -> float:
-    """How well an option answers a question; options are compared by these, see docs/decisions-api.md.
+def compare(scores: OptionScores, *, rule: Rule = RULE, alone: OptionScores | None = None) -> list[float]:
+    """How well each option answers its question, see docs/decisions-api.md.
 
-    `log_probability` is that of all its `tokens` after text and question; `alone` is the same without the text.
-    `mean` is per token, which favours long options: their last tokens follow from their first. `sum` favours short
-    ones. `gain`, the sum less `alone`, is what the text adds.
+    `mean` is the log-probability per token, which favours long options: their last tokens follow from their first.
+    `sum` is that of all tokens, which favours short ones. `gain` is the sum less what the option scores `alone`, after
+    the question without the text: what the text adds.
     """
     if rule == "mean":
-        return log_probability / tokens
-    return log_probability if rule == "sum" else log_probability - alone
+        return [total / len(ids) for total, ids in zip(scores.log_probabilities, scores.options, strict=True)]
+    if rule == "sum":
+        return list(scores.log_probabilities)
+    if alone is None:
+        raise ValueError("gain is measured against the scores without the text")
+    return [total - own for total, own in zip(scores.log_probabilities, alone.log_probabilities, strict=True)]
 
 
 def score_options(
@@ -165,11 +168,10 @@ class _Prompts:
     """The prompts of all questions about the same messages, which are encoded once. `before`: what all begin with."""
 
     def __init__(self, messages: Sequence[Utterance], codec: Codec) -> None:
-        check_characters(messages, codec, "input")
         self._messages = messages
         self._codec = codec
-        self._characters = sum([len(content) for _, content in messages])
         self._contents = [content for _, content in messages]
+        self._most_characters = codec.context * MOST_CHARS_PER_TOKEN - sum(map(len, self._contents))
         layout = chat_layout([*messages, ("user", "")], codec, "input")
         cut = next(at for at, part in enumerate(layout) if isinstance(part, Gap) and len(messages) in part.parts)
         self.before = codec.tokenizer.encode_layout(layout[:cut], self._contents)
@@ -183,7 +185,7 @@ class _Prompts:
         """The same for the first wording of a question that fits with its longest option."""
         context = self._codec.context
         for wording in question.wordings:
-            if fits_characters(self._characters + len(wording), self._codec):
+            if len(wording) <= self._most_characters:
                 ids = self.after(wording)
                 if len(self.before) + len(ids) + longest_option <= context:
                     return ids

@@ -33,15 +33,15 @@ class Reply:
     def follow(self, ticket: Ticket, ends: float) -> None:
         """Until the request has ended, well or not; `ends` (of time.monotonic()) is when the engine must be stuck."""
         ticket.future.add_done_callback(lambda _: self._queue.put(None))
-        try:
-            while (piece := self._queue.get(timeout=max(ends - time.monotonic(), 0.0))) is not None:
-                self._tell(piece)
-        except Empty:  # the engine is stuck, and may yet wake up: the pieces are its own
-            return
-        if piece := self._pieces.end():
-            self._tell(piece)
-
-    def _tell(self, piece: str) -> None:
-        self._told.append(piece)
-        if self._listener:
-            self._listener.delta(piece)
+        ended = False
+        while not ended:
+            try:
+                waited = self._queue.get(timeout=max(ends - time.monotonic(), 0.0))
+            except Empty:  # the engine is stuck, and may yet wake up: the pieces are its own
+                return
+            ended = waited is None
+            piece = self._pieces.end() if waited is None else waited
+            if piece:
+                self._told.append(piece)
+                if self._listener:
+                    self._listener.delta(piece)

@@ -54,11 +54,6 @@ class Request:
         """The log-probability of each option of each question after `text`, see ScoreOptions."""
         return self._compute(name, ScoreOptions(text, questions, self.codec.context))
 
-    def note(self, answer: Answer) -> Answer:
-        """Count `answer` as part of this request, and hand it back."""
-        self.terms.answers.append(answer)
-        return answer
-
     def _compute(self, name: str, work: Work, reply: Reply | None = None) -> Result:
         ticket = self._engine.submit(work, permit=self.permit)
         try:
@@ -71,7 +66,7 @@ class Request:
             return ticket.future.result(timeout=max(ends - time.monotonic(), 0.0))
         except Exception as error:
             if unfinished := ticket.unfinished():
-                self.note(Answer(name, unfinished, self.codec.model_id))
+                self.terms.answers.append(Answer(name, unfinished, model_id=self.codec.model_id))
             if isinstance(error, TimeoutError):
                 # The engine ends expired requests itself; it did not, so it is stuck in a step.
                 raise DeadlineExceeded() from None

@@ -14,16 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from qwen_allinone.engine import Classify, Engine, Generate, LabelTrie, Limits, Loaded, Sampling, Status
+from qwen_allinone.engine import Capacity, Classify, Engine, Generate, LabelTrie, Sampling, Status
 from qwen_allinone.model import checkpoint
 from qwen_allinone.model.checkpoint import Checkpoint
 from qwen_allinone.tasks import Chat, Completion
 from tests.support import reference
 from tests.support.engines import submit
+from tests.support.fake_model import loaded as loaded_with
 
 WAIT = 100.0
 # Small steps and few slots: prompts are cut into chunks, and sixteen requests take turns.
-LIMITS = Limits(threads=1, slots=5, kv_tokens=1200, step_tokens=16, max_waiting=32)
+CAPACITY = Capacity(threads=1, slots=5, kv_tokens=1200, step_tokens=16, max_waiting=32)
 # Labels of several kinds: one token, different first tokens, shared first tokens.
 LABELS = (("正面", "负面"), ("说不清", "说不准"), ("positive", "negative", "中性", "说不清", "说不准"))
 TEXTS = (
@@ -73,8 +74,8 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     loaded = checkpoint.load(str(request.getfixturevalue(request.param)), "main", "fp32", 384)
     engines: list[Engine] = []
 
-    def start(limits: Limits = LIMITS, prefixes: Sequence[Sequence[int]] = ()) -> Engine:
-        engine = Engine(lambda: Loaded(loaded.model, prefixes), limits)
+    def start(capacity: Capacity = CAPACITY, prefixes: Sequence[Sequence[int]] = ()) -> Engine:
+        engine = Engine(lambda: loaded_with(loaded.model, prefixes), capacity)
         engines.append(engine)
         engine.start()
         assert engine.wait_until_settled(WAIT) is Status.READY
@@ -130,12 +131,12 @@ def test_the_label_is_the_argmax_of_transformers_over_the_allowed_tokens(subject
 
 
 @pytest.mark.parametrize(
-    "limits", [LIMITS, Limits(1, slots=16, kv_tokens=6144, step_tokens=64)], ids=["few slots", "all at once"]
+    "capacity", [CAPACITY, Capacity(1, slots=16, kv_tokens=6144, step_tokens=64)], ids=["few slots", "all at once"]
 )
-def test_sixteen_at_once_each_get_what_they_get_alone(subject: Subject, limits: Limits) -> None:
+def test_sixteen_at_once_each_get_what_they_get_alone(subject: Subject, capacity: Capacity) -> None:
     """Texts and labels, chats and completions, of different lengths, handed in by sixteen threads."""
     rng = random.Random(0)
-    engine = subject.start(limits)
+    engine = subject.start(capacity)
     wanted = []
     for number in range(16):
         prompt = subject.prompt(rng.choice(TEXTS) * rng.randint(1, 2), chat=bool(number % 2))
@@ -178,7 +179,7 @@ def test_a_reused_beginning_changes_nothing(subject: Subject) -> None:
 
 def test_a_label_after_a_reply_in_the_same_slot_is_unharmed(subject: Subject) -> None:
     """With one slot everything shares it: rewinds, reuse and labels that branch."""
-    engine = subject.start(Limits(threads=1, slots=1, kv_tokens=384, step_tokens=16, max_waiting=32))
+    engine = subject.start(Capacity(threads=1, slots=1, kv_tokens=384, step_tokens=16, max_waiting=32))
     for text in TEXTS[:3]:
         prompt = subject.prompt(text, chat=False)
         for names in LABELS:
@@ -191,7 +192,7 @@ def test_half_size_weights_give_the_same_replies_from_a_bf16_checkpoint(demo_che
     loaded = checkpoint.load(str(demo_checkpoint), "main", "fp16", 384)
     if loaded.model.kernel != "fbgemm-fp16":
         pytest.skip("this CPU has no FBGEMM")
-    engine = Engine(lambda: Loaded(loaded.model), LIMITS)
+    engine = Engine(lambda: loaded_with(loaded.model), CAPACITY)
     subject = Subject(loaded, lambda: engine)
     engine.start()
     try:

@@ -12,7 +12,7 @@ from openapi_spec_validator import validate
 from werkzeug.test import TestResponse
 
 from qwen_allinone.access import keys
-from qwen_allinone.http.request_state import caller
+from qwen_allinone.http.request_state import current
 from tests.integration.conftest import Server, StartServer, serve
 from tests.integration.test_http_errors import problem
 from tests.support.tokens import AUDIENCE, ISSUER, claims, forge, key_file, sign
@@ -52,7 +52,7 @@ def guarded(demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     with serve(environment) as start:
         server = start()
         seen: list[str | None] = []
-        server.app.teardown_request(lambda _: seen.append(caller()))
+        server.app.teardown_request(lambda _: seen.append(current().caller))
         yield Guarded(server, folder / "keys", key, seen)
 
 

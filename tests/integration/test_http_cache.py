@@ -259,3 +259,25 @@ def test_a_full_server_refuses_what_it_may_know_too(start_server: StartServer) -
     assert ask(server).status_code == 503
     gate.open()
     assert busy.answer().status_code == 200
+
+
+def test_classify_and_analyze_say_where_their_answers_come_from(start_server: StartServer) -> None:
+    server = start_server()
+    body = {"model": "demo", "input": [TEXT, "很开心"]}
+    found = [cached(server.client.post("/v1/classify", json=body)) for _ in range(2)]
+    assert found == ["MISS", "HIT"]
+    half_new = body | {"input": [TEXT, "天气不错"]}
+    assert cached(server.client.post("/v1/classify", json=half_new)) == "MISS", "a part of it was computed"
+    asked = {"text": TEXT, "tasks": ["sentiment", "intent"]}
+    assert [cached(server.client.post("/v1/analyze", json=asked)) for _ in range(2)] == ["MISS", "HIT"]
+    fresh = server.client.post("/v1/classify", json=body, headers={"Cache-Control": "no-store"})
+    assert cached(fresh) == "MISS"
+
+
+def test_a_route_says_so_unless_the_task_it_picks_makes_something_new(start_server: StartServer) -> None:
+    server = start_server()
+    for text in ("翻译一下：我喜欢喝茶", "房间很小，隔音也差"):
+        answers = [ask(server, text, path="/v1/route") for _ in range(2)]
+        task = server.service.registry.get(answers[0].get_json()["task"])
+        greedy = task.spec.decoding.strategy == "greedy"
+        assert [cached(answer) for answer in answers] == (["MISS", "HIT"] if greedy else [None, None])

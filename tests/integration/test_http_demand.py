@@ -145,14 +145,17 @@ def test_a_client_that_goes_while_it_waits_frees_its_place(start_server: StartSe
 @pytest.mark.skipif(not hasattr(select, "epoll"), reason="clients are watched on Linux only")
 def test_watching_ends_with_the_request_although_the_number_of_its_socket_is_used_again(server: Server) -> None:
     """A thousand short watches on four connections, some of which close: only their own request hears of it."""
-    presence = Disconnects()
+    disconnects = Disconnects()
     wrong: list[int] = []
 
     def client(number: int) -> None:
         for turn in range(100):
             ours, theirs = socket.socketpair()
             left = threading.Event()
-            with server.app.test_request_context(environ_overrides={"gunicorn.socket": ours}), presence.watch(left.set):
+            with (
+                server.app.test_request_context(environ_overrides={"gunicorn.socket": ours}),
+                disconnects.watch(left.set),
+            ):
                 if turn % 3 == 0:
                     theirs.close()
                     if not left.wait(10):
@@ -167,4 +170,4 @@ def test_watching_ends_with_the_request_although_the_number_of_its_socket_is_use
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert wrong == [] and presence._watched == {}
+    assert wrong == [] and disconnects._watched == {}

@@ -148,8 +148,8 @@ def test_what_the_prompt_prefers_is_taken_out(
     # As the model reads them: no cleaning, and nothing refused for being empty.
     file.write_text(plain.replace("kind: label", "kind: label\n  contextual: true"), "utf-8")
     contextual = start_server(QAIO_PROMPTS=str(prompts))
-    bound: Any = contextual.service._bound
-    prior = bound.priors["sentiment"]
+    prior = contextual.service.codec.tasks["sentiment"].prior
+    assert prior is not None
     known = [task(server, word, detail=True)["detail"]["probabilities"]["正面"] for word in ("N/A", "无")]
     # The third content is empty, which no request can be; it can only add what a probability may be.
     assert sum(known) / 3 - 1e-4 <= prior[0] <= (sum(known) + 1) / 3 + 1e-4

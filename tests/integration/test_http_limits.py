@@ -14,7 +14,10 @@ from openapi_spec_validator import validate
 from werkzeug.test import TestResponse
 
 from qwen_allinone.access import keys
-from qwen_allinone.http.limits import charge
+from qwen_allinone.engine import FinishReason, Result
+from qwen_allinone.http.limits import charge_answers
+from qwen_allinone.http.request_state import current
+from qwen_allinone.service import Answer
 from tests.integration.conftest import Server, StartServer
 from tests.integration.test_http_errors import problem
 
@@ -27,6 +30,10 @@ def standing(answer: TestResponse) -> tuple[int, int]:
     limit, remaining, reset = (int(answer.headers[name]) for name in HEADERS)
     assert 1 <= reset <= 60
     return limit, remaining
+
+
+def generated(tokens: int) -> Answer:
+    return Answer("chat", Result(FinishReason.UNFINISHED, tuple(range(tokens)), 5, 0))
 
 
 def get(server: Server, path: str = "/v1/tasks", peer: str = "203.0.113.9", **headers: str) -> TestResponse:
@@ -145,7 +152,7 @@ def test_what_was_computed_is_charged_though_the_request_fails(
     server = start_server(QAIO_RATE_TOKENS="1000")
 
     def fails() -> Any:
-        charge(7)
+        current().answers.append(generated(7))
         raise RuntimeError("after the tokens were made")
 
     server.app.add_url_rule("/fails", view_func=fails, methods=["POST"])
@@ -161,7 +168,7 @@ def test_a_stream_charges_at_its_end(start_server: StartServer) -> None:
     def stream() -> Response:
         def parts() -> Iterator[str]:
             yield "a"
-            charge(12)
+            charge_answers([generated(12)])
 
         return Response(stream_with_context(parts()))
 
@@ -175,7 +182,7 @@ def test_without_limits_charging_is_free_and_no_header_is_sent(start_server: Sta
     server = start_server(ready=False)
 
     def free() -> Any:
-        charge(10**9)
+        charge_answers([generated(10**5)])
         return jsonify(done=True)
 
     server.app.add_url_rule("/free", view_func=free, methods=["POST"])

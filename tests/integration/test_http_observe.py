@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from flask import Response
 
 from qwen_allinone.telemetry.formatting import line_formatter
 from tests.integration.conftest import Gate, Later, Server, StartServer, until
+from tests.support.tasks import abstaining
 
 TEXT = "我的密码是hunter2，今天很开心"
 FIELDS = [
@@ -158,7 +160,7 @@ def test_a_planted_exception_is_one_line_without_its_words(
     log.handler.stream.seek(0)
     said = 'hunter2\n{"level": "critical", "event": "forged"}\n'
 
-    def fail(text: str, **_: object) -> Any:
+    def fail(text: str, *_: object, **__: object) -> Any:
         raise ValueError(text + said)
 
     monkeypatch.setattr(server.service, "chat", fail)
@@ -243,3 +245,14 @@ def test_a_full_audit_disk_costs_lines_not_answers(start_server: StartServer, tm
         assert server.post("/v1/tasks/sentiment", {"text": "今天很开心"}).status_code == 200
     until(lambda: samples(server, "qaio_audit_lines_lost_total") == ["qaio_audit_lines_lost_total 5.0"])
     assert log.text.count("the audit log cannot be written") == 1
+
+
+def test_the_abstain_label_is_counted_from_zero_on(
+    start_server: StartServer, prompts_folder: Path, tmp_path: Path
+) -> None:
+    prompts = Path(shutil.copytree(prompts_folder, tmp_path / "prompts"))
+    file = prompts / "sentiment" / "prompt.md"
+    file.write_text(abstaining(file.read_text("utf-8")), "utf-8")
+    told = samples(start_server(QAIO_PROMPTS=str(prompts)), "qaio_labels_total")
+    for label in ("正面", "负面", "说不准"):
+        assert f'qaio_labels_total{{label="{label}",task="sentiment"}} 0.0' in told

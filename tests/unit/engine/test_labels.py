@@ -86,7 +86,7 @@ def test_every_label_and_nothing_else_can_be_spelled(labels: Labels) -> None:
 @given(LABELS)
 def test_branches_are_where_there_is_a_choice_shorter_paths_first(labels: Labels) -> None:
     trie = LabelTrie(tuple(labels))
-    branches = trie.branches
+    branches = list(trie.branches)
     beginnings = {label[:depth] for label in labels for depth in range(len(label))}
     assert set(branches) == {path for path in beginnings if len(trie.next_ids(path)) > 1}
     assert len(branches) == len(set(branches))

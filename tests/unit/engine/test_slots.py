@@ -41,7 +41,7 @@ def compute(cache: KVCache, slot: Slot, tokens: list[int]) -> None:
 
 def check_memory(cache: KVCache, slot: Slot) -> None:
     """The slot holds the keys and values of exactly the tokens its books name."""
-    for layer in range(cache.layers):
+    for layer in range(len(cache.key_rows)):
         keys, values = cache.read(layer, slot.index, len(slot.tokens))
         expected = keys_of(slot.tokens).transpose(0, 1) if slot.tokens else keys
         assert torch.equal(keys, expected + layer if slot.tokens else keys)
@@ -221,7 +221,7 @@ def test_forgetting_a_slot_gives_its_memory_back() -> None:
     table.forget(slot)
     assert before == LENGTH and (slot.held, slot.tokens, slot.busy) == (0, [], False)
     page = 4096 // 4
-    for layer in range(cache.layers):
+    for layer in range(len(cache.key_rows)):
         for tensor in cache.read(layer, slot.index, LENGTH):
             assert int((tensor != 0).sum()) <= 2 * page
     check_memory(cache, neighbour)

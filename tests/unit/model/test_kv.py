@@ -19,7 +19,7 @@ def fill(cache: KVCache, layer: int, slot: int, count: int, seed: int, heads: in
 
 def read(cache: KVCache, slot: int, length: int) -> list[Tensor]:
     """Copies of the keys and values of all layers, [kv_heads, length, head_dim] each."""
-    return [tensor.clone() for layer in range(cache.layers) for tensor in cache.read(layer, slot, length)]
+    return [tensor.clone() for layer in range(len(cache.key_rows)) for tensor in cache.read(layer, slot, length)]
 
 
 @pytest.mark.parametrize("ends", [(4, 5, 9), (32, 64, 70), (31, 33, 100), (10, 90, 91, 96, 100), (100,)])

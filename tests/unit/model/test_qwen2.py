@@ -178,3 +178,19 @@ def test_a_saved_beginning_gives_the_same_logits_in_another_slot(tiny_checkpoint
     cache.copy_in(1, cache.copy_out(0, 40), 25)
     hidden = model.forward([Chunk(1, 25, IDS[25:])], cache)
     torch.testing.assert_close(model.logits(hidden)[0], last_logits(model, IDS), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("folder", ["tiny_checkpoint", "untied_checkpoint"])
+def test_ids_that_the_tokenizer_lacks_are_never_likely(folder: str, request: pytest.FixtureRequest) -> None:
+    """Vocabularies are padded: Qwen2.5's has 151,936 rows for 151,665 tokens."""
+    path = request.getfixturevalue(folder)
+    config = ModelConfig.load(path)
+    known = set(range(config.vocab_size - 30)) - {3, 17}
+    with WeightReader(path) as reader:
+        whole, cut = Qwen2(config, reader, context=64), Qwen2(config, reader, context=64, token_ids=known)
+    ids = [1, 5, 9]
+    logits = whole.logits(whole.forward([Chunk(0, 0, ids)], whole.new_cache(1)))[0]
+    found = cut.logits(cut.forward([Chunk(0, 0, ids)], cut.new_cache(1)))[0]
+    assert len(found) == max(known) + 1
+    assert torch.isneginf(found[[3, 17]]).all()
+    torch.testing.assert_close(found[sorted(known)], logits[sorted(known)], atol=1e-4, rtol=1e-4)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tokenizers import AddedToken
+from tokenizers import Tokenizer as FastTokenizer
 
 from qwen_allinone.errors import CheckpointError
 from qwen_allinone.model.tokenizer import Tokenizer
@@ -254,3 +256,37 @@ def test_a_template_may_use_what_transformers_offers(tmp_path: Path, tokenizer: 
         add_generation_prompt=True,
         return_dict=False,
     )
+
+
+def with_ordinary_tokens(folder: Path, *contents: str) -> FastTokenizer:
+    """The tokenizer with tokens added that are not marked special, as Qwen2.5's `<tool_call>`."""
+    fast = FastTokenizer.from_file(str(folder / "tokenizer.json"))
+    fast.add_tokens([AddedToken(content, special=False, normalized=False) for content in contents])
+    return fast
+
+
+@pytest.mark.parametrize(
+    "text", ["<tool_call>", "好<tool_call>{}</tool_call>", "<|fim_middle|>", "<tool_<tool_call>call>"]
+)
+def test_tokens_added_without_being_marked_special_never_come_from_a_text(tokenizer_folder: Path, text: str) -> None:
+    added = ("<tool_call>", "</tool_call>", "<|fim_middle|>")
+    tokenizer = Tokenizer(with_ordinary_tokens(tokenizer_folder, *added), TEMPLATE)
+    plain = Tokenizer.load(tokenizer_folder)
+    assert tokenizer.control_ids > plain.control_ids
+    assert tokenizer.encode(text) == plain.encode(text)
+    assert not tokenizer.control_ids & set(tokenizer.encode(text))
+    asked = Chat((("user", text),))
+    assert tokenizer.encode_rendered(asked) == plain.encode_rendered(asked)
+
+
+def test_a_token_that_the_template_itself_writes_stays_one(tokenizer_folder: Path) -> None:
+    template = "<tool_call>" + TEMPLATE
+    tokenizer = Tokenizer(with_ordinary_tokens(tokenizer_folder, "<tool_call>"), template)
+    ids = tokenizer.encode_rendered(Chat((("user", "<tool_call>"),)))
+    assert ids.count(tokenizer.control_id("<tool_call>") or -1) == 1 and ids[0] == tokenizer.control_id("<tool_call>")
+
+
+def test_the_ids_are_all_there_are(tokenizer_folder: Path) -> None:
+    tokenizer = Tokenizer(with_ordinary_tokens(tokenizer_folder, "<tool_call>"), TEMPLATE)
+    assert tokenizer.control_ids < tokenizer.ids
+    assert set(tokenizer.encode("今天 the room")) < tokenizer.ids and max(tokenizer.ids) == len(tokenizer.ids) - 1
