@@ -34,6 +34,7 @@ from qwen_allinone.settings import Settings
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGE = str(PROJECT / "qwen_allinone") + "/"
 ENGINE = "engine"
+REQUEST = ("MainThread", "stream")  # the threads that make and send the answer
 TEXT = "今天心情特别差，工作也不顺利"
 QUESTIONS = [
     {"type": "predicate", "instructions": "说话的人心情不好"},
@@ -65,8 +66,10 @@ class Profile:
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
         if not self.on or event != "call" or not _is_ours(frame):
             return
-        file = frame.f_code.co_filename
-        count = self.engine if threading.current_thread().name == ENGINE else self.request
+        file, thread = frame.f_code.co_filename, threading.current_thread().name
+        if thread != ENGINE and thread not in REQUEST:
+            return
+        count = self.engine if thread == ENGINE else self.request
         count.calls += 1
         count.crossings += _calling_file(frame) != file
         count.functions[f"{file.removeprefix(PACKAGE)}: {frame.f_code.co_qualname}"] += 1

@@ -1,4 +1,4 @@
-"""Who may come in: the one place that bounds how many requests are inside, and says when it would be too late."""
+"""Who may come in: bounds how many requests are inside, and refuses those who would come too late."""
 
 from __future__ import annotations
 

@@ -248,7 +248,7 @@ class Engine(Generic[T]):
         try:
             self._loop(model, cache, scheduler)
         finally:
-            if not self._stopping.is_set():  # before anybody learns that his request has failed
+            if not self._stopping.is_set():  # before a caller learns that its request has failed
                 self._life.failed()
             scheduler.close(NotReady())
             self._serving = None  # a reload must not hold two models

@@ -1,7 +1,7 @@
 """Slots: where running requests keep their keys and values, and what finished ones leave for the next.
 
-A finished slot remembers its tokens; a new request takes the free slot that shares the longest beginning
-with it. The fixed beginnings of the tasks are kept apart, once, and copied in where no slot has more.
+A finished slot remembers its tokens; a new request takes the free slot that shares the longest prefix with it. The
+prompt prefixes of the tasks are kept apart, once, and copied in where no slot has more.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Prefix:
-    """The fixed beginning of a task and a copy of its keys and values."""
+    """A prompt prefix: the tokens that all prompts of a task begin with, and a copy of their keys and values."""
 
     tokens: tuple[int, ...]
     saved: Saved
@@ -87,7 +87,7 @@ class SlotTable:
                 self.forget(slot)
 
     def remember_prefix(self, slot: Slot) -> None:
-        """Keep a copy of what `slot` holds for all requests that begin the same way."""
+        """Keep a copy of what `slot` holds for all requests with the same prefix."""
         self._prefixes.append(Prefix(tuple(slot.tokens), self._cache.copy_out(slot.index, len(slot.tokens))))
 
     @property

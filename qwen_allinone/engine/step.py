@@ -30,7 +30,7 @@ def step(model: Qwen2, cache: KVCache, scheduler: Scheduler) -> None:
 
 
 def _read(model: Qwen2, plan: Sequence[Planned], hidden: Tensor) -> None:
-    """Hand everybody the logits of the rows `hidden` that his chunk wants, in order."""
+    """Hand each work the logits of the rows of `hidden` that its chunk wants, in order."""
     everything: list[tuple[Planned, int]] = []  # rows that want the whole vocabulary
     end = 0
     for planned in plan:

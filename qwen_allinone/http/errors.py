@@ -24,7 +24,7 @@ _HTTP_MESSAGES = {
 }
 # Type of the complaints of our own validators, whose message goes on after the field's name.
 SAID = "said"
-# Begins the tags of unions in pydantic's places, which are none of the body's names.
+# Prefix of discriminator tags; parts of pydantic's error paths that begin with it are dropped.
 TAG = "type="
 _COMPLAINTS = {
     "string_type": "必须是字符串",

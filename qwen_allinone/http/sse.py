@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -89,7 +89,8 @@ class Writer:
         if self._closed:
             raise _Left
         self._sent = True
-        self._frames.put(_frame(data, event))
+        head = f"event: {event}\n" if event else ""
+        self._frames.put(f"{head}data: {json.dumps(data, ensure_ascii=False)}\n\n".encode())
 
     def ping(self) -> None:
         """Send something that says nothing; raises as `send`."""
@@ -152,7 +153,8 @@ class Writer:
             if not self._sent:
                 self._frames.put(error)
                 return  # it gets an answer of its own, which is charged as others are
-            self._frames.put(_frame(errors.describe(error), "error"))
+            with suppress(_Left):
+                self.send(errors.describe(error), event="error")
         finally:
             if self._sent:
                 limits.charge_answers(self._state.answers)
@@ -164,8 +166,3 @@ class Writer:
             raise _Left
         self._sent = True
         self._frames.put(frame)
-
-
-def _frame(data: Any, event: str | None) -> bytes:
-    head = f"event: {event}\n" if event else ""
-    return f"{head}data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()

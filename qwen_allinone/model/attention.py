@@ -123,7 +123,7 @@ class _Decoding:
         self.count = len(chunks)
         slots = torch.tensor([chunk.slot for chunk in chunks])
         positions = torch.tensor([chunk.start for chunk in chunks])
-        self._places = cache.places(slots, positions)
+        self._to = cache.destinations(slots, positions)
         self._end = int(positions.max()) + 1
         self._blocks = -(-self._end // KEY_BLOCK)
         self._mask = _length_mask(positions, self._end)
@@ -138,7 +138,7 @@ class _Decoding:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """query [count, heads, dim], key and value [count, kv_heads, dim] -> [count, heads * dim]."""
-        self._cache.append(layer, self._places, key, value)
+        self._cache.append(layer, self._to, key, value)
         count, heads, _ = query.shape
         weights = query.unsqueeze(2).expand(-1, -1, self._blocks, -1).reshape(-1)
         # By position: scale_grad_by_freq, mode (0: sum), sparse, weights, include_last_offset.

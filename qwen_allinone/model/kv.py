@@ -16,7 +16,7 @@ Saved = list[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class Places:
+class Destinations:
     """Where one token of each of several slots goes, the same in all layers."""
 
     keys: Tensor  # [n * kv_heads * head_dim] elements
@@ -77,19 +77,19 @@ class KVCache:
         blocks = self._keys[layer][slot, :, : -(-end // KEY_BLOCK)]
         return blocks.transpose(2, 3).flatten(1, 2)[:, :end], self._values[layer][slot, :, :end].float()
 
-    def places(self, slots: Tensor, positions: Tensor) -> Places:
+    def destinations(self, slots: Tensor, positions: Tensor) -> Destinations:
         """Where one token in each of `slots` [n] at `positions` [n] goes, for `append`."""
         heads = slots.unsqueeze(1) * self.kv_heads + torch.arange(self.kv_heads)
         blocks = heads * self.blocks + (positions // KEY_BLOCK).unsqueeze(1)
         elements = (blocks.unsqueeze(2) * self.head_dim + torch.arange(self.head_dim)) * KEY_BLOCK
         keys = elements + (positions % KEY_BLOCK).view(-1, 1, 1)
-        return Places(keys.flatten(), (heads * self.length + positions.unsqueeze(1)).flatten())
+        return Destinations(keys.flatten(), (heads * self.length + positions.unsqueeze(1)).flatten())
 
-    def append(self, layer: int, places: Places, keys: Tensor, values: Tensor) -> None:
+    def append(self, layer: int, to: Destinations, keys: Tensor, values: Tensor) -> None:
         """Store one token for each of several slots; keys and values are [n, kv_heads, head_dim]."""
-        self._keys[layer].put_(places.keys, keys)
+        self._keys[layer].put_(to.keys, keys)
         rows = self.value_rows[layer]
-        rows.index_copy_(0, places.values, values.reshape(-1, self.head_dim).to(rows.dtype))
+        rows.index_copy_(0, to.values, values.reshape(-1, self.head_dim).to(rows.dtype))
 
     def copy_out(self, slot: int, length: int) -> Saved:
         """A copy of the first `length` tokens of `slot`: keys in whole blocks and values, of each layer."""

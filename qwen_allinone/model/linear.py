@@ -27,7 +27,7 @@ from torch import Tensor
 Weights = Literal["fp32", "fp16", "int8"]
 
 log = logging.getLogger(__name__)
-_room = threading.local()
+_kept = threading.local()
 
 # oneDNN packs for a row count; 16 serves decode batches and prefill alike.
 _PACK_ROWS = 16
@@ -152,16 +152,16 @@ def _pinned_rows(shape: torch.Size) -> tuple[Tensor, Tensor]:
 
     The rows of decode steps are kept, and shared by all linears of a thread.
     """
-    rooms: dict[torch.Size, tuple[Tensor, Tensor]] = _room.__dict__.setdefault("rooms", {})
-    if shape in rooms:
-        return rooms[shape]
+    buffers: dict[torch.Size, tuple[Tensor, Tensor]] = _kept.__dict__.setdefault("buffers", {})
+    if shape in buffers:
+        return buffers[shape]
     rows, width = shape
     pinned = torch.zeros(rows, width + _PINNED)
     pinned[:, width], pinned[:, width + 1] = 1.0, -1.0
-    room = pinned[:, :width], pinned
+    buffer = pinned[:, :width], pinned
     if rows <= _TRIED_ROWS[-1]:
-        rooms[shape] = room
-    return room
+        buffers[shape] = buffer
+    return buffer
 
 
 @cache

@@ -96,7 +96,7 @@ class Qwen2:
 
         Returns:
             The normalised hidden states that are wanted of each chunk, in the order of the chunks, [rows, hidden]
-            float32: the one after its last token unless it has branches.
+            float32.
         """
         # Requests that decode come first: attention takes them together.
         order = sorted(range(len(chunks)), key=lambda i: not chunks[i].is_decoding)
@@ -109,7 +109,7 @@ class Qwen2:
             gate, up = layer.gate_up(self._rms_norm(x, layer.mlp_norm)).chunk(2, dim=-1)
             x = x + layer.down(F.silu(gate).mul_(up))
         begins = dict(zip(order, itertools.accumulate((len(chunk.tokens) for chunk in batch), initial=0), strict=False))
-        wanted = [begins[i] + place for i, chunk in enumerate(chunks) for place in chunk.wanted]
+        wanted = [begins[i] + row for i, chunk in enumerate(chunks) for row in chunk.wanted]
         return self._rms_norm(x[torch.tensor(wanted, dtype=torch.long)], self._norm)
 
     @torch.inference_mode()

@@ -66,9 +66,9 @@ def fingerprint(folder: Path) -> str:
             for name, entry in sorted(json.loads(header).items()):
                 if name != "__metadata__":
                     begin, end = entry["data_offsets"]
-                    for place in (begin, (begin + end) // 2, max(begin, end - _SAMPLE)):
-                        source.seek(start + place)
-                        digest.update(source.read(min(_SAMPLE, end - place)))
+                    for offset in (begin, (begin + end) // 2, max(begin, end - _SAMPLE)):
+                        source.seek(start + offset)
+                        digest.update(source.read(min(_SAMPLE, end - offset)))
     return digest.hexdigest()[:12]
 
 
@@ -93,8 +93,8 @@ class Rows:
         """Those rows, [len(numbers), width] float32; raises OSError when the file has become too short."""
         data = bytearray(max(1, len(numbers)) * self._bytes)
         view = memoryview(data)
-        for place, number in enumerate(numbers):
-            row = view[place * self._bytes : (place + 1) * self._bytes]
+        for index, number in enumerate(numbers):
+            row = view[index * self._bytes : (index + 1) * self._bytes]
             if os.preadv(self._file, [row], self._offset + number * self._bytes) != self._bytes:
                 raise OSError("the model's file was cut short while in use")
         return torch.frombuffer(data, dtype=self._dtype).view(-1, self._width)[: len(numbers)].float()

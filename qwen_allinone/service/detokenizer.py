@@ -64,9 +64,9 @@ class TextPieces:
 
     def _cut_at_stop(self) -> bool:
         """Drop the first stop text and all behind it."""
-        places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
-        if places:
-            self.stopped, self._held = True, self._held[: min(places)]
+        starts = [start for stop in self._stops if (start := self._held.find(stop)) >= 0]
+        if starts:
+            self.stopped, self._held = True, self._held[: min(starts)]
         return self.stopped
 
     def _begun_stop(self) -> int:

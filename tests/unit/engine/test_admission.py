@@ -59,7 +59,7 @@ def busy_line(clock: Clock, interval: float, slots: int = 2, waiting: int = 18) 
 def test_there_are_as_many_places_as_slots_and_waiters(slots: int, waiting: int) -> None:
     admission = Admission(slots, waiting)
     permits = [enter(admission) for _ in range(slots + waiting)]
-    assert (admission.room, admission.inside) == (0, slots + waiting)
+    assert ((admission.limit - admission.inside), admission.inside) == (0, slots + waiting)
     with pytest.raises(ServerBusy) as caught:
         enter(admission)
     assert caught.value.status == 503 and caught.value.retry_after == 2
@@ -192,7 +192,7 @@ def test_a_crowd_is_spread_until_few_are_refused_for_those_answered(clock: Clock
                 comes.append(clock.now + busy.retry_after + rng.random())
     late = sum(moment > 1200 for moment in refused) / 1000
     assert 0.1 <= late <= 0.6, f"{late:.2f} refused for each answer"
-    assert admission.room <= 2, "places stay empty"
+    assert (admission.limit - admission.inside) <= 2, "places stay empty"
     for _ in range(300):  # the crowd has gone
         answer(inside.pop() if inside else enter(admission))
     assert admission.busy().retry_after == 2
@@ -206,7 +206,7 @@ def test_leaving_from_many_threads_leaves_nobody_inside() -> None:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert (admission.inside, admission.room) == (0, 16)
+    assert (admission.inside, (admission.limit - admission.inside)) == (0, 16)
 
 
 def test_a_request_that_asks_for_much_at_once_keeps_its_place_until_all_of_it_has_ended() -> None:

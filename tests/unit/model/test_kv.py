@@ -51,7 +51,7 @@ def test_one_token_in_each_of_many_slots_equals_one_at_a_time() -> None:
     apart = KVCache(layers=1, slots=5, kv_heads=2, length=80, head_dim=8)
     slots, positions = [4, 0, 3], [0, 79, 32]
     keys, values = tokens(3, 0), tokens(3, 1)
-    together.append(0, together.places(torch.tensor(slots), torch.tensor(positions)), keys, values)
+    together.append(0, together.destinations(torch.tensor(slots), torch.tensor(positions)), keys, values)
     for row, (slot, position) in enumerate(zip(slots, positions, strict=True)):
         apart.write(0, slot, position, keys[row : row + 1], values[row : row + 1])
     for slot in range(5):
@@ -131,11 +131,11 @@ def test_values_kept_as_fp16_are_read_as_fp32_and_take_half_the_memory() -> None
     sizes = {}
     for dtype in (torch.float32, torch.float16):
         cache = KVCache(layers=2, slots=8, kv_heads=4, length=1024, head_dim=64, value_dtype=dtype)
-        sizes[dtype] = cache.value_rows(0).nbytes
+        sizes[dtype] = cache.value_rows[0].nbytes
     assert sizes[torch.float16] * 2 == sizes[torch.float32]
     for layer in range(2):
         cache.write(layer, 3, 0, ones, ones / 3)
-    cache.append(0, cache.places(torch.tensor([3]), torch.tensor([7])), ones[:1], ones[:1] / 7)
+    cache.append(0, cache.destinations(torch.tensor([3]), torch.tensor([7])), ones[:1], ones[:1] / 7)
     keys, values = cache.read(0, 3, 9)
     assert keys.dtype == values.dtype == torch.float32
     torch.testing.assert_close(values[:, 7], ones[0] / 7, atol=1e-4, rtol=0)
