@@ -6,7 +6,7 @@ import re
 import uuid
 from urllib.parse import quote
 
-from flask import Response, g, jsonify, redirect, request
+from flask import Response, jsonify, redirect, request
 from flask_openapi import Info, OpenAPI
 
 from qwen_allinone import __version__
@@ -29,6 +29,7 @@ from qwen_allinone.http import (
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.guards import Guards
+from qwen_allinone.http.request_state import state
 from qwen_allinone.service import AllInOne
 from qwen_allinone.state import Sessions
 from qwen_allinone.telemetry import Telemetry
@@ -87,12 +88,12 @@ def _carry_headers(app: OpenAPI, model_name: str) -> None:
     @app.before_request
     def take_request_id() -> None:
         given = request.headers.get("X-Request-Id", "")
-        g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        begin_request(g.request_id)
+        state.id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        begin_request(state.id)
 
     @app.after_request
     def add_headers(response: Response) -> Response:
-        response.headers["X-Request-Id"] = g.get("request_id") or uuid.uuid4().hex
+        response.headers["X-Request-Id"] = state.id or uuid.uuid4().hex
         response.headers["X-Model"] = header_name
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers.setdefault("Cache-Control", "no-store")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from flask import g, request
+from flask import request
 
 from qwen_allinone.access import Credentials
 from qwen_allinone.errors import Unauthorized
-from qwen_allinone.http.request_state import current
+from qwen_allinone.http.request_state import state
 
 _SCHEME = "bearer "
 
@@ -16,14 +16,13 @@ def identify(credentials: Credentials) -> None:
     if not credentials.required:
         return
     secret = _shown()
-    state = current()
     state.caller = credentials.holder(secret) if secret else None
-    g.stranger = state.caller is None
+    state.is_stranger = state.caller is None
 
 
 def is_stranger() -> bool:
     """Whether keys are asked for and this request has shown none that holds."""
-    return bool(g.get("stranger", False))
+    return state.is_stranger
 
 
 def refuse_strangers() -> None:

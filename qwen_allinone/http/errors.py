@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from qwen_allinone.errors import EmptyInput, InvalidInput, RequestError, ServiceError
-from qwen_allinone.http.request_state import current
+from qwen_allinone.http.request_state import state
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def describe(error: Exception) -> dict[str, Any]:
 
 
 def _body(status: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:
-    current().errors.append(code)
+    state.errors.append(code)
     if request.path.startswith("/v1/") or request.path == "/v1":
         kind = "server_error" if status >= 500 else "invalid_request_error"
         return {"error": {"message": message, "type": kind, "param": param, "code": code}}

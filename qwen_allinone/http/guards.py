@@ -15,7 +15,7 @@ from qwen_allinone.access import Credentials, Windows, client_address, counted_a
 from qwen_allinone.http import auth, limits
 from qwen_allinone.http.errors import ErrorBody, NestedErrorBody
 from qwen_allinone.http.limits import Quota
-from qwen_allinone.http.request_state import current
+from qwen_allinone.http.request_state import state
 
 # Endpoints that a supervisor or load balancer asks without a key and as often as it likes.
 OPEN = frozenset({"livez", "readyz", "health"})
@@ -43,7 +43,6 @@ def register(app: OpenAPI, guards: Guards) -> None:
     def guard() -> None:
         auth.identify(guards.credentials)
         forwarded_for = request.headers.get("X-Forwarded-For", "")
-        state = current()
         state.address = client_address(request.remote_addr or "", forwarded_for, guards.trusted_proxies)
         if request.endpoint in OPEN:
             return

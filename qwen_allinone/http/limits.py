@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 
-from flask import Response, current_app, g, request
+from flask import Response, current_app, request
 from flask_openapi import OpenAPI
 
-from qwen_allinone.access import Window, Windows
+from qwen_allinone.access import Windows
 from qwen_allinone.errors import RateLimited
-from qwen_allinone.http.request_state import current
+from qwen_allinone.http.request_state import Standing, state
 from qwen_allinone.service import Answer
 
 WINDOW_S = 60.0
@@ -30,24 +29,8 @@ class Quota:
         return bool(self.requests or self.tokens)
 
 
-@dataclass(frozen=True)
-class Standing:
-    """How a caller stands with one limit."""
-
-    limit: int
-    window: Window
-
-    @property
-    def remaining(self) -> int:
-        return max(0, self.limit - self.window.used)
-
-    @property
-    def resets_in_s(self) -> int:
-        return max(1, ceil(self.window.resets_in_s))
-
-
 class RateLimits:
-    """Counts what a request takes and refuses what is too much. The request's standings are kept in `g.standings`."""
+    """Counts what a request takes and refuses what is too much."""
 
     def __init__(self, quota: Quota, windows: Windows) -> None:
         self._quota = quota
@@ -55,8 +38,7 @@ class RateLimits:
 
     def admit(self, caller: str) -> None:
         """Count this request of `caller`; raises RateLimited if a limit is used up."""
-        g.limited_as = caller
-        g.standings = {}
+        state.counted_as = caller
         if self._quota.requests:
             standing = self._count("requests", self._quota.requests, 1)
             if standing.window.used > standing.limit:
@@ -69,12 +51,12 @@ class RateLimits:
 
     def charge(self, tokens: int) -> None:
         """Count tokens generated for the caller who was admitted."""
-        if tokens and self._quota.tokens and "limited_as" in g:
+        if tokens and self._quota.tokens and state.counted_as:
             self._count("tokens", self._quota.tokens, tokens)
 
     def _count(self, what: str, limit: int, amount: int) -> Standing:
-        standing = Standing(limit, self._windows.add(f"{what}:{g.limited_as}", amount))
-        g.standings[what] = standing
+        standing = Standing(limit, self._windows.add(f"{what}:{state.counted_as}", amount))
+        state.standings[what] = standing
         return standing
 
 
@@ -87,8 +69,8 @@ def register(app: OpenAPI, quota: Quota, windows: Windows) -> RateLimits | None:
     @app.after_request
     def settle(response: Response) -> Response:
         if not response.is_streamed:
-            charge_answers(current().answers)
-        if standings := g.get("standings"):
+            charge_answers(state.answers)
+        if standings := state.standings:
             nearest = min(standings.values(), key=lambda standing: standing.remaining / standing.limit)
             response.headers["X-RateLimit-Limit"] = str(nearest.limit)
             response.headers["X-RateLimit-Remaining"] = str(nearest.remaining)

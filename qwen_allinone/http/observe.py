@@ -60,12 +60,12 @@ def _finisher(response: Response, telemetry: Telemetry) -> Callable[[], None]:
     still being made goes on filling.
     """
     route = request.url_rule.rule if request.url_rule else UNKNOWN_ROUTE
-    method, request_id, state = request.method, g.get("request_id", ""), current()
+    method, state = request.method, current()
     inputs = _inputs() if telemetry.tells_text else {}
 
     def finish() -> None:
         finished = Finished(
-            request_id=request_id,
+            request_id=state.id,
             method=method,
             route=route,
             status=response.status_code,

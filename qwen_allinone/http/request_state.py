@@ -4,29 +4,59 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
+from math import ceil
 
 from flask import g
+from werkzeug.local import LocalProxy
 
+from qwen_allinone.access import Window
 from qwen_allinone.service import Answer
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a caller stands with one limit."""
+
+    limit: int
+    window: Window
+
+    @property
+    def remaining(self) -> int:
+        return max(0, self.limit - self.window.used)
+
+    @property
+    def resets_in_s(self) -> int:
+        return max(1, ceil(self.window.resets_in_s))
 
 
 @dataclass
 class RequestState:
-    """`caller` is the name of the key or token that made the request, None where no key is asked for.
+    """`id` goes into every line and answer. `began` is a time.monotonic() value.
 
-    `address` is the client's, behind the trusted proxies; None before the guards have looked. `answers` are all that
-    the request took so far, see Terms.answers, and `errors` the codes that it was answered with: who holds the lists
-    sees later ones too. `began` is a time.monotonic() value.
+    `caller` is the name of the key or token that made the request, None where no key is asked for. `is_stranger`: one
+    is asked for, and none that holds was given. `address` is the client's, behind the trusted proxies; None before the
+    guards have looked. `counted_as` is whose limits it counts towards, and `standings` how these stand by now.
+    `answers` are all that the request took so far, see Terms.answers, and `errors` the codes that it was answered with:
+    who holds the lists sees later ones too.
     """
 
+    id: str = ""
     began: float = field(default_factory=time.monotonic)
     caller: str | None = None
+    is_stranger: bool = False
     address: str | None = None
+    counted_as: str | None = None
+    standings: dict[str, Standing] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
 
+# As flask.request is the request in hand, this is its state.
+state: RequestState = LocalProxy(partial(getattr, g, "state"))  # type: ignore[assignment]
+
+
 def current() -> RequestState:
-    """The state of the request in hand."""
-    state: RequestState = g.state
-    return state
+    """The same, for those that keep it when the request is over."""
+    found: RequestState = g.state
+    return found

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.errors import NestedErrorBody, error_responses
-from qwen_allinone.http.request_state import current
+from qwen_allinone.http.request_state import state
 from qwen_allinone.state import Session
 
 
@@ -54,11 +54,11 @@ def register(app: OpenAPI, backend: Backend) -> None:
 
     @app.get("/v1/sessions/<session_id>", summary="读取一个会话", responses={200: SessionInfo, **errors})
     def read_session(path: SessionPath) -> Response:
-        return jsonify(_describe(sessions.read(path.session_id, current().caller), sessions.max_turns))
+        return jsonify(_describe(sessions.read(path.session_id, state.caller), sessions.max_turns))
 
     @app.delete("/v1/sessions/<session_id>", summary="删除一个会话", responses={200: SessionDeleted, **errors})
     def delete_session(path: SessionPath) -> Response:
-        sessions.delete(path.session_id, current().caller)
+        sessions.delete(path.session_id, state.caller)
         return jsonify(SessionDeleted(session_id=path.session_id, deleted=True).model_dump())
 
 

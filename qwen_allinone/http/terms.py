@@ -12,7 +12,7 @@ from flask_openapi import OpenAPI
 from qwen_allinone.errors import InvalidInput, ServerBusy
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import StrictRequest
-from qwen_allinone.http.request_state import current
+from qwen_allinone.http.request_state import state
 from qwen_allinone.service import Answer, CacheUse, Terms
 
 TIMEOUT_HEADER = "X-Timeout-Ms"
@@ -76,7 +76,6 @@ def terms(backend: Backend) -> Terms:
     wanted = request.cache_control
     store = not wanted.no_store
     read = store and not wanted.no_cache and wanted.max_age != 0
-    state = current()
     cache = CacheUse(read=read, store=store)
     return Terms(_timeout_s(), state.caller, backend.disconnects.watch, cache, answers=state.answers)
 

@@ -1,7 +1,7 @@
 """The service, between HTTP and the engine: tasks are run, chats answered, answers remembered. No Flask, no torch."""
 
 from qwen_allinone.service.allinone import CHAT, SENTIMENT, AllInOne
-from qwen_allinone.service.answers import Answer, CacheUse, ChatAnswer, Listener, Terms, Watch, unwatched
+from qwen_allinone.service.answers import Answer, CacheUse, ChatAnswer, Terms, unwatched
 from qwen_allinone.service.caching import ResultCache
 from qwen_allinone.service.codec import Codec, fit
 from qwen_allinone.service.fitted_task import is_cacheable
@@ -14,10 +14,8 @@ __all__ = [
     "CacheUse",
     "ChatAnswer",
     "Codec",
-    "Listener",
     "ResultCache",
     "Terms",
-    "Watch",
     "fit",
     "is_cacheable",
     "unwatched",

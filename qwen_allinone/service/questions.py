@@ -186,7 +186,7 @@ class _Prompts:
         context = self._codec.context
         for wording in question.wordings:
             if len(wording) <= self._most_characters:
-                ids = self.after(wording)
+                ids = self._codec.tokenizer.encode_layout(self._rest, [*self._contents, wording])
                 if len(self.before) + len(ids) + longest_option <= context:
                     return ids
         chat_ids([*self._messages, ("user", "?")], self._codec, "input")  # raises if it is the text that is too long
