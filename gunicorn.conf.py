@@ -7,9 +7,10 @@ from pathlib import Path
 
 from qwen_allinone.access import Credentials
 from qwen_allinone.errors import StartupError
+from qwen_allinone.serving import multiprocess
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry
-from qwen_allinone.telemetry import audit, logs, shared
+from qwen_allinone.telemetry import audit, logs
 
 try:
     # A worker that raises while booting stops the master with a traceback; say it in one line before that.
@@ -28,8 +29,8 @@ chdir = str(Path(__file__).resolve().parent)
 # Each worker holds the model, so few of them; the engine batches, so one serves many requests.
 workers = settings.workers
 # Threads only wait for the engine. sync workers would be killed by `timeout` while they generate.
-# gthread, but for what worker.py says: who is accepted, and how a worker ends.
-worker_class = "qwen_allinone.worker.EngineWorker"
+# gthread, but for what serving/worker.py says: who is accepted, and how a worker ends.
+worker_class = "qwen_allinone.serving.worker.EngineWorker"
 # Every admitted request holds a thread; eight more answer health checks and refusals meanwhile.
 threads = settings.slots + settings.max_waiting + 8
 # Far more than threads: who finds no place is to be told so, not left in the kernel's queue. Those without a thread
@@ -69,20 +70,20 @@ logconfig_dict = logs.config(settings)
 
 # Metrics: the workers share their numbers through a folder, each under a number that its successor takes over.
 def on_starting(server):
-    shared.make_folder()
+    multiprocess.make_folder()
 
 
 def pre_fork(server, worker):
-    worker.number = shared.free_number(other.number for other in server.WORKERS.values())
+    worker.number = multiprocess.free_number(other.number for other in server.WORKERS.values())
 
 
 def post_fork(server, worker):
-    shared.become(worker.number)
+    multiprocess.become(worker.number)
 
 
 def child_exit(server, worker):
-    shared.forget(worker.number)
+    multiprocess.forget(worker.number)
 
 
 def on_exit(server):
-    shared.remove_folder()
+    multiprocess.remove_folder()

@@ -72,7 +72,7 @@ def create_app(
     _carry_headers(app, model_name)
     errors.register(app)
     guards.register(app, guarded_by)
-    app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see worker.py
+    app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see serving/worker.py
     presence = Presence()
     demand.register(app, service.engine)
     chat.register(app, service, conversations, presence, ping_s=ping_s)

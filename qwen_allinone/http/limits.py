@@ -8,7 +8,7 @@ from math import ceil
 from flask import Response, current_app, g, request
 from flask_openapi import OpenAPI
 
-from qwen_allinone.access import Window, Windows
+from qwen_allinone.access import RateCounters, Window
 from qwen_allinone.errors import RateLimited
 from qwen_allinone.http.usage import noted
 
@@ -47,7 +47,7 @@ class Standing:
 class Limits:
     """Counts what a request takes and refuses what is too much. The request's standings are kept in `g.standings`."""
 
-    def __init__(self, quota: Quota, windows: Windows) -> None:
+    def __init__(self, quota: Quota, windows: RateCounters) -> None:
         self._quota = quota
         self._windows = windows
 
@@ -76,7 +76,7 @@ class Limits:
         return standing
 
 
-def register(app: OpenAPI, quota: Quota, windows: Windows) -> Limits | None:
+def register(app: OpenAPI, quota: Quota, windows: RateCounters) -> Limits | None:
     """Have answers charged and their headers written; None where nothing is limited."""
     if not quota:
         return None

@@ -13,7 +13,7 @@ from flask_openapi import OpenAPI
 from qwen_allinone.http.body import parse_json
 from qwen_allinone.http.usage import caller, client, noted, noted_errors
 from qwen_allinone.service import Answer
-from qwen_allinone.telemetry import Cost, Finished, Telemetry
+from qwen_allinone.telemetry import AnswerRecord, RequestRecord, Telemetry
 from qwen_allinone.telemetry.logs import end_request
 from qwen_allinone.telemetry.metrics import CONTENT_TYPE
 
@@ -65,7 +65,7 @@ def _finisher(response: Response, telemetry: Telemetry) -> Callable[[], None]:
     inputs = _inputs() if telemetry.tells_text else {}
 
     def finish() -> None:
-        finished = Finished(
+        record = RequestRecord(
             request_id=request_id,
             method=method,
             route=route,
@@ -74,17 +74,17 @@ def _finisher(response: Response, telemetry: Telemetry) -> Callable[[], None]:
             caller=who,
             address=address,
             code=errors[-1] if errors else None,
-            costs=tuple(map(_cost, answers)),
+            answers=tuple(map(_answer_record, answers)),
             text=inputs | _outputs(answers) if telemetry.tells_text else {},
         )
-        telemetry.finished(finished, quiet=route in QUIET)
+        telemetry.record(record, quiet=route in QUIET)
 
     return finish
 
 
-def _cost(answer: Answer) -> Cost:
+def _answer_record(answer: Answer) -> AnswerRecord:
     result = answer.result
-    return Cost(
+    return AnswerRecord(
         task=answer.task,
         label=answer.label,
         finish_reason=result.finish_reason.value,

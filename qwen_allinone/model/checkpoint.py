@@ -19,8 +19,8 @@ from huggingface_hub.errors import (
 )
 
 from qwen_allinone.errors import CheckpointError
+from qwen_allinone.host import heap_returned
 from qwen_allinone.model.config import ModelConfig
-from qwen_allinone.model.heap import heap_returned
 from qwen_allinone.model.linear import Weights
 from qwen_allinone.model.qwen2 import Qwen2
 from qwen_allinone.model.tokenizer import Tokenizer

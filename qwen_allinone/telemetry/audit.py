@@ -13,8 +13,8 @@ from pathlib import Path
 
 from qwen_allinone.errors import SettingsError
 from qwen_allinone.telemetry.formatting import timestamp, to_json
-from qwen_allinone.telemetry.lines import LineWriter
-from qwen_allinone.telemetry.record import Finished
+from qwen_allinone.telemetry.line_writer import LineWriter
+from qwen_allinone.telemetry.records import RequestRecord
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +89,9 @@ class AuditLog:
         """Lines of this process that could not be written."""
         return self._lines.lost
 
-    def write(self, finished: Finished) -> None:
+    def write(self, request: RequestRecord) -> None:
         """Note a finished request."""
-        self._lines.put(audit_line(finished, time.time()))
+        self._lines.put(audit_line(request, time.time()))
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until all is written, for the end of the process; False if that takes longer than `timeout` seconds."""
@@ -108,11 +108,11 @@ class AuditLog:
             raise
 
 
-def audit_line(finished: Finished, now: float) -> bytes:
+def audit_line(request: RequestRecord, now: float) -> bytes:
     """Who, what and when, as one line of JSON. `now` in seconds since the epoch."""
-    fields = finished.fields()
+    fields = request.fields()
     told = ("request_id", "caller", "method", "route", "task", "status", "code", "prompt_tokens", "generated_tokens")
-    line = {"time": timestamp(now), "address": finished.address} | {name: fields[name] for name in told}
+    line = {"time": timestamp(now), "address": request.address} | {name: fields[name] for name in told}
     return to_json(line).encode() + b"\n"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from qwen_allinone import listening
+from qwen_allinone.serving.listener import _plug, close_listener
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what the kernel keeps for a listener is Linux's")
 
@@ -47,7 +47,7 @@ def test_who_comes_in_the_moment_of_closing_is_accepted_or_refused(listener: soc
         if len(late) < 3:  # the moment between the last accept and the close
             late.append(socket.create_connection(address))
 
-    listening.close(listener, accept_waiting)
+    close_listener(listener, accept_waiting)
     assert len(taken) >= len(late) == 3
     for client in late:
         poller = select.poll()
@@ -61,7 +61,7 @@ def test_who_comes_in_the_moment_of_closing_is_accepted_or_refused(listener: soc
 
 def test_who_comes_after_the_place_is_taken_is_refused(listener: socket.socket) -> None:
     address = address_of(listener)
-    plug = listening._plug(listener)
+    plug = _plug(listener)
     assert plug is not None
     client = socket.socket(listener.family)
     client.setblocking(False)
@@ -90,5 +90,5 @@ def test_a_listener_others_hold_too_stays_as_it_is(listener: socket.socket) -> N
 
 
 def _close_and_tell(listener: socket.socket, told: object) -> None:
-    listening.close(listener, lambda: None)
+    close_listener(listener, lambda: None)
     told.send("closed")  # type: ignore[attr-defined]

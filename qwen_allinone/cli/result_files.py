@@ -12,8 +12,8 @@ from pathlib import Path
 
 import yaml
 
+from qwen_allinone.cli.asking import AnsweredRow
 from qwen_allinone.errors import DataFileError
-from qwen_allinone.measuring.run import Asked
 from qwen_allinone.tasks import CALIBRATION, Calibration
 
 # A spreadsheet would take a cell that begins so for a formula, the full-width forms included.
@@ -21,7 +21,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 _ABOUT = "# Written by `qwen-allinone calibrate`. It holds for this prompt and this model; delete it to go without.\n"
 
 
-def write_wrong(file: Path, wrong: Iterable[Asked]) -> None:
+def write_wrong(file: Path, wrong: Iterable[AnsweredRow]) -> None:
     """The rows that were answered wrong. With a byte order mark, and with `'` before what looks like a formula.
 
     Raises:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qwen_allinone.access.watched import WatchedFile
+from qwen_allinone.access.reloaded_file import ReloadedFile
 from qwen_allinone.errors import AccessFileError
 
 
@@ -25,8 +25,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def file(path: Path) -> WatchedFile[str]:
-    return WatchedFile(path, parse, "nothing")
+def file(path: Path) -> ReloadedFile[str]:
+    return ReloadedFile(path, parse, "nothing")
 
 
 def replace(path: Path, text: str) -> None:
@@ -35,7 +35,7 @@ def replace(path: Path, text: str) -> None:
     os.replace(new, path)
 
 
-def test_a_change_is_taken_up_at_the_next_look(path: Path, file: WatchedFile[str]) -> None:
+def test_a_change_is_taken_up_at_the_next_look(path: Path, file: ReloadedFile[str]) -> None:
     assert file.value == "one"
     replace(path, "two")
     assert file.value == "two"
@@ -43,11 +43,11 @@ def test_a_change_is_taken_up_at_the_next_look(path: Path, file: WatchedFile[str
 
 def test_a_file_that_stays_is_read_once(path: Path) -> None:
     readings: list[bytes] = []
-    file = WatchedFile(path, lambda raw: readings.append(raw) or len(readings), 0)
+    file = ReloadedFile(path, lambda raw: readings.append(raw) or len(readings), 0)
     assert [file.value for _ in range(5)] == [1] * 5
 
 
-def test_of_equal_size_and_time_the_inode_tells(path: Path, file: WatchedFile[str]) -> None:
+def test_of_equal_size_and_time_the_inode_tells(path: Path, file: ReloadedFile[str]) -> None:
     assert file.value == "one"
     before = path.stat()
     replace(path, "two")
@@ -56,7 +56,7 @@ def test_of_equal_size_and_time_the_inode_tells(path: Path, file: WatchedFile[st
 
 
 def test_a_broken_file_leaves_the_last_good_value_and_one_line_in_the_log(
-    path: Path, file: WatchedFile[str], caplog: pytest.LogCaptureFixture
+    path: Path, file: ReloadedFile[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     assert file.value == "one"
@@ -70,7 +70,7 @@ def test_a_broken_file_leaves_the_last_good_value_and_one_line_in_the_log(
 
 
 def test_a_vanished_file_leaves_the_last_good_value_and_one_line_in_the_log(
-    path: Path, file: WatchedFile[str], caplog: pytest.LogCaptureFixture
+    path: Path, file: ReloadedFile[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert file.value == "one"
     path.unlink()
@@ -80,7 +80,7 @@ def test_a_vanished_file_leaves_the_last_good_value_and_one_line_in_the_log(
     assert file.value == "two"
 
 
-def test_what_could_not_be_read_is_tried_again_though_it_did_not_change(path: Path, file: WatchedFile[str]) -> None:
+def test_what_could_not_be_read_is_tried_again_though_it_did_not_change(path: Path, file: ReloadedFile[str]) -> None:
     path.unlink()
     path.mkdir()
     assert file.value == "nothing"
@@ -89,14 +89,14 @@ def test_what_could_not_be_read_is_tried_again_though_it_did_not_change(path: Pa
     assert file.value == "two"
 
 
-def test_before_the_first_good_reading_there_is_nothing(path: Path, file: WatchedFile[str]) -> None:
+def test_before_the_first_good_reading_there_is_nothing(path: Path, file: ReloadedFile[str]) -> None:
     path.write_text("broken")
     assert file.value == "nothing"
     replace(path, "one")
     assert file.value == "one"
 
 
-def test_a_check_raises_and_names_the_file(path: Path, file: WatchedFile[str]) -> None:
+def test_a_check_raises_and_names_the_file(path: Path, file: ReloadedFile[str]) -> None:
     file.check()
     path.write_text("broken")
     with pytest.raises(AccessFileError, match=f"{path}: is broken"):

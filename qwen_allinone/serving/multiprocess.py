@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from qwen_allinone.telemetry.metrics import Share
+
 log = logging.getLogger(__name__)
 
 # prometheus-client reads it.
@@ -70,8 +72,8 @@ def forget(number: int) -> None:
             file.unlink(missing_ok=True)
 
 
-def worker_number() -> int | None:
-    """This worker's number if its metrics can be shared, None for a process on its own."""
+def metrics_share() -> Share | None:
+    """Where this worker keeps its numbers; None for a process on its own, or where there is no room for them."""
     folder = os.environ.get(_VARIABLE)
     if _worker is None or not folder:
         return None
@@ -81,12 +83,7 @@ def worker_number() -> int | None:
     except OSError as error:
         log.warning("no room for shared metrics (%s): /metrics of worker %d shows only its own", error, _worker)
         return None
-    return _worker
-
-
-def folder() -> str | None:
-    """Where the workers' numbers lie."""
-    return os.environ.get(_VARIABLE)
+    return Share(_worker, folder)
 
 
 def _reserve(file: Path, size: int) -> None:

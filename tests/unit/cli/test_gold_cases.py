@@ -2,7 +2,7 @@
 
 import pytest
 
-from qwen_allinone.checking import judge
+from qwen_allinone.cli.gold_cases import judge
 from qwen_allinone.engine import FinishReason, Result
 from qwen_allinone.service import Answer
 from qwen_allinone.tasks import Case

@@ -14,7 +14,7 @@ _CONNECT_MS = 50
 _TRIES = 20
 
 
-def close(listener: socket.socket, accept_waiting: Callable[[], object]) -> None:
+def close_listener(listener: socket.socket, accept_waiting: Callable[[], object]) -> None:
     """Close a non-blocking TCP `listener` so that each client is either accepted or refused, never reset.
 
     Between the last accept and the close somebody may always come in. So the kernel's queue is cut to one place and

@@ -38,7 +38,7 @@ class Window:
     resets_in_s: float
 
 
-class MemoryWindows:
+class MemoryRateCounters:
     """Counts of this process, on a clock that nobody can set."""
 
     def __init__(self, length_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -76,7 +76,7 @@ class MemoryWindows:
             self._sweep_at = now + self._length_s
 
 
-class RedisWindows:
+class RedisRateCounters:
     """Counts that all workers share."""
 
     def __init__(self, url: str, length_s: float) -> None:
@@ -96,12 +96,12 @@ class RedisWindows:
         return self._link.ask(count)
 
 
-class Windows:
+class RateCounters:
     """The counts that limits ask: shared where that works, this process's own otherwise."""
 
     def __init__(self, length_s: float, redis_url: str | None = None) -> None:
-        self._local = MemoryWindows(length_s)
-        self._shared = RedisWindows(redis_url, length_s) if redis_url else None
+        self._local = MemoryRateCounters(length_s)
+        self._shared = RedisRateCounters(redis_url, length_s) if redis_url else None
 
     def add(self, key: str, amount: int) -> Window:
         """Count `amount` (0: just look) and return the window as it is then. Never raises, waits 0.1 s at most."""

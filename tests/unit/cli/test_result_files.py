@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from qwen_allinone.cli.asking import AnsweredRow
+from qwen_allinone.cli.labelled_rows import Row
+from qwen_allinone.cli.result_files import is_writable, write_calibration, write_wrong
 from qwen_allinone.errors import DataFileError
-from qwen_allinone.measuring import Asked, Row, is_writable, write_calibration, write_wrong
 from qwen_allinone.tasks import Calibration, Quality, load_task
 from tests.support.tasks import write_prompts
 
@@ -25,8 +27,8 @@ CALIBRATION = Calibration(
 )
 
 
-def asked(text: str) -> Asked:
-    return Asked(Row(7, {"text": text}, "正面"), "负面", (0.25, 0.75))
+def asked(text: str) -> AnsweredRow:
+    return AnsweredRow(Row(7, {"text": text}, "正面"), "负面", (0.25, 0.75))
 
 
 def test_wrong_rows_can_be_opened_by_a_spreadsheet_and_hold_no_formula(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Cost:
+class AnswerRecord:
     """One answer of a task within a request. Times in seconds.
 
     `inter_token_s` is the mean time between two tokens, None where there was no second. `cache` is HIT for an answer
@@ -29,7 +29,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Finished:
+class RequestRecord:
     """A request whose last byte was handed over. `route` is the rule, never the path; `text` only if it may be told."""
 
     request_id: str
@@ -40,13 +40,13 @@ class Finished:
     caller: str | None = None
     address: str | None = None
     code: str | None = None
-    costs: tuple[Cost, ...] = ()
+    answers: tuple[AnswerRecord, ...] = ()
     text: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def task(self) -> str | None:
         """The tasks that were run, in order: `sentiment+chat`."""
-        return "+".join(cost.task for cost in self.costs) or None
+        return "+".join(answer.task for answer in self.answers) or None
 
     def fields(self) -> dict[str, Any]:
         """The log line's fields; times in milliseconds, summed over the answers like the tokens."""
@@ -58,14 +58,16 @@ class Finished:
             "code": self.code,
             "caller": self.caller,
             "task": self.task,
-            "finish_reason": "+".join(cost.finish_reason for cost in self.costs) or None,
-            "cache": "+".join(cost.cache or "-" for cost in self.costs) if any(c.cache for c in self.costs) else None,
-            "prompt_tokens": sum(cost.prompt_tokens for cost in self.costs),
-            "reused_tokens": sum(cost.reused_tokens for cost in self.costs),
-            "generated_tokens": sum(cost.generated_tokens for cost in self.costs),
-            "queue_ms": _ms(sum(cost.queue_s for cost in self.costs)),
-            "prefill_ms": _ms(sum(cost.prefill_s for cost in self.costs)),
-            "decode_ms": _ms(sum(cost.decode_s for cost in self.costs)),
+            "finish_reason": "+".join(answer.finish_reason for answer in self.answers) or None,
+            "cache": "+".join(answer.cache or "-" for answer in self.answers)
+            if any(c.cache for c in self.answers)
+            else None,
+            "prompt_tokens": sum(answer.prompt_tokens for answer in self.answers),
+            "reused_tokens": sum(answer.reused_tokens for answer in self.answers),
+            "generated_tokens": sum(answer.generated_tokens for answer in self.answers),
+            "queue_ms": _ms(sum(answer.queue_s for answer in self.answers)),
+            "prefill_ms": _ms(sum(answer.prefill_s for answer in self.answers)),
+            "decode_ms": _ms(sum(answer.decode_s for answer in self.answers)),
             "total_ms": _ms(self.total_s),
             **self.text,
         }

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from qwen_allinone.cli.labelled_rows import Column, Table, read_table
 from qwen_allinone.errors import DataFileError
-from qwen_allinone.measuring import Column, Table, read_table
 
 TEXT = [Column("text", "text")]
 ALLOWED = ("正面", "负面")

@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from qwen_allinone.cli.figures import Judged
+from qwen_allinone.cli.labelled_rows import Row
 from qwen_allinone.errors import DataFileError, QaioError
-from qwen_allinone.measuring.labelled import Row
 from qwen_allinone.service import AllInOne
 
 _PATIENCE_S = 600.0  # for a service that is full
@@ -20,8 +21,8 @@ _FULL = (429, 503)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What became of a row. `plain` are the probabilities before the temperature; `problem` is why there are none."""
+class AnsweredRow:
+    """A row and its answer. `plain`: the probabilities before the temperature; `problem`: why there is no answer."""
 
     row: Row
     answer: str = ""
@@ -30,11 +31,16 @@ class Asked:
     seconds: float = 0.0
     problem: str = ""
 
+    @property
+    def judged(self) -> Judged:
+        """As the figures need it."""
+        return Judged(self.row.label, self.answer, self.probabilities)
 
-Ask = Callable[[Row], Asked]
+
+Ask = Callable[[Row], AnsweredRow]
 
 
-def ask_all(ask: Ask, rows: Sequence[Row], at_once: int) -> Iterator[Asked]:
+def ask_all(ask: Ask, rows: Sequence[Row], at_once: int) -> Iterator[AnsweredRow]:
     """Ask about all rows, `at_once` of them at a time; yields in their order."""
     with ThreadPoolExecutor(at_once) as pool:
         try:
@@ -46,15 +52,15 @@ def ask_all(ask: Ask, rows: Sequence[Row], at_once: int) -> Iterator[Asked]:
 def in_process(service: AllInOne, task: str) -> Ask:
     """Asks the service in this process. Nothing is taken from the cache."""
 
-    def ask(row: Row) -> Asked:
+    def ask(row: Row) -> AnsweredRow:
         began = time.perf_counter()
         try:
             answer = service.run(task, row.inputs)
         except QaioError as error:
-            return Asked(row, problem=str(error))
+            return AnsweredRow(row, problem=str(error))
         seconds = time.perf_counter() - began
         shares = tuple((answer.probabilities or {}).values())
-        return Asked(row, str(answer.label), shares, service.untempered(answer), seconds)
+        return AnsweredRow(row, str(answer.label), shares, service.untempered(answer), seconds)
 
     return ask
 
@@ -82,14 +88,14 @@ def over_http(url: str, task: str, labels: Sequence[str], key: str | None = None
         finally:
             connection.close()
 
-    def ask(row: Row) -> Asked:
+    def ask(row: Row) -> AnsweredRow:
         gives_up = time.monotonic() + _PATIENCE_S
         while True:
             began = time.perf_counter()
             try:
                 status, after, raw = post({**row.inputs, "detail": True})
             except (OSError, http.client.HTTPException) as error:
-                return Asked(row, problem=f"{type(error).__name__}: {error}")
+                return AnsweredRow(row, problem=f"{type(error).__name__}: {error}")
             seconds = time.perf_counter() - began
             if status not in _FULL or not after.isdecimal() or time.monotonic() + int(after) > gives_up:
                 return _read(row, status, raw, labels, seconds)
@@ -98,13 +104,13 @@ def over_http(url: str, task: str, labels: Sequence[str], key: str | None = None
     return ask
 
 
-def _read(row: Row, status: int, raw: bytes, labels: Sequence[str], seconds: float) -> Asked:
+def _read(row: Row, status: int, raw: bytes, labels: Sequence[str], seconds: float) -> AnsweredRow:
     if status != 200:
-        return Asked(row, problem=f"{status}: {raw[:200].decode(errors='replace')}")
+        return AnsweredRow(row, problem=f"{status}: {raw[:200].decode(errors='replace')}")
     try:
         body = json.loads(raw)
         probabilities = body["detail"]["probabilities"]
         shares = tuple(float(probabilities[label]) for label in labels)
-        return Asked(row, str(body["label"]), shares, shares, seconds)
+        return AnsweredRow(row, str(body["label"]), shares, shares, seconds)
     except (ValueError, KeyError, TypeError) as error:
-        return Asked(row, problem=f"the answer is not one of this task ({type(error).__name__}: {error})")
+        return AnsweredRow(row, problem=f"the answer is not one of this task ({type(error).__name__}: {error})")

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class WatchedFile(Generic[T]):
+class ReloadedFile(Generic[T]):
     """What `parse` makes of a file, kept up to date; `value` costs one `stat` while the file stays as it is.
 
     A file that vanishes or breaks leaves what was read before in force, and is told of in the log once. Before the

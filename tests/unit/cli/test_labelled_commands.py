@@ -108,7 +108,7 @@ def test_calibrate_keeps_a_temperature_beside_the_prompt_that_makes_probabilitie
 def test_calibrate_says_so_before_it_computes_where_the_folder_cannot_be_written(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qwen_allinone.measuring.is_writable", lambda _: False)
+    monkeypatch.setattr("qwen_allinone.cli.result_files.is_writable", lambda _: False)
     monkeypatch.setattr("qwen_allinone.bootstrap.build_service", lambda _: pytest.fail("loads the model first"))
     result = command("calibrate", "sentiment", "--data", str(data), *NAMES)
     assert result.exit_code == ERRORS

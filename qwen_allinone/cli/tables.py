@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from qwen_allinone.checking import Outcome
-from qwen_allinone.cpu import available_cores, compute_threads
-from qwen_allinone.measuring import Asked, Figures, Fitted, Judged, percentile
-from qwen_allinone.memory import memory_limit, resident_bytes
+from qwen_allinone.cli.asking import AnsweredRow
+from qwen_allinone.cli.figures import Figures, percentile
+from qwen_allinone.cli.gold_cases import Outcome
+from qwen_allinone.cli.temperature import FittedTemperature
+from qwen_allinone.host import available_cores, compute_threads, memory_limit, resident_bytes
 from qwen_allinone.service import AllInOne
 from qwen_allinone.settings import PREFIX, Settings
 from qwen_allinone.tasks import Task
@@ -39,13 +40,8 @@ def print_failures(console: Console, outcomes: Mapping[str, list[Outcome]]) -> N
                 console.print(f"[red]{name}[/] {escape(given)} -> {escape(outcome.answer)} ({escape(outcome.problem)})")
 
 
-def judged(asked: Sequence[Asked]) -> list[Judged]:
-    """Answers as figures are made of them."""
-    return [Judged(each.row.label, each.answer, each.probabilities) for each in asked]
-
-
 def print_evaluation(
-    console: Console, title: str, task: Task, figures: Figures, asked: Sequence[Asked], seconds: float
+    console: Console, title: str, task: Task, figures: Figures, answered: Sequence[AnsweredRow], seconds: float
 ) -> None:
     """Figures, F1 of each label, the confusion matrix, times of single answers."""
     table = Table("figure", "value", title=escape(title))
@@ -53,15 +49,15 @@ def print_evaluation(
         table.add_row(name, value)
     for label, f1 in figures.f1.items():
         table.add_row(f"F1 of {escape(label)}", f"{f1:.4f}")
-    times = [each.seconds * 1000 for each in asked]
+    times = [each.seconds * 1000 for each in answered]
     for share in (0.5, 0.95, 0.99):
         table.add_row(f"latency p{share * 100:g}", f"{percentile(times, share):.1f} ms")
-    table.add_row("rows a second", f"{len(asked) / seconds:.1f}")
+    table.add_row("rows a second", f"{len(answered) / seconds:.1f}")
     console.print(table)
     console.print(_confusion(task, figures))
 
 
-def print_calibration(console: Console, title: str, fitted: Fitted) -> None:
+def print_calibration(console: Console, title: str, fitted: FittedTemperature) -> None:
     """Figures before and after, and the temperature."""
     table = Table("figure", "before", "after", title=escape(title))
     after = _quality(fitted.after)

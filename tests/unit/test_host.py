@@ -1,14 +1,15 @@
-"""Cores are counted by affinity and cgroup quota, not by what the machine has."""
+"""Cores and memory are what this process may use, not what the machine has."""
 
 from __future__ import annotations
 
+import mmap
 import os
 from pathlib import Path
 
 import pytest
 
-from qwen_allinone import cpu
-from qwen_allinone.cpu import available_cores, compute_threads
+from qwen_allinone import host
+from qwen_allinone.host import available_cores, compute_threads, memory_limit, resident_bytes
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,7 @@ from qwen_allinone.cpu import available_cores, compute_threads
 def test_cgroup_v2_quota(tmp_path: Path, content: str, cores: float | None) -> None:
     file = tmp_path / "cpu.max"
     file.write_text(content)
-    assert cpu._quota(file, tmp_path / "none") == cores
+    assert host._cpu_quota(file, tmp_path / "none") == cores
 
 
 @pytest.mark.parametrize(
@@ -28,11 +29,11 @@ def test_cgroup_v1_quota(tmp_path: Path, quota: str, period: str | None, cores: 
     (tmp_path / "cpu.cfs_quota_us").write_text(quota)
     if period is not None:
         (tmp_path / "cpu.cfs_period_us").write_text(period)
-    assert cpu._quota(tmp_path / "none", tmp_path) == cores
+    assert host._cpu_quota(tmp_path / "none", tmp_path) == cores
 
 
 def test_without_a_cgroup_there_is_no_quota(tmp_path: Path) -> None:
-    assert cpu._quota(tmp_path / "none", tmp_path / "none") is None
+    assert host._cpu_quota(tmp_path / "none", tmp_path / "none") is None
 
 
 @pytest.mark.parametrize(("affinity", "quota", "cores"), [(8, None, 8.0), (8, 2.5, 2.5), (2, 4.0, 2.0), (1, 0.5, 0.5)])
@@ -40,7 +41,7 @@ def test_the_smaller_of_affinity_and_quota_counts(
     monkeypatch: pytest.MonkeyPatch, affinity: int, quota: float | None, cores: float
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(affinity)))
-    monkeypatch.setattr(cpu, "_quota", lambda: quota)
+    monkeypatch.setattr(host, "_cpu_quota", lambda: quota)
     assert available_cores() == cores
 
 
@@ -51,5 +52,21 @@ def test_the_smaller_of_affinity_and_quota_counts(
 def test_threads_are_an_equal_share_unless_asked_for(
     monkeypatch: pytest.MonkeyPatch, asked: int, workers: int, cores: float, threads: int
 ) -> None:
-    monkeypatch.setattr(cpu, "available_cores", lambda: cores)
+    monkeypatch.setattr(host, "available_cores", lambda: cores)
     assert compute_threads(asked, workers) == threads
+
+
+def test_the_memory_limit_is_the_smaller_of_cgroup_and_machine(tmp_path: Path) -> None:
+    machine = memory_limit([])
+    limited, unlimited = tmp_path / "limited", tmp_path / "unlimited"
+    limited.write_text("1000000\n")
+    unlimited.write_text("max\n")
+    assert memory_limit([limited]) == 1_000_000
+    assert memory_limit([unlimited, tmp_path / "absent"]) == machine
+
+
+def test_a_process_that_takes_memory_is_seen_to_have_it() -> None:
+    before = resident_bytes()
+    with mmap.mmap(-1, 40_000_000) as block:  # of its own: a heap may have as much to spare
+        block.write(b"x" * 40_000_000)
+        assert resident_bytes() - before > 30_000_000

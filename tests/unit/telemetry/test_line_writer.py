@@ -6,7 +6,7 @@ import os
 import threading
 import time
 
-from qwen_allinone.telemetry.lines import LineWriter
+from qwen_allinone.telemetry.line_writer import LineWriter
 
 
 def test_lines_of_many_threads_all_arrive_each_thread_s_in_order() -> None:

@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
-from qwen_allinone import listening
 from qwen_allinone.errors import Draining, EngineStuck
+from qwen_allinone.serving.listener import close_listener
 
 if TYPE_CHECKING:  # the master imports this module, and it does without torch
     from qwen_allinone.engine import Engine
@@ -248,7 +248,7 @@ class EngineWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._engine.abandon(Draining())  # who is left now gets an answer that says so
         self.set_accept_enabled(False)
         for listener in self.sockets:
-            listening.close(listener, self._accept_all)
+            close_listener(listener, self._accept_all)
         self._send_answers()
 
     def _send_answers(self) -> None:

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen_allinone.measuring import Judged, figures_of, percentile
-from qwen_allinone.measuring.figures import expected_calibration_error
+from qwen_allinone.cli.figures import Judged, expected_calibration_error, figures_of, percentile
 
 LABELS = ("a", "b")
 
