@@ -17,8 +17,10 @@ ENV PYTHONUNBUFFERED=1 \
 WORKDIR /app
 
 # Dependencies first: this layer is rebuilt only when the pins change.
-COPY requirements.txt ./
-RUN pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -r requirements.txt
+COPY requirements.txt requirements.lock ./
+# All that runs here is known by its hash but for torch: its wheels differ by index and machine.
+RUN pip install --require-hashes -r requirements.lock \
+    && pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -r requirements.txt
 
 COPY app.py gunicorn.conf.py ./
 COPY qwen_allinone ./qwen_allinone

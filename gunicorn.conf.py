@@ -23,8 +23,8 @@ except StartupError as error:
     sys.exit(f"qwen-allinone cannot start: {error}")
 
 bind = f"{settings.host}:{settings.port}"
-wsgi_app = "app:app"
-chdir = str(Path(__file__).resolve().parent)
+# As app.py does it, but found wherever the service is started: it stays in that folder, to which paths are relative.
+wsgi_app = "qwen_allinone.bootstrap:build_app()"
 
 # Each worker holds the model, so few of them; the engine batches, so one serves many requests.
 workers = settings.workers

@@ -13,9 +13,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from qwen_allinone.errors import SettingsError
+from qwen_allinone.shipped import SHIPPED
 
 PREFIX = "QAIO_"
-_PROJECT = Path(__file__).resolve().parents[1]
 _SECRET = {"redis_url"}  # may hold a password: never shown
 
 
@@ -55,7 +55,7 @@ class Settings(BaseSettings):
         "fp32",
         description="`fp32`; `fp16`: half the memory, arithmetic still FP32; `int8`: a quarter, fastest, approximate",
     )
-    prompts: Path = Field(_PROJECT / "prompts", description="Folder of the tasks, one folder each")
+    prompts: Path = Field(SHIPPED / "prompts", description="Folder of the tasks, one folder each")
     host: str = Field("0.0.0.0", description="Address to listen on")
     port: int = Field(5000, ge=1, le=65535, description="Port to listen on")
     workers: int = Field(1, ge=1, le=16, description="Gunicorn workers; each holds a copy of the model")
@@ -111,7 +111,7 @@ class Settings(BaseSettings):
         "without it each worker counts and remembers alone",
     )
     sessions_file: Path = Field(
-        _PROJECT / "data" / "sessions.db",
+        Path("data/sessions.db"),
         description="File of conversations (SQLite; local disk), made when first needed; unused with `QAIO_REDIS_URL`",
     )
     sessions_max_mb: int = Field(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,16 +13,15 @@ from qwen_allinone.cli import tables
 from qwen_allinone.cli.gold_cases import Outcome, check_task
 from qwen_allinone.cli.terminal import err, exit_with, load_service, load_settings, out
 from qwen_allinone.errors import QaioError
+from qwen_allinone.shipped import SHIPPED
 from qwen_allinone.tasks import Registry
-
-_PROJECT = Path(__file__).resolve().parents[2]
 
 
 def serve() -> None:
     """Start Gunicorn with gunicorn.conf.py and the QAIO_* settings."""
     load_settings()
-    config = _PROJECT / "gunicorn.conf.py"
-    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", str(config)])
+    command = [sys.executable, "-m", "gunicorn", "-c", str(SHIPPED / "gunicorn.conf.py")]
+    os.execv(sys.executable, command)
 
 
 def ask(text: Annotated[str, typer.Argument(help="What to say")]) -> None:

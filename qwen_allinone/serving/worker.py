@@ -93,7 +93,7 @@ class EngineWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Load the app; one without an engine fails here, where the master says why, and not at every turn."""
         super().load_wsgi()
         if "engine" not in getattr(self.wsgi, "extensions", {}):
-            raise RuntimeError("this worker class serves app:app only; for another app give Gunicorn -k gthread")
+            raise RuntimeError("this worker class serves qwen-allinone only; for another app give Gunicorn -k gthread")
 
     def run(self) -> None:
         """The main loop, then an orderly end."""

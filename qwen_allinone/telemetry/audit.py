@@ -123,7 +123,7 @@ def check(path: Path) -> None:
         SettingsError: a relative path, no such folder, no permission, a folder instead of a file.
     """
     if not path.is_absolute():
-        raise SettingsError(f"QAIO_AUDIT_FILE={str(path)!r}: workers run in another folder; write an absolute path")
+        raise SettingsError(f"QAIO_AUDIT_FILE={str(path)!r}: write an absolute path, the same wherever it is started")
     try:
         os.close(_open(path))
     except OSError as error:

@@ -3,13 +3,16 @@
 from pathlib import Path
 
 from qwen_allinone.settings import PREFIX, Settings
+from qwen_allinone.shipped import SHIPPED
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 def _row(field: str) -> str:
     info = Settings.model_fields[field]
-    default = info.default.name if isinstance(info.default, Path) else info.default
+    default = info.default
+    if isinstance(default, Path) and default.is_absolute():
+        default = default.relative_to(SHIPPED)
     shown = "unset" if default in (None, ()) else f"`{default}`"
     return f"| `{PREFIX}{field.upper()}` | {shown} | {info.description} |"
 

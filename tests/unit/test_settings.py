@@ -49,7 +49,7 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
         "rate_requests": 0,
         "rate_tokens": 0,
         "redis_url": None,
-        "sessions_file": prompts_folder.parent / "data" / "sessions.db",
+        "sessions_file": Path("data/sessions.db"),
         "sessions_max_mb": 1000,
         "session_ttl_s": 86_400.0,
         "session_turns": 100,
