@@ -2,7 +2,7 @@
 
 Where it differs from `gthread` (27.0), and why:
 - A connection takes a thread when its first byte has come, not before, and its end is waited for by the main loop's
-  poller: neither a silent client nor one that does not close can hold up the others.
+  poller (lingering.py): neither a silent client nor one that does not close can hold up the others.
 - A worker that is busy or still loading waits a moment before it accepts, so that one which is free takes the
   connection; if none does, it accepts and answers 503 itself. Nothing waits unseen in the kernel's queue.
 - On SIGTERM it goes on accepting, to say 503, until the last admitted request is answered. Then it ends at once.
@@ -17,11 +17,9 @@ import logging
 import os
 import select
 import selectors
-import socket
 import sys
 import threading
 import time
-from collections import deque
 from concurrent.futures import Future
 from functools import partial
 from types import FrameType
@@ -30,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
 from qwen_allinone.errors import Draining, EngineStuck
+from qwen_allinone.serving.lingering import Lingering
 from qwen_allinone.serving.listener import close_listener
 
 if TYPE_CHECKING:  # the master imports this module, and it does without torch
@@ -37,15 +36,12 @@ if TYPE_CHECKING:  # the master imports this module, and it does without torch
 
 log = logging.getLogger(__name__)
 
-# How often a worker whose slots are busy, and one that would refuse, looks for connections; who waits at two looks
-# in a row is left by the others.
+# How often a worker looks for connections while its slots are busy, and while it would refuse. One that is pending at
+# two looks in a row is wanted by no other worker.
 _BUSY_PAUSE_S = 0.01
 _FULL_PAUSE_S = 0.03
 # Connections taken at once by a worker that paused.
 _MOST_AT_ONCE = 64
-# A client that was told to close has this long, and may send this much that nobody reads.
-_LINGER_S = 2.0
-_LINGER_BYTES = 65_536
 # For admitted requests when the master is gone; for answers to be sent when nothing is computed any more.
 _ORPHAN_S = 1.5
 _LAST_ANSWERS_S = 1.0
@@ -68,7 +64,6 @@ class EngineWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._looked_at = 0.0
         self._somebody_waited = False
         self._no_files_until = 0.0
-        self._lingering: deque[TConn] = deque()
 
     def init_process(self) -> None:
         """Boot and serve.
@@ -97,6 +92,7 @@ class EngineWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def run(self) -> None:
         """The main loop, then an orderly end."""
+        self._lingering = Lingering(self.poller, self._close)
         self.poller.register(self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks)
         for listener in self.sockets:
             listener.setblocking(False)
@@ -146,19 +142,11 @@ class EngineWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return True
 
     def finish_request(self, conn: TConn, fs: Future[Any]) -> None:
-        """After an answer: keep the connection, or let the client read the answer and close."""
+        """After an answer: keep the connection, or let the client take the answer in before it ends."""
         if fs.cancelled() or fs.exception() or fs.result():
             super().finish_request(conn, fs)
-            return
-        try:
-            conn.sock.setblocking(False)
-            conn.sock.shutdown(socket.SHUT_WR)
-            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._read_rest, conn, [_LINGER_BYTES]))
-        except (OSError, ValueError, KeyError):  # gone already
-            self._close(conn)
-            return
-        conn.timeout = time.monotonic() + _LINGER_S
-        self._lingering.append(conn)
+        else:
+            self._lingering.add(conn)
 
     @property
     def _engine(self) -> Engine:
@@ -178,8 +166,7 @@ class EngineWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.wait_for_and_dispatch_events(timeout=pause or (1.0 if self._accepting else _FULL_PAUSE_S))
         self.murder_keepalived()
         self.murder_pending()
-        while self._lingering and self._lingering[0].timeout <= time.monotonic():
-            self._stop_lingering(self._lingering[0])
+        self._lingering.end_overdue()
 
     def _pause_s(self) -> float:
         """How long connections are left to other workers; 0: whoever is first takes them."""
@@ -213,22 +200,6 @@ class EngineWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def _accept_all(self) -> None:
         while self._accept_waiting():
             pass
-
-    def _read_rest(self, conn: TConn, left: list[int], _: Any) -> None:
-        try:
-            received = len(conn.sock.recv(left[0]))
-        except BlockingIOError:
-            return
-        except OSError:
-            received = 0
-        left[0] -= received
-        if not received or not left[0]:
-            self._stop_lingering(conn)
-
-    def _stop_lingering(self, conn: TConn) -> None:
-        self._lingering.remove(conn)
-        self.poller.unregister(conn.sock)
-        self._close(conn)
 
     def _close(self, conn: TConn) -> None:
         self.nr_conns -= 1
