@@ -14,7 +14,7 @@ from qwen_allinone.errors import InvalidInput, ServerBusy
 from qwen_allinone.http.body import StrictRequest
 
 TIMEOUT_HEADER = "X-Timeout-Ms"
-_MILLISECONDS = re.compile(r"0*[1-9][0-9]{0,9}", re.ASCII)
+_MILLISECONDS = re.compile(r"0{0,9}[1-9][0-9]{0,9}", re.ASCII)
 _MARK = "_needs_engine"
 
 View = TypeVar("View", bound=Callable[..., Any])

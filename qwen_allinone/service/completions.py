@@ -11,7 +11,7 @@ from qwen_allinone.model.pieces import TextPieces
 from qwen_allinone.service.allinone import AllInOne, Texts
 from qwen_allinone.service.answers import Answer, Delta, Submitted, Watch, unwatched
 from qwen_allinone.service.waiting import Reply, result_of
-from qwen_allinone.tasks import Chat
+from qwen_allinone.tasks import Chat, is_blank
 
 # What telemetry calls these answers, which come of no task.
 COMPLETION = "completion"
@@ -77,7 +77,7 @@ def chat_ids(messages: Sequence[Message], texts: Texts, param: str = "messages")
         EmptyInput: nothing is said in the last message. ContextExceeded: too long for any reply.
         InvalidInput: the model's template does not take these roles in this order.
     """
-    if not messages or not messages[-1][1].strip():
+    if not messages or is_blank(messages[-1][1]):
         raise EmptyInput(param=param)
     characters = sum(len(content) for _, content in messages)
     if characters > texts.context * _MOST_CHARS_PER_TOKEN:

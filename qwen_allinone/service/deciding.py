@@ -20,6 +20,7 @@ from qwen_allinone.service.allinone import AllInOne, Texts
 from qwen_allinone.service.answers import Answer, Watch, unwatched
 from qwen_allinone.service.completions import Message, chat_ids
 from qwen_allinone.service.waiting import result_of
+from qwen_allinone.tasks import is_blank
 
 # What telemetry calls these answers, which come of no task.
 DECISIONS = "decisions"
@@ -127,7 +128,7 @@ def _laid_out(
     messages: Sequence[Message], questions: Sequence[Asked], texts: Texts
 ) -> tuple[list[int], list[Question]]:
     """The tokens that all prompts begin with, and what each question adds to them."""
-    if not any(content.strip() for _, content in messages):
+    if all(is_blank(content) for _, content in messages):
         raise EmptyInput(param="input")
     encode = texts.tokenizer.encode
     options = [tuple(tuple(encode(option.text)) for option in asked.laid_out) for asked in questions]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from qwen_allinone.errors import EmptyInput, InputTooLong, InvalidInput
 from qwen_allinone.model.tokenizer import Tokenizer
-from qwen_allinone.tasks import Task, clean
+from qwen_allinone.tasks import Task, clean, is_blank
 
 # No real text has this many characters a token; what has is refused before it costs tokenizer time.
 _MOST_CHARS_PER_TOKEN = 16
@@ -22,11 +22,10 @@ def _prepare_one(task: Task, name: str, text: str, tokenizer: Tokenizer) -> str:
     _check_characters(name, text, most)
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise InvalidInput(f"{name} 含有不成对的 UTF-16 代理字符，请发送有效的 UTF-8 文本", param=name)
-    cleaned = clean(text)
-    if not cleaned:  # nothing that can be seen
+    if is_blank(text):
         raise EmptyInput(param=name)
     if task.spec.clean:
-        text = cleaned
+        text = clean(text)
         _check_characters(name, text, most)  # one character may have become eighteen
     count = len(tokenizer.encode(text))
     if count > most:

@@ -2,7 +2,7 @@
 
 Where it differs from `gthread` (27.0), and why:
 - A connection takes a thread when its first byte has come, not before, and its end is waited for by the main loop's
-  poller (lingering.py): neither a silent client nor one that does not close can hold up the others.
+  poller (early_answers.py): neither a silent client nor one that does not close can hold up the others.
 - A worker that is busy or still loading waits a moment before it accepts, so that one which is free takes the
   connection; if none does, it accepts and answers 503 itself. Nothing waits unseen in the kernel's queue.
 - On SIGTERM it goes on accepting, to say 503, until the last admitted request is answered. Then it ends at once.
@@ -28,8 +28,9 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
 from qwen_allinone.errors import Draining, EngineStuck
-from qwen_allinone.serving.lingering import Lingering
+from qwen_allinone.serving.early_answers import Lingering, closing_if_unread
 from qwen_allinone.serving.listener import close_listener
+from qwen_allinone.serving.refusals import RefusesInJson
 
 if TYPE_CHECKING:  # the master imports this module, and it does without torch
     from qwen_allinone.engine import Engine
@@ -53,8 +54,10 @@ _NO_MORE_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _NOBODY_THERE = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED, errno.EINTR)
 
 
-class EngineWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+class EngineWorker(RefusesInJson, ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """Serves one app and its engine (`app.extensions["engine"]`)."""
+
+    wsgi: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -89,6 +92,7 @@ class EngineWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         super().load_wsgi()
         if "engine" not in getattr(self.wsgi, "extensions", {}):
             raise RuntimeError("this worker class serves qwen-allinone only; for another app give Gunicorn -k gthread")
+        self._app, self.wsgi = self.wsgi, closing_if_unread(self.wsgi)
 
     def run(self) -> None:
         """The main loop, then an orderly end."""
@@ -150,7 +154,7 @@ class EngineWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     @property
     def _engine(self) -> Engine:
-        engine: Engine = self.wsgi.extensions["engine"]
+        engine: Engine = self._app.extensions["engine"]
         return engine
 
     def _turn(self, *, accept: bool) -> None:
@@ -235,19 +239,19 @@ class EngineWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         ends = time.monotonic() + _LAST_ANSWERS_S
         while self.nr_conns > 0 and time.monotonic() < ends:
             self._turn(accept=False)
-        _leave(self.wsgi, 1)  # a thread inside torch would keep the interpreter from ending
+        _leave(self._app, 1)  # a thread inside torch would keep the interpreter from ending
 
     def _end(self) -> None:
         """Close what is left; if a thread keeps the interpreter from ending, end it the hard way."""
         self.murder_keepalived(force=True)
         self.tpool.shutdown(wait=False, cancel_futures=True)
         self._ended = True
-        threading.Thread(target=_leave, args=(self.wsgi, 0, _EXIT_S), name="exit", daemon=True).start()
+        threading.Thread(target=_leave, args=(self._app, 0, _EXIT_S), name="exit", daemon=True).start()
 
     def _skip_teardown(self) -> None:
         """All is done; taking torch apart takes seconds on a busy machine, and a thread inside it would abort."""
         if self._ended:
-            _leave(self.wsgi, 0)
+            _leave(self._app, 0)
 
 
 def _leave(app: Any, status: int, after_s: float = 0.0) -> None:

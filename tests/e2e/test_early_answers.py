@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from qwen_allinone.access import keys
-from tests.e2e.conftest import Service, services, until
+from tests.e2e.conftest import Service, services
 from tests.support.nginx import Proxy, proxy
 
 MB = 1_000_000
@@ -77,14 +77,6 @@ def test_a_refusal_for_a_used_up_limit_arrives(demo_checkpoint: Path, tmp_path: 
         url = f"http://127.0.0.1:{service.port}/chat"
         assert by_urllib(url, b" " * 9 * MB, JSON) == 413
         assert [by_urllib(url, b" " * 9 * MB, JSON) for _ in range(TRIES)] == [429] * TRIES
-
-
-def test_a_refusal_while_the_model_loads_arrives(demo_checkpoint: Path, tmp_path: Path) -> None:
-    with services(tmp_path) as start:
-        service = start(ready=False, QAIO_MODEL=str(tmp_path / "none"), QAIO_MAX_BODY_BYTES=str(16 * MB))
-        url = f"http://127.0.0.1:{service.port}/chat"
-        until(lambda: service.answers("/livez", 200), "the worker listens")
-        assert [by_urllib(url, b" " * 9 * MB, JSON) for _ in range(TRIES)] == [503] * TRIES
 
 
 @pytest.mark.parametrize(("size", "status"), [(900_000, 401), (3 * MB, 413), (9 * MB, 413)])

@@ -20,7 +20,7 @@ JSON = {"Content-Type": "application/json"}
 
 def assert_is_error(answer: Answer, path: str) -> None:
     """The contract's shape, and the headers of every answer."""
-    assert answer.header("Content-Type") == "application/json"
+    assert answer.header("Content-Type") == "application/json; charset=utf-8"
     error = json.loads(answer.data)
     if path.startswith("/v1"):
         error = error["error"]

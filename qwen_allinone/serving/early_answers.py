@@ -1,7 +1,7 @@
-"""Connections that have their answer and are about to end: what still comes on them is read and dropped, for a while.
+"""Answers given before the whole body has come: 401, 413, 415, 429, 503. They must reach a client still sending it.
 
-A socket closed with bytes unread resets the connection, and a reset takes the answer away from a client that is still
-sending its body: it would see a broken pipe and not the 401, 413, 429 or 503 that it was told.
+A socket closed with bytes unread resets the connection, and a reset takes the answer away: the client sees a broken
+pipe. So such an answer says `Connection: close`, and what still comes is read and dropped, for a while.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ _TOTAL_S = 10.0
 _SILENT_S = 2.0
 _MOST_BYTES = 32 * 1024 * 1024
 _READ_BYTES = 256 * 1024
+_SMALL_BYTES = 64 * 1024 - 1024  # what Gunicorn reads by itself before a connection is used again
 
 
 @dataclass
@@ -30,8 +31,30 @@ class _Rest:
     bytes_left: int = _MOST_BYTES
 
 
+def closing_if_unread(app: Any) -> Any:
+    """The WSGI app `app`, ending the connection after an answer to a request of whose body much is unread.
+
+    The rest would stand before the next request; Gunicorn itself reads small ones to their end.
+    """
+
+    def serve(environ: dict[str, Any], start_response: Any) -> Any:
+        def start(*args: Any) -> Any:
+            if _is_unread(environ["wsgi.input"].reader):
+                start_response.__self__.force_close()
+            return start_response(*args)
+
+        return app(environ, start)
+
+    return serve
+
+
+def _is_unread(reader: Any) -> bool:
+    """Of a Gunicorn reader of a body by length, by chunks, or of none."""
+    return getattr(reader, "length", 0) > _SMALL_BYTES or getattr(reader, "parser", None) is not None
+
+
 class Lingering:
-    """The connections that are being read out, in the main loop's poller; `close` ends one for good."""
+    """Connections that have their answer and are read out by the main loop's poller; `close` ends one for good."""
 
     def __init__(self, poller: Any, close: Callable[[Any], None]) -> None:
         self._poller = poller
