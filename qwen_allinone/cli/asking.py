@@ -8,16 +8,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from qwen_allinone.cli.figures import Judged
 from qwen_allinone.cli.labelled_rows import Row
-from qwen_allinone.errors import DataFileError, QaioError
+from qwen_allinone.errors import DataFileError, QaioError, ServerBusy
 from qwen_allinone.service import AllInOne
+from qwen_allinone.settings import Settings
 
 _PATIENCE_S = 600.0  # for a service that is full
 _TIMEOUT_S = 300.0
 _FULL = (429, 503)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,23 @@ class AnsweredRow:
 Ask = Callable[[Row], AnsweredRow]
 
 
+def patiently(ask: Callable[[], T]) -> T:
+    """Ask the service in this process, and again while it is full: after ten minutes ServerBusy gets through."""
+    gives_up = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return ask()
+        except ServerBusy as error:
+            if time.monotonic() > gives_up:
+                raise
+            time.sleep(min(error.retry_after or 1, 1))
+
+
+def most_at_once(settings: Settings) -> int:
+    """As many as fill the slots, with as many again to follow at once, if the service takes so many."""
+    return min(2 * settings.slots, settings.slots + settings.max_waiting)
+
+
 def ask_all(ask: Ask, rows: Sequence[Row], at_once: int) -> Iterator[AnsweredRow]:
     """Ask about all rows, `at_once` of them at a time; yields in their order."""
     with ThreadPoolExecutor(at_once) as pool:
@@ -52,15 +73,18 @@ def ask_all(ask: Ask, rows: Sequence[Row], at_once: int) -> Iterator[AnsweredRow
 def in_process(service: AllInOne, task: str) -> Ask:
     """Asks the service in this process. Nothing is taken from the cache."""
 
-    def ask(row: Row) -> AnsweredRow:
+    def ask_once(row: Row) -> AnsweredRow:
         began = time.perf_counter()
-        try:
-            answer = service.run(task, row.inputs)
-        except QaioError as error:
-            return AnsweredRow(row, problem=str(error))
+        answer = service.run(task, row.inputs)
         seconds = time.perf_counter() - began
         shares = tuple((answer.probabilities or {}).values())
         return AnsweredRow(row, str(answer.label), shares, service.untempered(answer), seconds)
+
+    def ask(row: Row) -> AnsweredRow:
+        try:
+            return patiently(lambda: ask_once(row))
+        except QaioError as error:
+            return AnsweredRow(row, problem=str(error))
 
     return ask
 

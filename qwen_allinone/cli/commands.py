@@ -10,6 +10,7 @@ import typer
 from rich.progress import Progress
 
 from qwen_allinone.cli import tables
+from qwen_allinone.cli.asking import most_at_once
 from qwen_allinone.cli.gold_cases import Outcome, check_task
 from qwen_allinone.cli.terminal import err, exit_with, load_service, load_settings, out
 from qwen_allinone.errors import QaioError
@@ -55,7 +56,7 @@ def check(
     outcomes: dict[str, list[Outcome]] = {}
     with Progress(console=err, transient=True) as progress:
         for name in names:
-            done = check_task(service, name, cases[name], seed)
+            done = check_task(service, name, cases[name], seed, most_at_once(settings))
             outcomes[name] = list(progress.track(done, total=len(cases[name]), description=name))
     out.print(tables.check_table(outcomes))
     if wrong:

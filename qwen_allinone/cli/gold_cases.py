@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from qwen_allinone.cli.asking import patiently
+from qwen_allinone.errors import QaioError
 from qwen_allinone.service import AllInOne, Answer
 from qwen_allinone.tasks import Case
-
-# Enough to keep the engine's slots full; the waiting line takes the rest.
-_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -26,13 +25,16 @@ class Outcome:
         return not self.problem
 
 
-def check_task(service: AllInOne, name: str, cases: Iterable[Case], seed: int) -> Iterator[Outcome]:
-    """Run `cases` of the task `name`, several at a time; yields outcomes in the order of the cases."""
+def check_task(service: AllInOne, name: str, cases: Iterable[Case], seed: int, at_once: int) -> Iterator[Outcome]:
+    """Run `cases` of the task `name`, `at_once` at a time; yields outcomes in the order of the cases."""
 
     def run(case: Case) -> Outcome:
-        return judge(case, service.run(name, case.inputs, seed=seed))
+        try:
+            return judge(case, patiently(lambda: service.run(name, case.inputs, seed=seed)))
+        except QaioError as error:
+            return Outcome(case, "", str(error))
 
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         yield from pool.map(run, cases)
 
 

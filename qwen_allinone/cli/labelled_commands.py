@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from qwen_allinone.cli import result_files, tables
-from qwen_allinone.cli.asking import AnsweredRow, Ask, ask_all, in_process, over_http
+from qwen_allinone.cli.asking import AnsweredRow, Ask, ask_all, in_process, most_at_once, over_http
 from qwen_allinone.cli.figures import figures_of
 from qwen_allinone.cli.labelled_rows import Column, Table, read_table
 from qwen_allinone.cli.temperature import fit
@@ -126,9 +126,8 @@ def _table(task: Task, data: Path, text_column: str, label_column: str, names: s
 
 def _ask_all(ask: Ask, table: Table, settings: Settings, title: str) -> list[AnsweredRow]:
     """The answers there are; what kept the others from being answered is printed."""
-    at_once = min(2 * settings.slots, settings.slots + settings.max_waiting)
     with Progress(console=err, transient=True) as progress:
-        stream = ask_all(ask, table.rows, at_once)
+        stream = ask_all(ask, table.rows, most_at_once(settings))
         asked = list(progress.track(stream, total=len(table.rows), description=title))
     failed = [f"line {each.row.line}: {each.problem}" for each in asked if each.problem]
     tables.print_problems(err, "rows that were not answered", failed)

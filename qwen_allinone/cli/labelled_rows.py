@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from qwen_allinone.csv_files import UnknownEncoding, decode, records
 from qwen_allinone.errors import DataFileError
-
-if TYPE_CHECKING:
-    import _csv
-
-_FIELD_BYTES = 10_000_000  # a longer cell is a quotation mark that was never closed
 
 
 @dataclass(frozen=True)
@@ -77,18 +71,27 @@ def _read(file: Path) -> bytes:
 
 def _decode(file: Path, raw: bytes) -> str:
     """UTF-8, with or without a byte order mark; of other encodings the likely one is named."""
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    try:
+        text, encoding = decode(raw)
+    except UnknownEncoding as error:
+        if error.likely == "mixed":
+            raise DataFileError(
+                f"{file}: line {error.line} is not UTF-8, but line {error.other_line} is; save all of it as UTF-8"
+            ) from None
+        hint = f", it may be Big5: {_convert('BIG5', file)}" if error.likely == "Big5" else ""
+        raise DataFileError(f"{file} is not UTF-8 (line {error.line}); save it as UTF-8{hint}") from None
+    if encoding == "UTF-8":
+        return text
+    if encoding == "UTF-16":
         raise DataFileError(f"{file} is UTF-16; save it as UTF-8, e.g. with: {_convert('UTF-16', file)}")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-    try:
-        raw.decode("gb18030")
-    except UnicodeDecodeError:
-        raise DataFileError(f"{file} is not UTF-8 (line {line}); save it as UTF-8") from None
-    hint = f"it may be GBK: {_convert('GB18030', file)}"
-    raise DataFileError(f"{file} is not UTF-8 (line {line}); save it as UTF-8, {hint}") from None
+    line = _first_beyond_ascii(raw)
+    raise DataFileError(
+        f"{file} is not UTF-8 (line {line}); save it as UTF-8, it may be GBK: {_convert('GB18030', file)}"
+    )
+
+
+def _first_beyond_ascii(raw: bytes) -> int:
+    return next((number for number, line in enumerate(raw.split(b"\n"), 1) if not line.isascii()), 1)
 
 
 def _convert(encoding: str, file: Path) -> str:
@@ -98,15 +101,14 @@ def _convert(encoding: str, file: Path) -> str:
 def _parse(
     file: Path, text: str, inputs: Sequence[Column], label: str, allowed: Sequence[str], names: Mapping[str, str]
 ) -> Iterator[Row | str]:
-    csv.field_size_limit(_FIELD_BYTES)
-    lines = _numbered(csv.reader(io.StringIO(text, newline=""), strict=True))
-    _, header = next(lines, (0, []))
-    if isinstance(header, str):
-        raise DataFileError(f"{file}: line 1: {header}")
+    lines = records(text)
+    number, header = next(lines, (0, []))
+    if isinstance(header, csv.Error):
+        raise DataFileError(f"{file}: line {number}: {_problem(header)}")
     places = _places(file, header, [*(column.name for column in inputs), label])
     for line, cells in lines:
-        if isinstance(cells, str):
-            yield f"line {line}: {cells}"
+        if isinstance(cells, csv.Error):
+            yield f"line {line}: {_problem(cells)}"
             continue
         if not any(cells):
             continue
@@ -125,18 +127,8 @@ def _parse(
             yield Row(line, values, gold)
 
 
-def _numbered(reader: _csv.Reader) -> Iterator[tuple[int, list[str] | str]]:
-    """Each record, or what is wrong with it, and the line it begins in; a cell may hold line breaks."""
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield line, f"no valid CSV ({error})"
-        else:
-            yield line, cells
+def _problem(error: csv.Error) -> str:
+    return f"no valid CSV ({error})"
 
 
 def _places(file: Path, header: Sequence[str], wanted: Sequence[str]) -> dict[str, int]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import tempfile
 from collections.abc import Iterable
@@ -13,11 +11,10 @@ from pathlib import Path
 import yaml
 
 from qwen_allinone.cli.asking import AnsweredRow
+from qwen_allinone.csv_files import encode
 from qwen_allinone.errors import DataFileError
 from qwen_allinone.tasks import CALIBRATION, Calibration
 
-# A spreadsheet would take a cell that begins so for a formula, the full-width forms included.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 _ABOUT = "# Written by `qwen-allinone calibrate`. It holds for this prompt and this model; delete it to go without.\n"
 
 
@@ -27,19 +24,15 @@ def write_wrong(file: Path, wrong: Iterable[AnsweredRow]) -> None:
     Raises:
         DataFileError: the file cannot be written.
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    names: list[str] | None = None
-    for asked in wrong:
-        if names is None:
-            names = list(asked.row.inputs)
-            writer.writerow(["line", *names, "label", "answer", "probability"])
-        values = [asked.row.inputs[name] for name in names]
-        cells = [*values, asked.row.label, asked.answer]
-        writer.writerow([asked.row.line, *map(_harmless, cells), f"{max(asked.probabilities):.4f}"])
-    if names is None:
-        writer.writerow(["line", "text", "label", "answer", "probability"])
-    _write(file, "\ufeff" + text.getvalue(), "name another with --wrong")
+    rows: list[list[str]] = []
+    names = ["text"]
+    for answered in wrong:
+        names = list(answered.row.inputs)
+        values = [answered.row.inputs[name] for name in names]
+        likelihood = f"{max(answered.probabilities):.4f}"
+        rows.append([str(answered.row.line), *values, answered.row.label, answered.answer, likelihood])
+    header = ["line", *names, "label", "answer", "probability"]
+    _write(file, encode([header, *rows]), "name another with --wrong")
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> Path:
@@ -50,7 +43,7 @@ def write_calibration(folder: Path, calibration: Calibration) -> Path:
     """
     text = _ABOUT + yaml.safe_dump(calibration.model_dump(), sort_keys=False, allow_unicode=True)
     file = folder / CALIBRATION
-    _write(file, text, f"make the folder writable, or put this there yourself:\n{text}")
+    _write(file, text.encode(), f"make the folder writable, or put this there yourself:\n{text}")
     return file
 
 
@@ -63,16 +56,12 @@ def is_writable(folder: Path) -> bool:
         return False
 
 
-def _harmless(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
-
-
-def _write(file: Path, text: str, fix: str) -> None:
+def _write(file: Path, content: bytes, fix: str) -> None:
     """Readers see the old file or the new one, never a part. Its mode is that of any new file."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with temporary.open("x", encoding="utf-8", newline="") as out:
-            out.write(text)
+        with temporary.open("xb") as out:
+            out.write(content)
             out.flush()
             os.fsync(out.fileno())
         os.replace(temporary, file)

@@ -7,17 +7,12 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from qwen_allinone.invisible import is_invisible
 from qwen_allinone.tasks.task import Message, Task
 
 _BLANKS = re.compile(r"[^\S\n]+")
 _NEWLINES = re.compile(r" ?\n[ \n]*")
 _MOST_MARKS = 30
-# Shown as nothing, though Unicode counts them as letters, symbols and marks: Hangul fillers, the empty Braille pattern,
-# the grapheme joiner, Khmer's inherent vowels, variation selectors.
-_UNSEEN = frozenset(
-    "\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5\u180b\u180c\u180d\u180f"
-    + "".join(map(chr, [*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)]))
-)
 _REPEATED_MARK = re.compile(r"([^\w\s])\1{2,}")
 
 
@@ -95,8 +90,8 @@ def clean(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing of `text` can be seen: spaces, control and format characters, blank letters, selectors."""
-    return all(c in _UNSEEN or c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in text)
+    """Whether nothing of `text` can be seen."""
+    return all(map(is_invisible, text))
 
 
 def _stream_safe(text: str) -> str:

@@ -1,12 +1,15 @@
 """The command line on the demo model and on models that do not load."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
 from qwen_allinone.cli import app
+from qwen_allinone.errors import ServerBusy
+from qwen_allinone.service import AllInOne
 
 ERRORS = 2
 # Wide enough that rich does not wrap what the tests look for.
@@ -44,6 +47,41 @@ def test_check_counts_the_gold_cases_of_a_task() -> None:
     assert cells[0] == "sentiment"
     assert int(cells[2]) <= int(cells[1]) >= 30
     assert cells[3] == f"{int(cells[2]) / int(cells[1]):.1%}"
+
+
+@pytest.mark.usefixtures("demo")
+@pytest.mark.parametrize(("slots", "waiting"), [("1", "0"), ("2", "1")])
+def test_check_asks_no_more_at_once_than_the_service_takes(
+    monkeypatch: pytest.MonkeyPatch, slots: str, waiting: str
+) -> None:
+    monkeypatch.setenv("QAIO_SLOTS", slots)
+    monkeypatch.setenv("QAIO_MAX_WAITING", waiting)
+    result = runner.invoke(app, ["check", "sentiment", "--at-least", "0.5"])
+    assert result.exit_code == 0, result.output
+    assert "当前请求太多" not in result.stdout
+
+
+@pytest.mark.usefixtures("demo")
+def test_check_waits_where_the_service_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, refusals = AllInOne.run, iter([True, False] * 20)
+
+    def refusing(self: AllInOne, *given: Any, **named: Any) -> Any:
+        if next(refusals, False):
+            raise ServerBusy(retry_after=0)
+        return run(self, *given, **named)
+
+    monkeypatch.setattr(AllInOne, "run", refusing)
+    monkeypatch.setattr("qwen_allinone.cli.asking.time.sleep", lambda _: None)
+    result = runner.invoke(app, ["check", "sentiment", "--at-least", "0.5"])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.usefixtures("demo")
+def test_a_case_that_gets_no_answer_fails_and_the_others_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QAIO_DEADLINE_S", "0.0001")
+    result = runner.invoke(app, ["check", "sentiment"])
+    assert result.exit_code == 0 and "Traceback" not in result.output
+    assert "处理超时" in result.stdout
 
 
 @pytest.mark.usefixtures("demo")

@@ -47,6 +47,11 @@ def test_any_line_end_and_a_byte_order_mark(file: Path, end: str, mark: str) -> 
     assert [(row.line, row.inputs["text"]) for row in table.rows] == [(2, "很\u2028好\x0b"), (3, "差")]
 
 
+def test_excels_separator_line_is_understood(file: Path) -> None:
+    table = read(file, "sep=;\nlabel;text\n正面;很好, 真的\n")
+    assert [(row.line, row.inputs["text"]) for row in table.rows] == [(3, "很好, 真的")]
+
+
 def test_other_names_of_columns_and_labels(file: Path) -> None:
     table = read(file, "好评,内容\n1,很好\n 0 ,差\n", [Column("text", "内容")], "好评", **{"1": "正面", "0": "负面"})
     assert [row.label for row in table.rows] == ["正面", "负面"]
@@ -79,6 +84,8 @@ def test_a_limit_takes_the_first(file: Path) -> None:
 BROKEN = {
     "GBK": ("label,text\n正面,很好\n".encode("gbk"), ["not UTF-8 (line 2)", "GBK", "iconv -f GB18030"]),
     "UTF-16": ("label,text\n正面,很好\n".encode("utf-16"), ["UTF-16", "iconv"]),
+    "Big5": ("label,text\n正面,房間很乾淨，早餐也不錯\n".encode("big5"), ["not UTF-8", "Big5", "iconv -f BIG5"]),
+    "two encodings": ("label,text\n正面,很好\n".encode() + "负面,不好\n".encode("gbk"), ["line 3 is not UTF-8", "line 2 is"]),
     "neither": (b"label,text\n\xff\xff\xff,a\n", ["not UTF-8 (line 2)"]),
     "no text": ("label,comment\n正面,好\n", ["no column 'text'", "label, comment", "--text-column"]),
     "two of them": ("label,text,text\n正面,好,好\n", ["2 columns 'text'"]),

@@ -32,19 +32,19 @@ def asked(text: str) -> AnsweredRow:
 
 
 def test_wrong_rows_can_be_opened_by_a_spreadsheet_and_hold_no_formula(tmp_path: Path) -> None:
-    texts = ["差\n评,", "=1+1", "@x", "-房间小", "＋x", "\tx", "a=b"]
+    texts = ["差\n评,", "=1+1", "@x", "-房间小", "＋x", "\tx", "a=b", " \u200b=1"]
     write_wrong(tmp_path / "w.csv", map(asked, texts))
     raw = (tmp_path / "w.csv").read_bytes()
     assert raw.startswith(b"\xef\xbb\xbf")
     rows = list(csv.reader(raw.decode("utf-8-sig").splitlines(keepends=True)))
     assert rows[0] == ["line", "text", "label", "answer", "probability"]
-    assert [row[1] for row in rows[1:]] == ["差\n评,", "'=1+1", "'@x", "'-房间小", "'＋x", "'\tx", "a=b"]
+    assert [row[1] for row in rows[1:]] == ["差\n评,", "'=1+1", "'@x", "'-房间小", "'＋x", "'\tx", "a=b", "' \u200b=1"]
     assert rows[1][2:] == ["正面", "负面", "0.7500"] and rows[1][0] == "7"
 
 
 def test_no_wrong_row_leaves_a_header(tmp_path: Path) -> None:
     write_wrong(tmp_path / "w.csv", [])
-    assert (tmp_path / "w.csv").read_text("utf-8-sig").strip() == "line,text,label,answer,probability"
+    assert (tmp_path / "w.csv").read_text("utf-8-sig").strip() == '"line","text","label","answer","probability"'
 
 
 def test_a_calibration_is_read_back_by_the_tasks(tmp_path: Path) -> None:
