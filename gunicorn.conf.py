@@ -22,7 +22,7 @@ try:
 except StartupError as error:
     sys.exit(f"qwen-allinone cannot start: {error}")
 
-bind = f"{settings.host}:{settings.port}"
+bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
 # As app.py does it, but found wherever the service is started: it stays in that folder, to which paths are relative.
 wsgi_app = "qwen_allinone.bootstrap:build_app()"
 
@@ -33,8 +33,8 @@ workers = settings.workers
 worker_class = "qwen_allinone.serving.worker.EngineWorker"
 # Every admitted request holds a thread; eight more answer health checks and refusals meanwhile.
 threads = settings.slots + settings.max_waiting + 8
-# Far more than threads: who finds no place is to be told so, not left in the kernel's queue. Those without a thread
-# are idle, silent or closing; they cost a file each, of which the process must have enough.
+# Far more connections than threads, so that overload is answered with a 503 instead of waiting in the backlog. Those
+# without a thread are idle, silent or closing; each takes a file, of which the process must have enough.
 _files, _most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
 _wanted = threads + 1024 + 256
 if _most_files != resource.RLIM_INFINITY:
@@ -50,7 +50,7 @@ preload_app = False
 graceful_timeout = math.ceil(settings.stop_s) + 2
 # Liveness of the worker's main loop, which no request can hold up. An engine that hangs is noticed earlier.
 timeout = math.ceil(settings.stuck_s) + 30
-keepalive = 5
+keepalive = settings.keepalive_s
 # Nobody manages a running service through a socket in the home folder, which may be read-only.
 control_socket_disable = True
 # The heartbeat file must not wait for a disk.

@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from qwen_allinone.errors import SettingsError
+from qwen_allinone.service_links import warning, without_service_links
+from qwen_allinone.setting_types import Host, Networks, RedisUrl
 from qwen_allinone.shipped import SHIPPED
 
 PREFIX = "QAIO_"
 _SECRET = {"redis_url"}  # may hold a password: never shown
 
-
-def _networks(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    networks = tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
-    if any(network.prefixlen == 0 for network in networks):
-        raise ValueError("a network of everybody is not a proxy: name the proxies' own addresses")
-    return networks
-
-
-def _redis_url(value: SecretStr) -> SecretStr:
-    # The message must not show the value: it may hold a password.
-    url = urlsplit(value.get_secret_value())
-    if url.scheme not in ("redis", "rediss", "unix") or not (url.hostname or url.path) or url.port == 0:
-        raise ValueError("must look like redis://host:6379/0, rediss://... or unix:///path (Valkey too)")
-    return value
-
-
-Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
-RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+log = logging.getLogger(__name__)
 
 
 class Settings(BaseSettings):
@@ -56,7 +38,7 @@ class Settings(BaseSettings):
         description="`fp32`; `fp16`: half the memory, arithmetic still FP32; `int8`: a quarter, fastest, approximate",
     )
     prompts: Path = Field(SHIPPED / "prompts", description="Folder of the tasks, one folder each")
-    host: str = Field("0.0.0.0", description="Address to listen on")
+    host: Host = Field("0.0.0.0", description="Address to listen on; `::` is every address, IPv6 too")
     port: int = Field(5000, ge=1, le=65535, description="Port to listen on")
     workers: int = Field(1, ge=1, le=16, description="Gunicorn workers; each holds a copy of the model")
     threads: int = Field(0, ge=0, le=256, description="Compute threads per worker; 0: CPU quota divided by workers")
@@ -80,6 +62,12 @@ class Settings(BaseSettings):
     )
     ping_s: float = Field(
         10.0, ge=0.1, le=600, description="Pause in a stream, in seconds, after which a `: ping` keeps it open"
+    )
+    keepalive_s: int = Field(
+        5,
+        ge=1,
+        le=3600,
+        description="Seconds an idle connection is kept; set it above a proxy's own idle time",
     )
     max_body_bytes: int = Field(
         1_048_576, ge=1024, le=67_108_864, description="Largest request body in bytes; beyond: 413"
@@ -176,7 +164,9 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: an unknown `QAIO_*` name or a value out of range; the message lists all of them.
         """
-        given = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+        given, links = without_service_links({n: v for n, v in environ.items() if n.startswith(PREFIX)})
+        if links:
+            log.warning(warning(links))
         problems = [
             f"{name}: no such setting (known: {', '.join(cls.names())})" for name in given if name not in cls.names()
         ]

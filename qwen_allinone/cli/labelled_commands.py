@@ -104,10 +104,18 @@ def _label_task(settings: Settings, name: str) -> Task:
 
 
 def _key(file: Path | None) -> str | None:
+    """The key in the file; no message quotes any of it."""
+    if file is None:
+        return None
     try:
-        return file.read_text("utf-8").strip() if file else None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataFileError(f"{file} cannot be read ({error})") from None
+        key = file.read_text("ascii").strip()
+    except OSError as error:
+        raise DataFileError(f"{file} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        key = ""
+    if not key.isprintable() or not key or " " in key:
+        raise DataFileError(f"{file} holds no key or token: it must be one line of letters, digits and signs")
+    return key
 
 
 def _table(task: Task, data: Path, text_column: str, label_column: str, names: str, limit: int) -> Table:

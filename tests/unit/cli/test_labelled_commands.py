@@ -115,6 +115,17 @@ def test_calibrate_says_so_before_it_computes_where_the_folder_cannot_be_written
     assert "cannot be written" in result.stderr and "QAIO_PROMPTS" in result.stderr
 
 
+@pytest.mark.parametrize("key", [b"hunter2\nhunter3", "hünter2".encode(), b"hunter2 hunter3", b""])
+@pytest.mark.usefixtures("data")
+def test_a_file_that_holds_no_key_is_named_and_nothing_of_it_is_quoted(tmp_path: Path, key: bytes) -> None:
+    (tmp_path / "key").write_bytes(key)
+    result = command(
+        "eval", "sentiment", "--data", "data.csv", *NAMES, "--url", "http://127.0.0.1:9", "--key-file", "key"
+    )
+    assert result.exit_code == ERRORS and "holds no key" in result.stderr
+    assert "unter" not in result.output and "Traceback" not in result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
