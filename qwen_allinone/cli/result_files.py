@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -13,6 +11,7 @@ import yaml
 from qwen_allinone.cli.asking import AnsweredRow
 from qwen_allinone.csv_files import encode
 from qwen_allinone.errors import DataFileError
+from qwen_allinone.files import replace_file
 from qwen_allinone.tasks import CALIBRATION, Calibration
 
 _ABOUT = "# Written by `qwen-allinone calibrate`. It holds for this prompt and this model; delete it to go without.\n"
@@ -57,15 +56,7 @@ def is_writable(folder: Path) -> bool:
 
 
 def _write(file: Path, content: bytes, fix: str) -> None:
-    """Readers see the old file or the new one, never a part. Its mode is that of any new file."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with temporary.open("xb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(temporary, file)
+        replace_file(file, content)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise DataFileError(f"{file} cannot be written ({error.strerror}); {fix}") from None

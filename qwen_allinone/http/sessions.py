@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Literal
 
 from flask import Response, jsonify
@@ -12,6 +11,7 @@ from pydantic import BaseModel, Field
 from qwen_allinone.http.errors import NestedErrorBody, error_responses
 from qwen_allinone.http.usage import caller
 from qwen_allinone.state import Session, Sessions
+from qwen_allinone.telemetry.formatting import timestamp
 
 
 class SessionPath(BaseModel):
@@ -62,17 +62,13 @@ def register(app: OpenAPI, sessions: Sessions) -> None:
 
 def _describe(session: Session, max_turns: int) -> dict[str, object]:
     turns = [
-        TurnInfo(text=turn.text, sentiment=turn.sentiment, response=turn.response, at=_utc(turn.at))
+        TurnInfo(text=turn.text, sentiment=turn.sentiment, response=turn.response, at=timestamp(turn.at, "seconds"))
         for turn in session.turns
     ]
     return SessionInfo(
         session_id=session.id,
-        created=_utc(session.created),
-        expires=_utc(session.expires),
+        created=timestamp(session.created, "seconds"),
+        expires=timestamp(session.expires, "seconds"),
         max_turns=max_turns,
         turns=turns,
     ).model_dump()
-
-
-def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -98,10 +98,6 @@ class MemoryCache:
             while self._bytes > self._max_bytes:
                 self._drop(next(iter(self._entries)))
 
-    @property
-    def bytes_used(self) -> int:
-        return self._bytes
-
     def __len__(self) -> int:
         return len(self._entries)
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from qwen_allinone.errors import SettingsError
+from qwen_allinone.files import locked_folder
 from qwen_allinone.telemetry.formatting import timestamp, to_json
 from qwen_allinone.telemetry.line_writer import LineWriter
 from qwen_allinone.telemetry.records import RequestRecord
@@ -35,7 +34,7 @@ class AuditFile:
 
     def append(self, line: bytes) -> None:
         """Write `line` as a whole or not at all; raises OSError when it could not be written."""
-        with self._alone():
+        with locked_folder(self._path.parent):
             fd = self._current()
             size = os.fstat(fd).st_size
             if size and size + len(line) > self._max_bytes:
@@ -47,16 +46,6 @@ class AuditFile:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the folder's lock: the file itself is renamed under us, and a lock file would be litter."""
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(folder)  # and with it the lock
 
     def _current(self) -> int:
         """The file that has the name now; another process may have rotated, an operator may have moved it."""

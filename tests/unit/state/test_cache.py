@@ -77,7 +77,7 @@ def test_what_was_kept_is_found_until_its_time_is_over() -> None:
     assert memory.get("a") == b"1" and memory.get("b") is None
     clock.now += 0.1
     assert memory.get("a") is None
-    assert (len(memory), memory.bytes_used) == (0, 0)
+    assert (len(memory), memory._bytes) == (0, 0)
 
 
 def test_the_least_recently_used_go_first_when_there_are_too_many_bytes() -> None:
@@ -101,9 +101,9 @@ def test_bytes_used_are_those_of_what_is_there_and_never_too_many(puts: list[tup
     memory = MemoryCache(3000, 60)
     for key, size in puts:
         memory.put(key, b"x" * size)
-        assert memory.bytes_used <= 3000
+        assert memory._bytes <= 3000
     held = [memory.get(key) for key in "abcdefgh"]
-    assert memory.bytes_used == sum(400 + len(value) for value in held if value is not None)
+    assert memory._bytes == sum(400 + len(value) for value in held if value is not None)
 
 
 @given(st.lists(st.text(max_size=4), max_size=4), st.lists(st.text(max_size=4), max_size=4))
