@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from qwen_allinone.errors import SettingsError
 from qwen_allinone.service_links import warning, without_service_links
@@ -22,10 +21,10 @@ _SECRET = {"redis_url"}  # may hold a password: never shown
 log = logging.getLogger(__name__)
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings, read from `QAIO_*`. Build it with `Settings.load()`, which also rejects unknown names."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(
         "Qwen/Qwen1.5-0.5B",
@@ -126,18 +125,6 @@ class Settings(BaseSettings):
     )
     audit_max_mb: int = Field(100, ge=1, le=10_000, description="Size in MB at which the audit file is rotated")
     audit_keep: int = Field(10, ge=1, le=1000, description="Rotated audit files kept; older ones are deleted")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Values come from `load()` alone, so that a test can pass its own environment."""
-        return (init_settings,)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:

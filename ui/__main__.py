@@ -36,8 +36,9 @@ def _serve(settings: Settings) -> None:
     key = settings.api_key.get_secret_value() if settings.api_key else None
     blocks = page.build(Api(settings.service, key), settings)
     blocks.queue(max_size=256)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     blocks.launch(
-        server_name=f"[{settings.host}]" if ":" in settings.host else settings.host,
+        server_name=host,
         root_path=settings.root_path,
         server_port=settings.port,
         share=False,
@@ -51,7 +52,7 @@ def _serve(settings: Settings) -> None:
         css_paths=page.STYLE,
         app_kwargs={"middleware": policy.middleware()},
     )
-    print(f"The page is at http://{settings.host}:{settings.port} and talks to {settings.service}", flush=True)
+    print(f"The page is at http://{host}:{settings.port} and talks to {settings.service}", flush=True)
     blocks.block_thread()
 
 
