@@ -7,9 +7,11 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from qwen_allinone.cli.figures import Judged
 from qwen_allinone.cli.labelled_rows import Row
@@ -95,22 +97,8 @@ def over_http(url: str, task: str, labels: Sequence[str], key: str | None = None
     Raises:
         DataFileError: `url` is no web address.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise DataFileError(f"{url}: write it as http://HOST:PORT")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-    headers |= {"Authorization": f"Bearer {key}"} if key else {}
-    path = f"{parts.path.rstrip('/')}/v1/tasks/{task}"
-
-    def post(body: Mapping[str, object]) -> tuple[int, str, bytes]:
-        connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
-        try:
-            connection.request("POST", path, json.dumps(body).encode(), headers)
-            response = connection.getresponse()
-            return response.status, response.headers.get("Retry-After", ""), response.read()
-        finally:
-            connection.close()
+    parts = _web_address(url)
+    post = partial(_post, parts, f"{parts.path.rstrip('/')}/v1/tasks/{task}", key)
 
     def ask(row: Row) -> AnsweredRow:
         gives_up = time.monotonic() + _PATIENCE_S
@@ -126,6 +114,29 @@ def over_http(url: str, task: str, labels: Sequence[str], key: str | None = None
             time.sleep(int(after))
 
     return ask
+
+
+def _web_address(url: str) -> SplitResult:
+    """No message quotes it: it may hold a password."""
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts
+    raise DataFileError("--url: write it as http://HOST:PORT")
+
+
+def _post(parts: SplitResult, path: str, key: str | None, body: Mapping[str, object]) -> tuple[int, str, bytes]:
+    """Status, Retry-After and body of the answer."""
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    headers |= {"Authorization": f"Bearer {key}"} if key else {}
+    connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
+    try:
+        connection.request("POST", path, json.dumps(body).encode(), headers)
+        response = connection.getresponse()
+        return response.status, response.headers.get("Retry-After", ""), response.read()
+    finally:
+        connection.close()
 
 
 def _read(row: Row, status: int, raw: bytes, labels: Sequence[str], seconds: float) -> AnsweredRow:

@@ -1,4 +1,4 @@
-"""Files that measuring leaves behind, written whole or not at all: wrong rows, and a task's calibration."""
+"""Files that eval and calibrate leave behind, written whole or not at all: wrong rows, and a task's calibration."""
 
 from __future__ import annotations
 

@@ -137,6 +137,7 @@ def test_a_file_that_holds_no_key_is_named_and_nothing_of_it_is_quoted(tmp_path:
         (["eval", "sentiment", "--data", "data.csv", *NAMES[:-1], "1=好"], "write it as 1=正面,0=负面"),
         (["calibrate", "sentiment", "--data", "data.csv", *NAMES, "--limit", "3"], "too few"),
         (["eval", "sentiment", "--data", "data.csv", *NAMES, "--url", "localhost:5000"], "http://HOST:PORT"),
+        (["eval", "sentiment", "--data", "data.csv", *NAMES, "--url", "http://u:hunter/2@h"], "http://HOST:PORT"),
         (
             ["eval", "sentiment", "--data", "data.csv", *NAMES, "--url", "http://x", "--key-file", "no"],
             "cannot be read",
@@ -147,4 +148,4 @@ def test_a_file_that_holds_no_key_is_named_and_nothing_of_it_is_quoted(tmp_path:
 def test_what_cannot_be_done_is_said_in_one_line(arguments: list[str], words: str) -> None:
     result = command(*arguments)
     assert result.exit_code == ERRORS
-    assert words in result.stderr and "Traceback" not in result.stderr
+    assert words in result.stderr and "Traceback" not in result.stderr and "hunter" not in result.stderr

@@ -1,4 +1,4 @@
-"""Files that measuring leaves behind."""
+"""Files that eval and calibrate leave behind."""
 
 from __future__ import annotations
 
