@@ -17,8 +17,10 @@ ENV PYTHONUNBUFFERED=1 \
 WORKDIR /app
 
 # Dependencies first: this layer is rebuilt only when the pins change.
-COPY requirements.txt ./
-RUN pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -r requirements.txt
+COPY requirements.txt requirements.lock ./
+# All that runs here is known by its hash but for torch: its wheels differ by index and machine.
+RUN pip install --require-hashes -r requirements.lock \
+    && pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -r requirements.txt
 
 COPY app.py gunicorn.conf.py ./
 COPY qwen_allinone ./qwen_allinone
@@ -26,9 +28,10 @@ COPY prompts ./prompts
 COPY demo/checkpoint ./demo/checkpoint
 COPY demo/MODEL_CARD.md ./demo/
 
-# The hub's cache and the conversations, so that volumes keep them between runs. Unlike root-owned ones, ours to write.
+# The hub's cache and the conversations, so that volumes keep them between runs. Unlike root-owned ones, ours to write;
+# and group 0's, so that any user of it can run this (OpenShift picks one for each project).
 RUN useradd --uid 10001 --no-create-home --home-dir /models qaio \
-    && mkdir -p /models /data && chown 10001:10001 /models /data && chmod 700 /data \
+    && mkdir -p /models /data && chown 10001:0 /models /data && chmod 775 /models && chmod 770 /data \
     # No program that lends its owner's rights: the base image's su, mount, passwd.
     && find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 # Nothing but /models, /data, /tmp and /dev/shm is written to when it runs: the root may be read-only. A number, so that
@@ -51,7 +54,7 @@ ENV QAIO_WORKERS=2 \
 EXPOSE 5000
 # The first start may download the model; until then /health says 503.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=15m --retries=4 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ.get('QAIO_PORT', '5000') + '/health', timeout=4)"]
+    CMD ["python", "-m", "qwen_allinone.serving.health"]
 
 # A stop may take as long as Gunicorn's graceful timeout, QAIO_DEADLINE_S + 5: docker stop -t 140.
 STOPSIGNAL SIGTERM

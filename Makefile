@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 PIP_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve ui test faults check install install-dev install-ui install-ui-tests clean
+.PHONY: help demo serve ui test faults check lock install install-dev install-ui install-ui-tests clean
 
 help:
 	@echo "make demo    start the service on port 5000 with the embedded demo model"
@@ -15,6 +15,7 @@ help:
 	@echo "make test    install what tests need and run them all"
 	@echo "make faults  kills, floods and cuts off real servers for most of an hour; see docs/faults.md"
 	@echo "make check   ruff, mypy, import-linter, README against the settings"
+	@echo "make lock    write requirements.lock anew, for the image, after a change of requirements.txt"
 	@echo "make clean   remove the virtual environment and caches"
 
 $(VENV)/bin/python:
@@ -70,6 +71,15 @@ check: install-dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(PY) -m pytest -q tests/unit/test_readme.py
+
+# The CPU's torch, so that no CUDA library is locked; torch itself is left to the index that the image is built with.
+LOCK_ARGS ?= --torch-backend cpu
+lock: $(VENV)/bin/python
+	$(PY) -m pip install -q uv==0.13.9
+	{ echo "# What requirements.txt comes to, with hashes, but for torch, whose wheel depends on the machine. Written by \`make lock\`."; \
+	  $(VENV)/bin/uv pip compile -q requirements.txt --generate-hashes --no-emit-package torch --python-version 3.11 \
+	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(LOCK_ARGS); } > requirements.lock.new
+	mv requirements.lock.new requirements.lock
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

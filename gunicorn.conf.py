@@ -7,9 +7,10 @@ from pathlib import Path
 
 from qwen_allinone.access import Credentials
 from qwen_allinone.errors import StartupError
+from qwen_allinone.serving import multiprocess
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry
-from qwen_allinone.telemetry import audit, logs, shared
+from qwen_allinone.telemetry import audit, logs
 
 try:
     # A worker that raises while booting stops the master with a traceback; say it in one line before that.
@@ -21,19 +22,19 @@ try:
 except StartupError as error:
     sys.exit(f"qwen-allinone cannot start: {error}")
 
-bind = f"{settings.host}:{settings.port}"
-wsgi_app = "app:app"
-chdir = str(Path(__file__).resolve().parent)
+bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
+# As app.py does it, but found wherever the service is started: it stays in that folder, to which paths are relative.
+wsgi_app = "qwen_allinone.bootstrap:build_app()"
 
 # Each worker holds the model, so few of them; the engine batches, so one serves many requests.
 workers = settings.workers
 # Threads only wait for the engine. sync workers would be killed by `timeout` while they generate.
-# gthread, but for what worker.py says: who is accepted, and how a worker ends.
-worker_class = "qwen_allinone.worker.EngineWorker"
+# gthread, but for what serving/worker.py says: who is accepted, and how a worker ends.
+worker_class = "qwen_allinone.serving.worker.EngineWorker"
 # Every admitted request holds a thread; eight more answer health checks and refusals meanwhile.
 threads = settings.slots + settings.max_waiting + 8
-# Far more than threads: who finds no place is to be told so, not left in the kernel's queue. Those without a thread
-# are idle, silent or closing; they cost a file each, of which the process must have enough.
+# Far more connections than threads, so that overload is answered with a 503 instead of waiting in the backlog. Those
+# without a thread are idle, silent or closing; each takes a file, of which the process must have enough.
 _files, _most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
 _wanted = threads + 1024 + 256
 if _most_files != resource.RLIM_INFINITY:
@@ -49,7 +50,7 @@ preload_app = False
 graceful_timeout = math.ceil(settings.stop_s) + 2
 # Liveness of the worker's main loop, which no request can hold up. An engine that hangs is noticed earlier.
 timeout = math.ceil(settings.stuck_s) + 30
-keepalive = 5
+keepalive = settings.keepalive_s
 # Nobody manages a running service through a socket in the home folder, which may be read-only.
 control_socket_disable = True
 # The heartbeat file must not wait for a disk.
@@ -69,20 +70,20 @@ logconfig_dict = logs.config(settings)
 
 # Metrics: the workers share their numbers through a folder, each under a number that its successor takes over.
 def on_starting(server):
-    shared.make_folder()
+    multiprocess.make_folder()
 
 
 def pre_fork(server, worker):
-    worker.number = shared.free_number(other.number for other in server.WORKERS.values())
+    worker.number = multiprocess.free_number(other.number for other in server.WORKERS.values())
 
 
 def post_fork(server, worker):
-    shared.become(worker.number)
+    multiprocess.become(worker.number)
 
 
 def child_exit(server, worker):
-    shared.forget(worker.number)
+    multiprocess.forget(worker.number)
 
 
 def on_exit(server):
-    shared.remove_folder()
+    multiprocess.remove_folder()

@@ -25,8 +25,8 @@ from torch import Tensor
 
 from benchmarks.client import read_csv
 from qwen_allinone.bootstrap import build_service
-from qwen_allinone.cpu import compute_threads
 from qwen_allinone.engine import Status
+from qwen_allinone.host import compute_threads
 from qwen_allinone.model import checkpoint
 from qwen_allinone.model.attention import Chunk
 from qwen_allinone.model.linear import Weights

@@ -25,16 +25,14 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from qwen_allinone.cpu import compute_threads
 from qwen_allinone.engine import Classify, Generate, LabelTrie, Sampling, Ticket
 from qwen_allinone.engine.scheduler import Scheduler
 from qwen_allinone.engine.slots import SlotTable
 from qwen_allinone.engine.step import step
 from qwen_allinone.engine.work import Work
-from qwen_allinone.memory import resident_bytes
+from qwen_allinone.host import compute_threads, give_back, resident_bytes
 from qwen_allinone.model import checkpoint
 from qwen_allinone.model.config import ModelConfig
-from qwen_allinone.model.heap import give_back
 from qwen_allinone.model.linear import PackedLinear, Weights
 from qwen_allinone.model.qwen2 import Qwen2
 

@@ -156,6 +156,7 @@ def main() -> None:
     parser.add_argument("root", type=Path)
     parser.add_argument("--run", action="store_true", help="run CMD in a root built before")
     parser.add_argument("--locked", action="store_true", help="with --run: read-only root, no capabilities")
+    parser.add_argument("--user", help="with --run: the user and group, as OpenShift picks them: 1000660000:0")
     parser.add_argument("--share", action="append", default=[], metavar="DIR", help="folder of the host to show inside")
     parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("-e", dest="variables", action="append", default=[], metavar="NAME=VALUE")
@@ -176,7 +177,7 @@ def main() -> None:
         if options.locked:
             image.lock()
         variables = dict(pair.split("=", 1) for pair in options.variables)
-        image.run("exec " + shlex.join(image.command), locked=options.locked, **variables)
+        image.run("exec " + shlex.join(image.command), user=options.user, locked=options.locked, **variables)
 
 
 if __name__ == "__main__":

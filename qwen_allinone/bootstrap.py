@@ -9,16 +9,16 @@ from pathlib import Path
 from flask import Flask
 
 from qwen_allinone import __version__
-from qwen_allinone.access import Credentials, Windows
-from qwen_allinone.cpu import compute_threads
+from qwen_allinone.access import Credentials, RateCounters
 from qwen_allinone.engine import Capacity, Engine, Loaded, Status
+from qwen_allinone.host import compute_threads, resident_bytes
 from qwen_allinone.http import WINDOW_S, Guards, Quota, create_app
-from qwen_allinone.memory import resident_bytes
 from qwen_allinone.model import checkpoint
 from qwen_allinone.service import AllInOne, Codec, ResultCache, fit
+from qwen_allinone.serving.multiprocess import metrics_share
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import RedisStore, Sessions, SqliteStore, Store
-from qwen_allinone.state.cache import AnswerCache
+from qwen_allinone.state.cache import SingleFlightCache
 from qwen_allinone.tasks import Registry, Task
 from qwen_allinone.telemetry import Telemetry, logs
 from qwen_allinone.telemetry.audit import AuditFile, AuditLog
@@ -58,7 +58,7 @@ def _guards(settings: Settings) -> Guards:
     quota = Quota(settings.rate_requests, settings.rate_tokens)
     if quota and settings.workers > 1 and url is None:
         log.warning("limits: %d workers each count for themselves; set QAIO_REDIS_URL", settings.workers)
-    return Guards(Credentials(settings), settings.trusted_proxies, quota, Windows(WINDOW_S, url))
+    return Guards(Credentials(settings), settings.trusted_proxies, quota, RateCounters(WINDOW_S, url))
 
 
 def _sessions(settings: Settings) -> Sessions:
@@ -82,7 +82,7 @@ def _cache(settings: Settings) -> ResultCache | None:
     """What remembers the results of greedy tasks; None if nothing is to be remembered."""
     if not settings.cache_mb:
         return None
-    return ResultCache(AnswerCache(settings.cache_mb * 1_000_000, settings.cache_ttl_s, _redis_url(settings)))
+    return ResultCache(SingleFlightCache(settings.cache_mb * 1_000_000, settings.cache_ttl_s, _redis_url(settings)))
 
 
 def public_name(model: str) -> str:
@@ -115,7 +115,8 @@ def _telemetry(settings: Settings, service: AllInOne) -> Telemetry:
         file = AuditFile(settings.audit_file, max_bytes=settings.audit_max_mb * 1_000_000, keep=settings.audit_keep)
         audit = AuditLog(file)
     build = {"version": __version__, "model": public_name(settings.model), "weights": settings.weights}
-    metrics = Metrics(build, {task.name: _shown_labels(task) for task in service.registry if task.labels})
+    labels = {task.name: _shown_labels(task) for task in service.registry if task.labels}
+    metrics = Metrics(build, labels, metrics_share())
     engine = service.engine
 
     def vitals() -> Vitals:

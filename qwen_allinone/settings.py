@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from qwen_allinone.errors import SettingsError
+from qwen_allinone.service_links import warning, without_service_links
+from qwen_allinone.setting_types import Host, Networks, RedisUrl
+from qwen_allinone.shipped import SHIPPED
 
 PREFIX = "QAIO_"
-_PROJECT = Path(__file__).resolve().parents[1]
 _SECRET = {"redis_url"}  # may hold a password: never shown
 
-
-def _networks(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    networks = tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
-    if any(network.prefixlen == 0 for network in networks):
-        raise ValueError("a network of everybody is not a proxy: name the proxies' own addresses")
-    return networks
+log = logging.getLogger(__name__)
 
 
-def _redis_url(value: SecretStr) -> SecretStr:
-    # The message must not show the value: it may hold a password.
-    url = urlsplit(value.get_secret_value())
-    if url.scheme not in ("redis", "rediss", "unix") or not (url.hostname or url.path) or url.port == 0:
-        raise ValueError("must look like redis://host:6379/0, rediss://... or unix:///path (Valkey too)")
-    return value
-
-
-Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
-RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
-
-
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings, read from `QAIO_*`. Build it with `Settings.load()`, which also rejects unknown names."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(
         "Qwen/Qwen1.5-0.5B",
@@ -55,8 +36,8 @@ class Settings(BaseSettings):
         "fp32",
         description="`fp32`; `fp16`: half the memory, arithmetic still FP32; `int8`: a quarter, fastest, approximate",
     )
-    prompts: Path = Field(_PROJECT / "prompts", description="Folder of the tasks, one folder each")
-    host: str = Field("0.0.0.0", description="Address to listen on")
+    prompts: Path = Field(SHIPPED / "prompts", description="Folder of the tasks, one folder each")
+    host: Host = Field("0.0.0.0", description="Address to listen on; `::` is every address, IPv6 too")
     port: int = Field(5000, ge=1, le=65535, description="Port to listen on")
     workers: int = Field(1, ge=1, le=16, description="Gunicorn workers; each holds a copy of the model")
     threads: int = Field(0, ge=0, le=256, description="Compute threads per worker; 0: CPU quota divided by workers")
@@ -80,6 +61,12 @@ class Settings(BaseSettings):
     )
     ping_s: float = Field(
         10.0, ge=0.1, le=600, description="Pause in a stream, in seconds, after which a `: ping` keeps it open"
+    )
+    keepalive_s: int = Field(
+        5,
+        ge=1,
+        le=3600,
+        description="Seconds an idle connection is kept; set it above a proxy's own idle time",
     )
     max_body_bytes: int = Field(
         1_048_576, ge=1024, le=67_108_864, description="Largest request body in bytes; beyond: 413"
@@ -111,7 +98,7 @@ class Settings(BaseSettings):
         "without it each worker counts and remembers alone",
     )
     sessions_file: Path = Field(
-        _PROJECT / "data" / "sessions.db",
+        Path("data/sessions.db"),
         description="File of conversations (SQLite; local disk), made when first needed; unused with `QAIO_REDIS_URL`",
     )
     sessions_max_mb: int = Field(
@@ -139,18 +126,6 @@ class Settings(BaseSettings):
     audit_max_mb: int = Field(100, ge=1, le=10_000, description="Size in MB at which the audit file is rotated")
     audit_keep: int = Field(10, ge=1, le=1000, description="Rotated audit files kept; older ones are deleted")
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Values come from `load()` alone, so that a test can pass its own environment."""
-        return (init_settings,)
-
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:
         if self.kv_tokens < self.context:
@@ -176,7 +151,9 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: an unknown `QAIO_*` name or a value out of range; the message lists all of them.
         """
-        given = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+        given, links = without_service_links({n: v for n, v in environ.items() if n.startswith(PREFIX)})
+        if links:
+            log.warning(warning(links))
         problems = [
             f"{name}: no such setting (known: {', '.join(cls.names())})" for name in given if name not in cls.names()
         ]

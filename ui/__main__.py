@@ -22,6 +22,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Uploads and downloads lie here, for as long as the page runs at most. Gradio reads these when it is imported.
     with TemporaryDirectory(prefix="qwen-ui-") as files:
+        # Gradio asks its own page whether it is there; a proxy for the world outside would not find it.
+        loopback = ",".join(filter(None, [os.environ.get("no_proxy"), "localhost,127.0.0.1,::1"]))
+        os.environ |= {"no_proxy": loopback, "NO_PROXY": loopback}
         os.environ |= {"GRADIO_TEMP_DIR": files, "GRADIO_ANALYTICS_ENABLED": "False"}
         _serve(settings)
     return 0
@@ -33,8 +36,10 @@ def _serve(settings: Settings) -> None:
     key = settings.api_key.get_secret_value() if settings.api_key else None
     blocks = page.build(Api(settings.service, key), settings)
     blocks.queue(max_size=256)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     blocks.launch(
-        server_name=settings.host,
+        server_name=host,
+        root_path=settings.root_path,
         server_port=settings.port,
         share=False,
         ssr_mode=False,
@@ -47,7 +52,7 @@ def _serve(settings: Settings) -> None:
         css_paths=page.STYLE,
         app_kwargs={"middleware": policy.middleware()},
     )
-    print(f"The page is at http://{settings.host}:{settings.port} and talks to {settings.service}", flush=True)
+    print(f"The page is at http://{host}:{settings.port} and talks to {settings.service}", flush=True)
     blocks.block_thread()
 
 

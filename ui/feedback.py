@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-_DELIMITERS = (",", "\t", ";")
-# What Excel, LibreOffice and Google Sheets take for the beginning of a formula, full width too.
-_FORMULA = tuple("=+-@＝＋－＠")
-_INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
+from qwen_allinone import csv_files
+
+_SAVE_AS = "请在表格软件里另存为“CSV UTF-8”后再试"
+_ENCODINGS = {
+    "": f"文件既不是 UTF-8 也不是 GBK 编码的文本，{_SAVE_AS}",
+    "Big5": f"文件像是 Big5 编码（第 {{0}} 行），{_SAVE_AS}",
+    "mixed": f"第 {{0}} 行不是 UTF-8，第 {{1}} 行却是：一个文件里混有两种编码，{_SAVE_AS}",
+}
 
 
 class Unreadable(Exception):
@@ -75,51 +78,30 @@ def read(data: bytes, *, header: bool, most: int) -> Sheet:
 
 
 def write(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
-    """UTF-8 with the mark by which Excel knows it; every cell quoted, none of them a formula."""
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, quoting=csv.QUOTE_ALL)
-    writer.writerow(map(harmless, columns))
-    writer.writerows(map(harmless, row) for row in rows)
-    return out.getvalue().encode("utf-8-sig", "replace")
-
-
-def harmless(cell: str) -> str:
-    """The cell with an apostrophe before it where a spreadsheet would compute it."""
-    visible = cell.lstrip(_INVISIBLE + " \u00a0\u3000")
-    return "'" + cell if visible.startswith((*_FORMULA, "\t", "\r", "\n")) else cell
+    """As a spreadsheet opens it safely."""
+    return csv_files.encode([columns, *rows])
 
 
 def _decode(data: bytes) -> tuple[str, str]:
-    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-    for codec, name in (("utf-16", "UTF-16"),) if wide else (("utf-8-sig", "UTF-8"), ("gb18030", "GBK")):
-        try:
-            text = data.decode(codec)
-        except UnicodeDecodeError:
-            continue
-        if "\0" not in text:
-            return text, name
-    raise Unreadable("文件既不是 UTF-8 也不是 GBK 编码的文本，请在表格软件里另存为“CSV UTF-8”后再试")
+    try:
+        text, name = csv_files.decode(data)
+    except csv_files.UnknownEncoding as error:
+        raise Unreadable(_ENCODINGS[error.likely].format(error.line, error.other_line)) from None
+    if "\0" in text:
+        raise Unreadable(_ENCODINGS[""])
+    return text, name
 
 
 def _records(text: str) -> tuple[list[Row], list[BadRow]]:
     """Records with the line each begins in; empty lines are none."""
-    first_line = text.partition("\n")[0]
-    delimiter = max(_DELIMITERS, key=first_line.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[Row] = []
     bad: list[BadRow] = []
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return rows, bad
-        except csv.Error as error:
-            reason = "单元格太长" if "limit" in str(error) else "引号没有配对，无法分列"
-            bad.append(BadRow(line, reason))
-            continue
-        if any(cell.strip() for cell in cells):
+    for line, cells in csv_files.records(text):
+        if isinstance(cells, csv.Error):
+            bad.append(BadRow(line, "单元格太长" if "limit" in str(cells) else "引号没有配对，无法分列"))
+        elif any(cell.strip() for cell in cells):
             rows.append(Row(line, tuple(cells)))
+    return rows, bad
 
 
 def _names(cells: Sequence[str]) -> tuple[str, ...]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from qwen_allinone.service_links import warning, without_service_links
+
+log = logging.getLogger(__name__)
 
 # Not QAIO_UI_: the service takes every QAIO_* name for its own and refuses to start with one it does not know.
 PREFIX = "QWEN_UI_"
@@ -26,6 +31,16 @@ def _service(value: str) -> str:
     return value.rstrip("/")
 
 
+def _key(value: SecretStr) -> SecretStr:
+    key = value.get_secret_value()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError("must be one word of letters, digits and signs, as a header takes it")
+    return value
+
+
+ApiKey = Annotated[SecretStr, AfterValidator(_key)]
+
+
 class Settings(BaseModel):
     """All settings, read from `QWEN_UI_*`. Build it with `Settings.load()`, which also rejects unknown names."""
 
@@ -34,9 +49,12 @@ class Settings(BaseModel):
     service: Annotated[str, AfterValidator(_service)] = Field(
         "http://127.0.0.1:5000", description="Address of the service"
     )
-    api_key: SecretStr | None = Field(None, description="Key or token for the service, if it asks for one")
+    api_key: ApiKey | None = Field(None, description="Key or token for the service, if it asks for one")
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on")
     port: int = Field(7860, ge=1, le=65535, description="Port to listen on")
+    root_path: str | None = Field(
+        None, pattern="^/.*[^/]$", description="Path under which a proxy shows the page: `/qwen`"
+    )
     max_rows: int = Field(5000, ge=1, le=100_000, description="Most rows of a CSV file that are labelled")
     parallel: int = Field(4, ge=1, le=64, description="Requests that one CSV file has under way at a time")
 
@@ -52,7 +70,9 @@ class Settings(BaseModel):
         Raises:
             SettingsError: an unknown name or an impossible value; the message lists all of them.
         """
-        given = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+        given, links = without_service_links({n: v for n, v in environ.items() if n.startswith(PREFIX)})
+        if links:
+            log.warning(warning(links))
         problems = [f"{n}: no such setting (known: {', '.join(cls.names())})" for n in given if n not in cls.names()]
         values: dict[str, Any] = {n.removeprefix(PREFIX).lower(): v for n, v in given.items() if n in cls.names()}
         try:

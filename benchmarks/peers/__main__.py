@@ -25,7 +25,7 @@ from benchmarks.peers.environments import Workshop
 from benchmarks.peers.figures import Cell, Round, by_size, medians, ratios, table_of
 from benchmarks.peers.process import PeerFailed, Runner
 from benchmarks.peers.runners.protocol import LENGTH, SEQUENCES
-from qwen_allinone.cpu import compute_threads
+from qwen_allinone.host import compute_threads
 
 CONTEXT = 200  # tokens behind each sequence that decodes
 PREFILL = 256

@@ -2,6 +2,6 @@
 
 from qwen_allinone.access.addresses import client_address, counted_as
 from qwen_allinone.access.credentials import Credentials
-from qwen_allinone.access.windows import Window, Windows
+from qwen_allinone.access.rate_counters import RateCounters, Window
 
-__all__ = ["Credentials", "Window", "Windows", "client_address", "counted_as"]
+__all__ = ["Credentials", "Window", "RateCounters", "client_address", "counted_as"]

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from qwen_allinone.access import keys, tokens
-from qwen_allinone.access.watched import WatchedFile
+from qwen_allinone.access.reloaded_file import ReloadedFile
 from qwen_allinone.errors import AccessFileError
 from qwen_allinone.settings import Settings
 
@@ -16,13 +16,13 @@ class Credentials:
     """The ways in that the settings open. Both files are read again when they change."""
 
     def __init__(self, settings: Settings) -> None:
-        self._keys: WatchedFile[dict[str, bytes]] | None = None
-        self._token_key: WatchedFile[Any] | None = None
+        self._keys: ReloadedFile[dict[str, bytes]] | None = None
+        self._token_key: ReloadedFile[Any] | None = None
         if settings.api_keys_file is not None:
-            self._keys = WatchedFile(settings.api_keys_file, keys.parse, {})
+            self._keys = ReloadedFile(settings.api_keys_file, keys.parse, {})
         if settings.jwt_key_file is not None and settings.jwt_algorithm is not None:
             parse = partial(tokens.parse_key, settings.jwt_algorithm)
-            self._token_key = WatchedFile(settings.jwt_key_file, parse, None)
+            self._token_key = ReloadedFile(settings.jwt_key_file, parse, None)
             self._subject: Callable[[str, Any], str | None] = partial(
                 tokens.subject,
                 algorithm=settings.jwt_algorithm,

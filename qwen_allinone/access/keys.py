@@ -6,18 +6,16 @@ which can be guessed, and would cost every request what they cost an attacker.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import os
 import re
 import secrets
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from qwen_allinone.errors import AccessFileError
+from qwen_allinone.files import locked_folder, replace_file
 
 # No colon, so that no key's name looks like a token's `jwt:...`.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -116,41 +114,13 @@ def _rewrite(path: Path, change: Callable[[str], str]) -> None:
     """Replace the file by what `change` makes of its text: readers see the old file or the new one, never a part."""
     path = path.resolve()  # where a link leads, so that the link stays
     try:
-        with _locked(path.parent):
+        with locked_folder(path.parent) as folder:
             before = path.read_text("utf-8") if path.exists() else ""
-            _replace(path, change(before))
+            replace_file(path, change(before).encode(), mode=0o600)
+            os.fsync(folder)  # makes the rename last
     except UnicodeDecodeError:
         raise AccessFileError(f"{path}: is not UTF-8 text") from None
     except OSError as error:
         raise AccessFileError(f"{path}: cannot be written: {error.strerror}") from None
     except AccessFileError as error:
         raise AccessFileError(f"{path}: {error}") from None
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One writer at a time; the lock is on the folder, since the file itself is replaced."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-        os.fsync(descriptor)  # makes the rename last
-    finally:
-        os.close(descriptor)
-
-
-def _replace(path: Path, text: str) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # of mode 0600
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-            if path.exists():  # root may change the file of the service's user
-                status = path.stat()
-                os.fchown(descriptor, status.st_uid, status.st_gid)
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise

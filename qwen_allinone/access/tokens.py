@@ -33,8 +33,8 @@ def parse_key(algorithm: str, raw: bytes) -> Any:
         return _secret(raw)
     try:
         key = jwt.get_algorithm_by_name(algorithm).prepare_key(raw)
-    except Exception as error:  # PyJWT and cryptography raise many kinds for a file that is no key
-        raise AccessFileError(f"holds no public key (PEM) for {algorithm}: {error}") from None
+    except Exception as error:  # PyJWT and cryptography raise many kinds for a file that is no key, and may quote it
+        raise AccessFileError(f"holds no public key (PEM) for {algorithm} ({type(error).__name__})") from None
     if not isinstance(key, RSAPublicKey | EllipticCurvePublicKey):
         raise AccessFileError("holds a private key; verifying takes the public one, and the other must not lie here")
     if isinstance(key, RSAPublicKey) and key.key_size < _LEAST_RSA_BITS:

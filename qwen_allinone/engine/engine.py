@@ -31,7 +31,7 @@ from qwen_allinone.errors import (
     QaioError,
     StartupError,
 )
-from qwen_allinone.model.heap import give_back
+from qwen_allinone.host import give_back
 from qwen_allinone.model.kv import KVCache
 from qwen_allinone.model.qwen2 import Qwen2
 

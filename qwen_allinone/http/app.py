@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from flask import Response, jsonify, redirect, request
 from flask_openapi import Info, OpenAPI
+from pydantic import BaseModel
 
 from qwen_allinone import __version__
 from qwen_allinone.http import (
@@ -40,6 +41,18 @@ _OPENAPI_VERSION = "3.1.0"
 _ABOUT = "一个小模型，多种任务。One small language model behind a small HTTP API; every task is a prompt folder."
 
 
+class About(BaseModel):
+    """What this is, and where to go on; addresses are relative to this one."""
+
+    name: str = "Qwen All-in-One"
+    version: str = __version__
+    about: str = _ABOUT
+    docs: str = "docs"
+    openapi: str = "openapi.json"
+    tasks: str = "v1/tasks"
+    health: str = "health"
+
+
 def create_app(
     service: AllInOne,
     conversations: Sessions,
@@ -59,6 +72,7 @@ def create_app(
         __name__,
         info=Info(title="Qwen All-in-One", version=__version__, description=_ABOUT),
         doc_prefix="/docs",
+        doc_url="/../openapi.json",  # from the page's own folder: the one document there is
         static_folder=None,
         validation_error_callback=errors.raise_invalid,
         validation_error_status=400,
@@ -73,7 +87,7 @@ def create_app(
     _carry_headers(app, model_name)
     errors.register(app)
     guards.register(app, guarded_by)
-    app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see worker.py
+    app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see serving/worker.py
     backend = Backend(service, conversations, model_name, ping_s)
     for routes in (terms, chat, sessions, tasks, classify, decisions, openai, route, analyze):
         routes.register(app, backend)
@@ -97,19 +111,26 @@ def _carry_headers(app: OpenAPI, model_name: str) -> None:
         response.headers["X-Model"] = header_name
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers.setdefault("Cache-Control", "no-store")
+        if response.mimetype == "application/json":
+            response.content_type = "application/json; charset=utf-8"
         return response
 
 
 def _serve_docs(app: OpenAPI, guarded_by: Guards) -> None:
-    """/openapi.json and /docs; the Swagger page and its scripts come from an installed package."""
+    """/, /openapi.json and /docs; the Swagger page and its scripts come from an installed package.
+
+    All addresses are relative, so that they hold behind a proxy that serves this under a path of its own.
+    """
+
+    @app.get("/", summary="这是什么，接口说明在哪里", responses={200: About})
+    def about() -> Response:
+        return jsonify(About().model_dump())
 
     @app.get("/openapi.json", doc_ui=False)
     def openapi_json() -> Response:
-        return jsonify(guards.document(sse.document(errors.document_errors(app.api_doc)), guarded_by))
-
-    # The page asks for its own copy below /docs; both must be the same document.
-    app.view_functions["openapi.doc_url"] = openapi_json
+        document = guards.document(sse.document(errors.document_errors(app.api_doc)), guarded_by)
+        return jsonify(document | {"servers": [{"url": "./"}]})  # the folder that this document is in
 
     @app.get("/docs", doc_ui=False)
     def docs() -> Response:
-        return redirect("/docs/swagger")  # type: ignore[return-value]
+        return redirect("docs/swagger")  # type: ignore[return-value]

@@ -15,7 +15,7 @@ def identify(credentials: Credentials) -> None:
     """Put the caller's name into the request's state, or mark the request as a stranger's."""
     if not credentials.required:
         return
-    secret = _shown()
+    secret = presented_credential()
     state.caller = credentials.holder(secret) if secret else None
     state.is_stranger = state.caller is None
 
@@ -28,10 +28,10 @@ def is_stranger() -> bool:
 def refuse_strangers() -> None:
     """Raises Unauthorized for a request that needed a key."""
     if is_stranger():
-        raise Unauthorized(given=bool(_shown()))
+        raise Unauthorized(given=bool(presented_credential()))
 
 
-def _shown() -> str:
+def presented_credential() -> str:
     """`Authorization: Bearer X` if there is one, else `X-API-Key: X`; other schemes may be a proxy's own."""
     authorization = request.headers.get("Authorization", "")
     if authorization[: len(_SCHEME)].lower() == _SCHEME:

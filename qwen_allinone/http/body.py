@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from flask import Request
@@ -10,6 +14,10 @@ from pydantic import BaseModel, ConfigDict
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from qwen_allinone.errors import InvalidInput, PayloadTooLarge, UnsupportedMediaType
+
+_LONGEST_SHOWN = 64
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Body(BaseModel):
@@ -25,10 +33,14 @@ class StrictRequest(Request):
         """The body as an object.
 
         Raises:
-            UnsupportedMediaType: the content type is not application/json.
+            UnsupportedMediaType: the content type is not application/json, or the body is compressed.
             PayloadTooLarge: more bytes than the cap.
-            InvalidInput: not UTF-8, not JSON, not an object, nested too deep, NaN, a key given twice.
+            InvalidInput: not UTF-8, not JSON, not an object, nested too deep, NaN, a key twice, half a surrogate pair.
         """
+        encoding = self.headers.get("Content-Encoding", "").strip().lower()
+        if encoding not in ("", "identity"):
+            name = encoding[:_LONGEST_SHOWN].encode("ascii", "replace").decode()
+            raise UnsupportedMediaType(f"不支持 Content-Encoding: {name}，请发送未压缩的 JSON")
         if self.mimetype != "application/json":
             raise UnsupportedMediaType("请求头 Content-Type 必须是 application/json")
         value = parse_json(self.read_body())
@@ -58,11 +70,50 @@ def parse_json(raw: bytes) -> Any:
     except UnicodeDecodeError:
         raise InvalidInput("请求体不是有效的 UTF-8 编码，请以 UTF-8 发送") from None
     try:
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
     except RecursionError:
         raise InvalidInput("请求体的 JSON 嵌套太深") from None
     except ValueError:  # also integers of thousands of digits
         raise InvalidInput("请求体不是有效的 JSON，请检查引号、逗号和括号") from None
+    if _SURROGATE_ESCAPE.search(text):  # only an escape can make half a pair of what was UTF-8
+        _refuse_surrogates(value)
+    return value
+
+
+def field_name(place: Sequence[int | str]) -> str:
+    """Where in the body, written as OpenAI does: `messages[0].content`. Keys as clients send them may hold anything."""
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return path.removeprefix(".").encode("utf-8", "replace").decode()[:128]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a value stands in the body: a key or index within its parent. Linked, so that a deep one costs no more."""
+
+    part: int | str
+    parent: _Place | None
+
+    def __iter__(self) -> Iterator[int | str]:
+        parts = deque[int | str]()
+        place: _Place | None = self
+        while place is not None:
+            parts.appendleft(place.part)
+            place = place.parent
+        return iter(parts)
+
+
+def _refuse_surrogates(value: Any) -> None:
+    """Raises InvalidInput, naming the place, if a string or key anywhere in `value` could not be written as UTF-8."""
+    found: list[tuple[_Place | None, Any]] = [(None, value)]
+    while found:
+        place, inner = found.pop()
+        if isinstance(inner, str) and _SURROGATE.search(inner):
+            name = field_name(tuple(place or ())) or None
+            raise InvalidInput(f"{name or '请求体'} 含有不成对的 UTF-16 代理字符，请发送有效的 UTF-8 文本", param=name)
+        if isinstance(inner, list):
+            found += [(_Place(number, place), item) for number, item in enumerate(inner)]
+        elif isinstance(inner, dict):
+            found += [(_Place(key, place), part) for key, item in inner.items() for part in (key, item)]
 
 
 def _refuse_constant(name: str) -> NoReturn:

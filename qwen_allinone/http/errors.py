@@ -12,7 +12,9 @@ from flask_openapi import OpenAPI
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import HTTPException
 
+from qwen_allinone.error_body import error_body
 from qwen_allinone.errors import EmptyInput, InvalidInput, RequestError, ServiceError
+from qwen_allinone.http.body import field_name
 from qwen_allinone.http.request_state import state
 
 log = logging.getLogger(__name__)
@@ -24,11 +26,10 @@ _HTTP_MESSAGES = {
 }
 # Type of the complaints of our own validators, whose message goes on after the field's name.
 SAID = "said"
-# Prefix of discriminator tags; parts of pydantic's error paths that begin with it are dropped.
+# Prefix of the discriminator tags of unions, which pydantic puts into the place of an error; they are no fields.
 TAG = "type="
 _COMPLAINTS = {
     "string_type": "必须是字符串",
-    "string_unicode": "含有不成对的 UTF-16 代理字符，请发送有效的 UTF-8 文本",
     "string_too_short": "至少要有 {min_length} 个字符",
     "string_too_long": "最多 {max_length} 个字符",
     "bool_type": "必须是 true 或 false",
@@ -93,7 +94,7 @@ def raise_invalid(error: ValidationError) -> NoReturn:
     """Turn pydantic's first complaint into one in the users' language; what is not supported is named first."""
     details = error.errors(include_url=False, include_input=False)
     detail = min(details, key=lambda found: found["type"] != "extra_forbidden")
-    field, kind = _path(detail["loc"]), detail["type"]
+    field, kind = _named(detail["loc"]), detail["type"]
     if kind == "missing" and field == "text":
         raise EmptyInput(param=field)
     if kind == "missing":
@@ -106,16 +107,9 @@ def raise_invalid(error: ValidationError) -> NoReturn:
     raise InvalidInput(f"{field} {said}".replace(" or ", " 或 ").replace(TAG, ""), param=field)
 
 
-def _path(place: Sequence[int | str]) -> str | None:
-    """Where in the body, written as OpenAI does: `messages[0].content`. Names as the client sent them may hold
-    anything, lone surrogates included."""
-    path = ""
-    for part in place:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif not part.startswith(TAG):
-            path += f".{part}"
-    return path.removeprefix(".").encode("utf-8", "replace").decode()[:128] or None
+def _named(place: Sequence[int | str]) -> str | None:
+    """The field that pydantic complains of, without the tags that it puts between."""
+    return field_name([part for part in place if isinstance(part, int) or not part.startswith(TAG)]) or None
 
 
 def describe(error: Exception) -> dict[str, Any]:
@@ -130,10 +124,7 @@ def describe(error: Exception) -> dict[str, Any]:
 
 def _body(status: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:
     state.errors.append(code)
-    if request.path.startswith("/v1/") or request.path == "/v1":
-        kind = "server_error" if status >= 500 else "invalid_request_error"
-        return {"error": {"message": message, "type": kind, "param": param, "code": code}}
-    return {"error": message, "code": code}
+    return error_body(request.path, status, message, code, param)
 
 
 def _answer(status: int, message: str, code: str, param: str | None = None) -> Response:

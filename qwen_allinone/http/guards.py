@@ -11,7 +11,7 @@ from typing import Any
 from flask import request
 from flask_openapi import OpenAPI
 
-from qwen_allinone.access import Credentials, Windows, client_address, counted_as
+from qwen_allinone.access import Credentials, RateCounters, client_address, counted_as
 from qwen_allinone.http import auth, limits
 from qwen_allinone.http.errors import ErrorBody, NestedErrorBody
 from qwen_allinone.http.limits import Quota
@@ -32,7 +32,7 @@ class Guards:
     credentials: Credentials
     trusted_proxies: Sequence[IPv4Network | IPv6Network]
     quota: Quota
-    windows: Windows = field(repr=False)
+    windows: RateCounters = field(repr=False)
 
 
 def register(app: OpenAPI, guards: Guards) -> None:

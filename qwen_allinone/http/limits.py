@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flask import Response, current_app, request
 from flask_openapi import OpenAPI
 
-from qwen_allinone.access import Windows
+from qwen_allinone.access import RateCounters
 from qwen_allinone.errors import RateLimited
 from qwen_allinone.http.request_state import Standing, state
 from qwen_allinone.service import Answer
@@ -32,7 +32,7 @@ class Quota:
 class RateLimits:
     """Counts what a request takes and refuses what is too much."""
 
-    def __init__(self, quota: Quota, windows: Windows) -> None:
+    def __init__(self, quota: Quota, windows: RateCounters) -> None:
         self._quota = quota
         self._windows = windows
 
@@ -60,7 +60,7 @@ class RateLimits:
         return standing
 
 
-def register(app: OpenAPI, quota: Quota, windows: Windows) -> RateLimits | None:
+def register(app: OpenAPI, quota: Quota, windows: RateCounters) -> RateLimits | None:
     """Have answers charged and their headers written; None where nothing is limited."""
     if not quota:
         return None

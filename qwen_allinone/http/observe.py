@@ -13,7 +13,7 @@ from flask_openapi import OpenAPI
 from qwen_allinone.http.body import parse_json
 from qwen_allinone.http.request_state import RequestState, current
 from qwen_allinone.service import Answer
-from qwen_allinone.telemetry import Cost, Finished, Telemetry
+from qwen_allinone.telemetry import AnswerRecord, RequestRecord, Telemetry
 from qwen_allinone.telemetry.logs import end_request
 from qwen_allinone.telemetry.metrics import CONTENT_TYPE
 
@@ -64,7 +64,7 @@ def _finisher(response: Response, telemetry: Telemetry) -> Callable[[], None]:
     inputs = _inputs() if telemetry.tells_text else {}
 
     def finish() -> None:
-        finished = Finished(
+        record = RequestRecord(
             request_id=state.id,
             method=method,
             route=route,
@@ -73,17 +73,17 @@ def _finisher(response: Response, telemetry: Telemetry) -> Callable[[], None]:
             caller=state.caller,
             address=state.address,
             code=state.errors[-1] if state.errors else None,
-            costs=tuple(map(_cost, state.answers)),
+            answers=tuple(map(_answer_record, state.answers)),
             text=inputs | _outputs(state.answers) if telemetry.tells_text else {},
         )
-        telemetry.finished(finished, quiet=route in QUIET)
+        telemetry.record(record, quiet=route in QUIET)
 
     return finish
 
 
-def _cost(answer: Answer) -> Cost:
+def _answer_record(answer: Answer) -> AnswerRecord:
     result = answer.result
-    return Cost(
+    return AnswerRecord(
         task=answer.task,
         label=answer.label,
         finish_reason=result.finish_reason.value,

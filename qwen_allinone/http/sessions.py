@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Literal
 
 from flask import Response, jsonify
@@ -13,6 +12,7 @@ from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.errors import NestedErrorBody, error_responses
 from qwen_allinone.http.request_state import state
 from qwen_allinone.state import Session
+from qwen_allinone.telemetry.formatting import timestamp
 
 
 class SessionPath(BaseModel):
@@ -64,17 +64,13 @@ def register(app: OpenAPI, backend: Backend) -> None:
 
 def _describe(session: Session, max_turns: int) -> dict[str, object]:
     turns = [
-        TurnInfo(text=turn.text, sentiment=turn.sentiment, response=turn.response, at=_utc(turn.at))
+        TurnInfo(text=turn.text, sentiment=turn.sentiment, response=turn.response, at=timestamp(turn.at, "seconds"))
         for turn in session.turns
     ]
     return SessionInfo(
         session_id=session.id,
-        created=_utc(session.created),
-        expires=_utc(session.expires),
+        created=timestamp(session.created, "seconds"),
+        expires=timestamp(session.expires, "seconds"),
         max_turns=max_turns,
         turns=turns,
     ).model_dump()
-
-
-def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

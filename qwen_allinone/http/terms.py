@@ -17,7 +17,7 @@ from qwen_allinone.service import Answer, CacheUse, Terms
 
 TIMEOUT_HEADER = "X-Timeout-Ms"
 CACHE_HEADER = "X-Cache"
-_MILLISECONDS = re.compile(r"0*[1-9][0-9]{0,9}", re.ASCII)
+_MILLISECONDS = re.compile(r"0{0,9}[1-9][0-9]{0,9}", re.ASCII)
 _MARK = "_needs_engine"
 
 View = TypeVar("View", bound=Callable[..., Any])

@@ -19,15 +19,16 @@ from huggingface_hub.errors import (
 )
 
 from qwen_allinone.errors import CheckpointError
+from qwen_allinone.host import heap_returned
 from qwen_allinone.model.config import ModelConfig
-from qwen_allinone.model.heap import heap_returned
 from qwen_allinone.model.linear import Weights
 from qwen_allinone.model.qwen2 import Qwen2
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.model.weights import WeightReader, fingerprint, weight_files
+from qwen_allinone.shipped import SHIPPED
 
 DEMO = "demo"
-DEMO_FOLDER = Path(__file__).resolve().parents[2] / "demo" / "checkpoint"
+DEMO_FOLDER = SHIPPED / "demo" / "checkpoint"
 
 # Everything the service reads, and nothing that could run code.
 _PATTERNS = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]

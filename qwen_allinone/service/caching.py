@@ -12,7 +12,7 @@ from typing import Any
 from qwen_allinone.engine import FinishReason, Result
 from qwen_allinone.service.fitted_task import FittedTask
 from qwen_allinone.service.request import Request
-from qwen_allinone.state.cache import AnswerCache, key_of
+from qwen_allinone.state.cache import SingleFlightCache, key_of
 from qwen_allinone.tasks import Task
 
 _MOST_ID = 2**31
@@ -22,7 +22,7 @@ _SUM_TOLERANCE = 1e-3
 class ResultCache:
     """Runs what has to be computed, and remembers it."""
 
-    def __init__(self, answers: AnswerCache) -> None:
+    def __init__(self, answers: SingleFlightCache) -> None:
         self._answers = answers
 
     def run(

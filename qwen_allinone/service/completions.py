@@ -14,6 +14,7 @@ from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.detokenizer import TextPieces
 from qwen_allinone.service.inputs import MOST_CHARS_PER_TOKEN
 from qwen_allinone.service.reply import Reply
+from qwen_allinone.tasks import is_blank
 
 # What telemetry calls these answers, which come of no task.
 COMPLETION = "completion"
@@ -60,7 +61,7 @@ def chat_ids(messages: Sequence[Utterance], codec: Codec, param: str = "messages
         EmptyInput: nothing is said in the last message. ContextExceeded: too long for any reply.
         InvalidInput: the model's template does not take these roles in this order.
     """
-    if not messages or not messages[-1][1].strip():
+    if not messages or is_blank(messages[-1][1]):
         raise EmptyInput(param=param)
     ids = codec.tokenizer.encode_layout(chat_layout(messages, codec, param), [content for _, content in messages])
     if len(ids) >= codec.context:

@@ -6,13 +6,11 @@ import re
 
 from qwen_allinone.errors import EmptyInput, InputTooLong, InvalidInput
 from qwen_allinone.model.tokenizer import Tokenizer
-from qwen_allinone.tasks import Task, clean
+from qwen_allinone.tasks import Task, clean, is_blank
 
 # No real text has this many characters a token; what has is refused before it costs tokenizer time.
 MOST_CHARS_PER_TOKEN = 16
-
-
-# A letter or digit of these is left by every cleaning: a text with one of them is not empty.
+# A text with one of these letters or digits is not blank, which takes longer to find out.
 _SURELY_SEEN = re.compile(r"[0-9A-Za-z\u4e00-\u9fff]")
 
 
@@ -30,13 +28,11 @@ def prepare(task: Task, name: str, text: str) -> str:
         text.encode()
     except UnicodeEncodeError:
         raise InvalidInput(f"{name} 含有不成对的 UTF-16 代理字符，请发送有效的 UTF-8 文本", param=name) from None
-    if not task.spec.clean and _SURELY_SEEN.search(text):
-        return text
-    cleaned = clean(text)
-    if not cleaned:
+    if not _SURELY_SEEN.search(text) and is_blank(text):
         raise EmptyInput(param=name)
     if not task.spec.clean:
         return text
+    cleaned = clean(text)
     if len(cleaned) > most:  # one character may have become eighteen
         raise _too_long(task, name, cleaned)
     return cleaned

@@ -23,6 +23,7 @@ from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.completions import Utterance, chat_ids, chat_layout
 from qwen_allinone.service.inputs import MOST_CHARS_PER_TOKEN
 from qwen_allinone.service.request import Request
+from qwen_allinone.tasks import is_blank
 
 # What telemetry calls these answers, which come of no task.
 DECISIONS = "decisions"
@@ -114,7 +115,7 @@ def decide(
         ContextExceeded, InvalidInput: the text, or the text with one question, is more than fits, or an order of
         roles that the model's template refuses. ServiceError: busy, not ready, too late, failed, given up.
     """
-    if not any(content.strip() for _, content in messages):
+    if all(is_blank(content) for _, content in messages):
         raise EmptyInput(param="input")
     with service.request(terms) as request:
         scored, result = score_options(request, messages, questions)

@@ -66,7 +66,7 @@ def key_of(*parts: str) -> str:
     return digest.hexdigest()
 
 
-class MemoryAnswers:
+class MemoryCache:
     """The least recently used go when there are too many bytes, the oldest after a time. Thread-safe."""
 
     def __init__(self, max_bytes: int, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -98,10 +98,6 @@ class MemoryAnswers:
             while self._bytes > self._max_bytes:
                 self._drop(next(iter(self._entries)))
 
-    @property
-    def bytes_used(self) -> int:
-        return self._bytes
-
     def __len__(self) -> int:
         return len(self._entries)
 
@@ -110,7 +106,7 @@ class MemoryAnswers:
             self._bytes -= _cost(entry[1])
 
 
-class RedisAnswers:
+class RedisCache:
     """What all workers share. Every method raises Away where Redis does not answer."""
 
     def __init__(self, url: str, ttl_s: float) -> None:
@@ -142,13 +138,13 @@ class _Flight:
     value: bytes | None = None
 
 
-class AnswerCache:
+class SingleFlightCache:
     """Answers as bytes, by key. Never raises for its own sake: at worst everything is computed."""
 
     def __init__(self, max_bytes: int, ttl_s: float, redis_url: str | None = None) -> None:
         self._max_bytes = max_bytes
-        self._memory = MemoryAnswers(max_bytes, ttl_s)
-        self._shared = RedisAnswers(redis_url, ttl_s) if redis_url else None
+        self._memory = MemoryCache(max_bytes, ttl_s)
+        self._shared = RedisCache(redis_url, ttl_s) if redis_url else None
         self._flights: dict[str, _Flight] = {}
         self._lock = threading.Lock()
 

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 _ID = re.compile(r"[A-Za-z0-9_-]{32}", re.ASCII)
 # A lease outlives the request's deadline by what its last steps may take.
 _GRACE_S = 5.0
+_LATEST = 253_402_300_800.0  # the year 10000, which no date holds
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Turn:
             )
         except (TypeError, KeyError, OverflowError) as error:
             raise ValueError("not a turn") from error
-        if not all(isinstance(part, str) for part in (text, sentiment, response)):
+        if not all(isinstance(part, str) for part in (text, sentiment, response)) or not 0 <= turn.at < _LATEST:
             raise ValueError("not a turn")
         return turn
 

@@ -3,7 +3,7 @@
 from qwen_allinone.tasks.items import items_of
 from qwen_allinone.tasks.loader import CALIBRATION, load_cases, load_task
 from qwen_allinone.tasks.registry import Registry
-from qwen_allinone.tasks.render import Chat, Completion, Exchange, Rendered, clean, render, render_turns
+from qwen_allinone.tasks.render import Chat, Completion, Exchange, Rendered, clean, is_blank, render, render_turns
 from qwen_allinone.tasks.routes import routes_of
 from qwen_allinone.tasks.task import (
     ROUTE,
@@ -38,6 +38,7 @@ __all__ = [
     "Task",
     "Variable",
     "clean",
+    "is_blank",
     "items_of",
     "load_cases",
     "load_task",

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from qwen_allinone.invisible import is_invisible
 from qwen_allinone.tasks.task import Message, Task
 
 _BLANKS = re.compile(r"[^\S\n]+")
@@ -86,6 +87,11 @@ def clean(text: str) -> str:
     text = _stream_safe(unicodedata.normalize("NFKC", _stream_safe(text)))
     text = _NEWLINES.sub("\n", _BLANKS.sub(" ", text))
     return _REPEATED_MARK.sub(r"\1\1", text).strip()
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of `text` can be seen."""
+    return all(map(is_invisible, text))
 
 
 def _stream_safe(text: str) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from qwen_allinone.telemetry.audit import AuditLog
 from qwen_allinone.telemetry.metrics import Metrics
-from qwen_allinone.telemetry.record import Cost, Finished
+from qwen_allinone.telemetry.records import AnswerRecord, RequestRecord
 
-__all__ = ["Cost", "Finished", "Telemetry"]
+__all__ = ["AnswerRecord", "RequestRecord", "Telemetry"]
 
 _requests = logging.getLogger("qwen_allinone.request")
 _log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Telemetry:
         if self.audit:
             self.audit.flush()
 
-    def finished(self, request: Finished, *, quiet: bool) -> None:
+    def record(self, request: RequestRecord, *, quiet: bool) -> None:
         """Tell of a finished request in all places. `quiet`: a supervisor's question, logged at debug only.
 
         Never raises: the answer is out, and nothing about telling of it may undo that.

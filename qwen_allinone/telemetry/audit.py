@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from qwen_allinone.errors import SettingsError
+from qwen_allinone.files import locked_folder
 from qwen_allinone.telemetry.formatting import timestamp, to_json
-from qwen_allinone.telemetry.lines import LineWriter
-from qwen_allinone.telemetry.record import Finished
+from qwen_allinone.telemetry.line_writer import LineWriter
+from qwen_allinone.telemetry.records import RequestRecord
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ class AuditFile:
 
     def append(self, line: bytes) -> None:
         """Write `line` as a whole or not at all; raises OSError when it could not be written."""
-        with self._alone():
+        with locked_folder(self._path.parent):
             fd = self._current()
             size = os.fstat(fd).st_size
             if size and size + len(line) > self._max_bytes:
@@ -47,16 +46,6 @@ class AuditFile:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the folder's lock: the file itself is renamed under us, and a lock file would be litter."""
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(folder)  # and with it the lock
 
     def _current(self) -> int:
         """The file that has the name now; another process may have rotated, an operator may have moved it."""
@@ -89,9 +78,9 @@ class AuditLog:
         """Lines of this process that could not be written."""
         return self._lines.lost
 
-    def write(self, finished: Finished) -> None:
+    def write(self, request: RequestRecord) -> None:
         """Note a finished request."""
-        self._lines.put(audit_line(finished, time.time()))
+        self._lines.put(audit_line(request, time.time()))
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until all is written, for the end of the process; False if that takes longer than `timeout` seconds."""
@@ -108,11 +97,11 @@ class AuditLog:
             raise
 
 
-def audit_line(finished: Finished, now: float) -> bytes:
+def audit_line(request: RequestRecord, now: float) -> bytes:
     """Who, what and when, as one line of JSON. `now` in seconds since the epoch."""
-    fields = finished.fields()
+    fields = request.fields()
     told = ("request_id", "caller", "method", "route", "task", "status", "code", "prompt_tokens", "generated_tokens")
-    line = {"time": timestamp(now), "address": finished.address} | {name: fields[name] for name in told}
+    line = {"time": timestamp(now), "address": request.address} | {name: fields[name] for name in told}
     return to_json(line).encode() + b"\n"
 
 
@@ -123,7 +112,7 @@ def check(path: Path) -> None:
         SettingsError: a relative path, no such folder, no permission, a folder instead of a file.
     """
     if not path.is_absolute():
-        raise SettingsError(f"QAIO_AUDIT_FILE={str(path)!r}: workers run in another folder; write an absolute path")
+        raise SettingsError(f"QAIO_AUDIT_FILE={str(path)!r}: write an absolute path, the same wherever it is started")
     try:
         os.close(_open(path))
     except OSError as error:

@@ -52,9 +52,9 @@ def to_json(fields: Mapping[str, Any]) -> str:
     return escape(json.dumps(dict(fields), ensure_ascii=False, default=str))
 
 
-def timestamp(seconds: float) -> str:
-    """ISO 8601 in UTC with milliseconds."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def timestamp(seconds: float, precision: str = "milliseconds") -> str:
+    """ISO 8601 in UTC, to `milliseconds` or `seconds`."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def _escape_character(character: str) -> str:

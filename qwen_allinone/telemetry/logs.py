@@ -14,7 +14,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from qwen_allinone.settings import Settings
 from qwen_allinone.telemetry.formatting import line_formatter
-from qwen_allinone.telemetry.lines import LineWriter
+from qwen_allinone.telemetry.line_writer import LineWriter
 
 _STDERR = 2
 _CHATTY = ("httpx", "httpcore", "filelock", "urllib3")

@@ -14,8 +14,7 @@ from prometheus_client import values as client_values
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from qwen_allinone.telemetry import shared
-from qwen_allinone.telemetry.record import UNFINISHED, Cost, Finished
+from qwen_allinone.telemetry.records import UNFINISHED, AnswerRecord, RequestRecord
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +41,24 @@ class Vitals:
     lost_audit_lines: int
 
 
+@dataclass(frozen=True)
+class Share:
+    """A worker's place in the folder where all workers keep their numbers."""
+
+    number: int
+    folder: str
+
+
 class Metrics:
     """The metrics of one worker. Within Gunicorn they are shared through files and summed up when asked for."""
 
-    def __init__(self, build: Mapping[str, str], labels: Mapping[str, Sequence[str]]) -> None:
-        """`build`: version, model and weights. `labels`: the labels of each task that has some."""
-        self._folder = _share()
+    def __init__(
+        self, build: Mapping[str, str], labels: Mapping[str, Sequence[str]], share: Share | None = None
+    ) -> None:
+        """`build`: version, model and weights. `labels`: the labels of each task that has some. `share`: None for a
+        process on its own."""
+        _keep_in(share)
+        self._folder = share.folder if share else None
         self.registry = CollectorRegistry()
         self._read: Callable[[], Vitals] | None = None
         self._lost = {"log": 0, "audit": 0}
@@ -130,16 +141,16 @@ class Metrics:
             self._count_lost("log", self._lost_log, vitals.lost_log_lines)
             self._count_lost("audit", self._lost_audit, vitals.lost_audit_lines)
 
-    def count(self, finished: Finished, *, timed: bool) -> None:
+    def count(self, request: RequestRecord, *, timed: bool) -> None:
         """Count a finished request; `timed`: its latency belongs to the figures."""
-        method = finished.method if finished.method in _METHODS else "other"
-        self._requests.labels(finished.route, method, str(finished.status)).inc()
-        if finished.code is not None:
-            self._rejected.labels(finished.code).inc()
-        if timed and finished.status < _FAILED:
-            self._e2e.labels(finished.route).observe(finished.total_s)
-        for cost in finished.costs:
-            self._count_answer(cost)
+        method = request.method if request.method in _METHODS else "other"
+        self._requests.labels(request.route, method, str(request.status)).inc()
+        if request.code is not None:
+            self._rejected.labels(request.code).inc()
+        if timed and request.status < _FAILED:
+            self._e2e.labels(request.route).observe(request.total_s)
+        for answer in request.answers:
+            self._count_answer(answer)
 
     def exposition(self) -> bytes:
         """All metrics of all workers in Prometheus' text format."""
@@ -152,23 +163,23 @@ class Metrics:
             time.sleep(0.05)
             return _exposition_of(self._folder)
 
-    def _count_answer(self, cost: Cost) -> None:
-        if cost.label is not None:
-            self._labels.labels(cost.task, cost.label).inc()
-        self._asked_cache.inc(cost.cache is not None)
-        if cost.cache == "HIT":  # nothing was computed
+    def _count_answer(self, answer: AnswerRecord) -> None:
+        if answer.label is not None:
+            self._labels.labels(answer.task, answer.label).inc()
+        self._asked_cache.inc(answer.cache is not None)
+        if answer.cache == "HIT":  # nothing was computed
             self._from_cache.inc()
             return
-        self._prompt.inc(cost.prompt_tokens)
-        self._generated.inc(cost.generated_tokens)
-        self._queries.inc(cost.prompt_tokens)
-        self._hits.inc(cost.reused_tokens)
-        if cost.finish_reason == UNFINISHED:  # its times are those of its deadline, or of its client's patience
+        self._prompt.inc(answer.prompt_tokens)
+        self._generated.inc(answer.generated_tokens)
+        self._queries.inc(answer.prompt_tokens)
+        self._hits.inc(answer.reused_tokens)
+        if answer.finish_reason == UNFINISHED:  # its times are those of its deadline, or of its client's patience
             return
-        self._queue.observe(cost.queue_s)
-        self._first.observe(cost.queue_s + cost.prefill_s)
-        if cost.inter_token_s is not None:
-            self._between.observe(cost.inter_token_s)
+        self._queue.observe(answer.queue_s)
+        self._first.observe(answer.queue_s + answer.prefill_s)
+        if answer.inter_token_s is not None:
+            self._between.observe(answer.inter_token_s)
 
     def _count_lost(self, what: str, counter: Counter, lost: int) -> None:
         counter.inc(lost - self._lost[what])
@@ -182,14 +193,12 @@ class Metrics:
                 log.exception("the gauges could not be refreshed")
 
 
-def _share() -> str | None:
-    """Let metrics made from now on live in the shared folder, if this is a worker that has one."""
-    number = shared.worker_number()
-    if number is None:
+def _keep_in(share: Share | None) -> None:
+    """Let metrics made from now on live in the shared folder, or in this process."""
+    if share is None:
         client_values.ValueClass = client_values.MutexValue
-        return None
-    client_values.ValueClass = client_values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
-    return shared.folder()
+    else:
+        client_values.ValueClass = client_values.MultiProcessValue(lambda: share.number)  # type: ignore[no-untyped-call]
 
 
 def _exposition_of(folder: str) -> bytes:

@@ -236,8 +236,8 @@ def echoes(home: Path) -> Iterator[StartEcho]:
 
         def start_echo() -> Echo:
             notes = home / f"seen-{free_port()}.jsonl"
-            # Gunicorn's own worker class: the service's wants an engine.
-            command = (*GUNICORN, "-k", "gthread", "tests.support.echo_app:app")
+            # Not the service's worker class, which wants an engine.
+            command = (*GUNICORN, "-k", "tests.support.echo_app.EchoWorker", "tests.support.echo_app:app")
             trusting = {"QAIO_TRUSTED_PROXIES": "127.0.0.1"}  # nginx, whose word counts for the scheme
             running = start(command=command, ready=False, ECHO_LOG=str(notes), QAIO_WORKERS="2", **trusting)
             until(lambda: running.answers("/livez", 200), "the echo answers")

@@ -20,7 +20,7 @@ JSON = {"Content-Type": "application/json"}
 
 def assert_is_error(answer: Answer, path: str) -> None:
     """The contract's shape, and the headers of every answer."""
-    assert answer.header("Content-Type") == "application/json"
+    assert answer.header("Content-Type") == "application/json; charset=utf-8"
     error = json.loads(answer.data)
     if path.startswith("/v1"):
         error = error["error"]
@@ -151,6 +151,17 @@ def test_too_long_a_head_is_refused_in_the_contract_s_shape(
     assert answer.status == status
     assert_is_error(answer, path)
     assert echo.seen(path) == []
+
+
+def test_a_token_of_8_kb_passes_as_it_passes_gunicorn(front: Proxy, echo: Echo) -> None:
+    longest = 8190 - len("Authorization: Bearer \r\n")
+    token = "Bearer " + "a" * longest
+    assert echo.service.ask("GET", "/token", Authorization=token).status == 200
+    assert front.ask("GET", "/token", headers={"Authorization": token}).status == 200
+    assert [len(entry["headers"]["AUTHORIZATION"]) for entry in echo.seen("/token")] == [len(token)] * 2
+    refused = front.ask("GET", "/token", headers={"Authorization": token + "a" * 10})
+    assert refused.status == 431
+    assert_is_error(refused, "/token")
 
 
 def test_101_short_headers_are_refused_by_gunicorn(front: Proxy, echo: Echo) -> None:

@@ -39,7 +39,7 @@ def memory(pid: int) -> int:
 def test_the_readme_s_request_is_answered(service: Service) -> None:
     reply = service.chat("今天心情特别差，工作也不顺利")
     assert_is_chat(reply)
-    assert reply.headers["Content-Type"] == "application/json"
+    assert reply.headers["Content-Type"] == "application/json; charset=utf-8"
     assert reply.headers["X-Model"] == "demo"
     assert service.ask("GET", "/health").json == {"status": "ok"}
 

@@ -14,7 +14,7 @@ from typing import Any
 from flask import request
 from redis import Redis
 
-from qwen_allinone.access import Windows
+from qwen_allinone.access import RateCounters
 from qwen_allinone.bootstrap import build_app
 from qwen_allinone.engine import Engine
 from qwen_allinone.http.disconnects import Disconnects
@@ -64,15 +64,15 @@ def _abrupt(app: Any) -> None:
 
 def _needs_redis(app: Any) -> None:
     """A limit that cannot be counted in Redis is an internal error."""
-    add = Windows.add
+    add = RateCounters.add
     client = Redis.from_url(os.environ["QAIO_REDIS_URL"], socket_timeout=0.1, socket_connect_timeout=0.1)
 
-    def strict(self: Windows, key: str, amount: int) -> Any:
+    def strict(self: RateCounters, key: str, amount: int) -> Any:
         window = add(self, key, amount)
         client.ping()
         return window
 
-    Windows.add = strict  # type: ignore[method-assign]
+    RateCounters.add = strict  # type: ignore[method-assign]
 
 
 def _leak(app: Any) -> None:

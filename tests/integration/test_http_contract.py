@@ -17,7 +17,7 @@ LABELS = ("正面", "负面")
 @pytest.mark.parametrize("text", ["今天心情特别差，工作也不顺利", "我升职了，今天好开心！", "ok", "😀", "x" * 500])
 def test_chat_answers_a_sentiment_and_a_response_and_nothing_else(server: Server, text: str) -> None:
     answer = server.post("/chat", {"text": text})
-    assert (answer.status_code, answer.content_type) == (200, "application/json")
+    assert (answer.status_code, answer.content_type) == (200, "application/json; charset=utf-8")
     body = answer.get_json()
     assert list(body) == ["sentiment", "response"]
     assert body["sentiment"] in LABELS

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from qwen_allinone.measuring import write_calibration
+from qwen_allinone.cli.result_files import write_calibration
 from qwen_allinone.tasks import Calibration, Quality
 from tests.integration.conftest import Server, StartServer
 from tests.support.events import read_events, without_pings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from io import BytesIO
@@ -44,6 +45,9 @@ NO_TEXT = {
     "blank": b'{"text": " \\t\\r\\n\\u3000\\u00a0"}',
     "zero width": '{"text": "\u200b\u200c\u200d\u2060\ufeff"}'.encode(),
     "controls": b'{"text": "\\u0000\\u0007\\u202e"}',
+    "blank letters and patterns": '{"text": "\u2800\u3164\uffa0 \u115f"}'.encode(),
+    "soft hyphens": '{"text": "\u00ad\u00ad"}'.encode(),
+    "variation selectors": '{"text": "\ufe0f\U000e0100\u034f"}'.encode(),
 }
 WRONG_TEXT = {
     "a number": b'{"text": 1}',
@@ -71,7 +75,7 @@ def named(table: dict[str, Any]) -> Any:
 
 def problem(answer: TestResponse, path: str) -> dict[str, Any]:
     """The error of an answer in the one shape: `message`, `code`, `param`. Fails if it is not as promised."""
-    assert answer.content_type == "application/json"
+    assert answer.content_type == "application/json; charset=utf-8"
     body = json.loads(answer.data)
     if not path.startswith("/v1"):
         assert list(body) == ["error", "code"]
@@ -106,7 +110,7 @@ def test_no_text_is_asked_for(server: Server, path: str, body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [NO_TEXT["empty"], NO_TEXT["blank"], NO_TEXT["zero width"]], ids=["empty", "blank", "zero width"]
+    "body", [NO_TEXT[name] for name in ("empty", "blank", "zero width", "blank letters and patterns")]
 )
 def test_no_text_is_asked_for_by_tasks_that_do_not_clean_it_too(server: Server, body: bytes) -> None:
     answer = server.post("/v1/tasks/chat", json.loads(body) | {"sentiment": "正面"})
@@ -256,7 +260,7 @@ def test_a_text_over_the_cap_does_not_come_back_in_the_answer(server: Server) ->
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/nowhere", "/chat/", "/v2/tasks", "/v1/nowhere", "/v1", "/v1/", "/.env", "/static/../app.py"]
+    "path", ["/nowhere", "/chat/", "/v2/tasks", "/v1/nowhere", "/v1", "/v1/", "/.env", "/static/../app.py"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_an_address_that_does_not_exist_is_a_404(server: Server, path: str, method: str) -> None:
@@ -287,6 +291,7 @@ def test_an_unknown_task_is_a_404_that_lists_the_tasks(server: Server, name: str
         ("POST", "/health", "GET"),
         ("POST", "/livez", "GET"),
         ("POST", "/openapi.json", "GET"),
+        ("POST", "/", "GET"),
     ],
 )
 def test_another_method_is_a_405_that_names_those_allowed(server: Server, method: str, path: str, allowed: str) -> None:
@@ -302,3 +307,48 @@ def test_after_all_that_the_server_answers_as_before(server: Server) -> None:
         assert server.post("/chat", body).status_code == 400
     assert server.post("/chat", {"text": "今天很开心"}).status_code == 200
     assert (server.service.engine.running, server.service.engine.waiting) == (0, 0)
+
+
+HALF_PAIRS = {
+    "/chat": {"text": "a\ud83d", "session": True},
+    "/v1/tasks/sentiment": {"text": "\ude00\ud83d"},
+    "/v1/analyze": {"text": "a", "tasks": ["\ud83d"]},
+    "/v1/route": {"text": "\ud83d"},
+    "/v1/classify": {"model": "demo", "input": ["a", "\udfff"], "task": "sentiment"},
+    "/v1/chat/completions": {"model": "demo", "messages": [{"role": "user", "content": "a"}], "stop": ["\ud800"]},
+    "/v1/decisions": {"model": "demo", "input": "a", "questions": [{"type": "boolean", "text": "\ud83d"}]},
+}
+
+
+@pytest.mark.parametrize("path", HALF_PAIRS)
+def test_half_a_surrogate_pair_anywhere_is_a_400_on_every_route(server: Server, path: str) -> None:
+    for body in (HALF_PAIRS[path], {"\ud83d": 1}, {"text": "a", "user": {"deep": [["\ud83d"]]}}):
+        answer = server.post(path, json.dumps(body).encode())
+        assert answer.status_code == 400, answer.data
+        assert "代理字符" in problem(answer, path)["message"]
+    deep = b'{"text": ' + b"[" * 500 + b'"\\ud83d\\ude00"' + b", 1" * 200_000 + b"]" * 500 + b"}"
+    began = time.thread_time()
+    assert server.post(path, deep).status_code == 400
+    assert time.thread_time() - began < 2.0
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "gzip, identity", "zstd\u00e9"])
+def test_a_compressed_body_is_a_415_that_names_the_encoding(server: Server, path: str, encoding: str) -> None:
+    body, headers = gzip.compress(b'{"text": "a"}'), {"Content-Encoding": encoding.encode("latin-1").decode("latin-1")}
+    answer = server.client.post(path, data=body, content_type="application/json", headers=headers)
+    assert answer.status_code == 415
+    found = problem(answer, path)
+    assert found["code"] == "unsupported_media_type"
+    assert encoding.lower()[:4] in found["message"] and "Content-Encoding" in found["message"]
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_an_encoding_that_changes_nothing_is_no_obstacle(server: Server, path: str) -> None:
+    answer = server.client.post(path, json={"text": "今天很开心"}, headers={"Content-Encoding": "identity"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/chat", "/v1/tasks", "/health", "/openapi.json", "/nowhere"])
+def test_json_says_that_it_is_utf_8(server: Server, path: str) -> None:
+    assert server.client.get(path).content_type == "application/json; charset=utf-8"

@@ -22,7 +22,7 @@ UNDOCUMENTED = {"/openapi.json", "/v1/tasks/<name>"}  # the document itself; wha
 @pytest.fixture(scope="module")
 def document(server: Server) -> dict[str, Any]:
     answer = server.client.get("/openapi.json")
-    assert (answer.status_code, answer.content_type) == (200, "application/json")
+    assert (answer.status_code, answer.content_type) == (200, "application/json; charset=utf-8")
     return dict(answer.get_json())
 
 

@@ -266,7 +266,7 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
     "SQL": ({"session_id": "' OR 1=1 --"}, 404, "session_not_found"),
     "NUL": ({"session_id": "A" * 31 + "\x00"}, 404, "session_not_found"),
     "Chinese": ({"session_id": "会话" * 16}, 404, "session_not_found"),
-    "half a surrogate pair": ({"session_id": "\ud83d" * 32}, 404, "session_not_found"),
+    "half a surrogate pair": ({"session_id": "\ud83d" * 32}, 400, "invalid_input"),
     "digits that are none": ({"session_id": "٣" * 32}, 404, "session_not_found"),
     "a number": ({"session_id": 1}, 400, "invalid_input"),
     "a list": ({"session_id": []}, 400, "invalid_input"),

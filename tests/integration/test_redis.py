@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from qwen_allinone.access import Window, Windows
+from qwen_allinone.access import RateCounters, Window
 from tests.integration.conftest import StartServer, until
 from tests.support.redis_server import BINARY, WHY_NOT, RedisServer
 
@@ -20,8 +20,8 @@ HANG_S = 1.0
 REJOIN_S = 5.0
 
 
-def add(windows: Windows, key: str = "a", amount: int = 1) -> Window:
-    """As `Windows.add`, and it must not hang."""
+def add(windows: RateCounters, key: str = "a", amount: int = 1) -> Window:
+    """As `RateCounters.add`, and it must not hang."""
     began = time.monotonic()
     window = windows.add(key, amount)
     assert time.monotonic() - began < HANG_S
@@ -33,7 +33,7 @@ def shared(redis: RedisServer, key: str = "a") -> int:
 
 
 def test_two_workers_share_one_count(redis: RedisServer) -> None:
-    one, other = Windows(60, redis.url), Windows(60, redis.url)
+    one, other = RateCounters(60, redis.url), RateCounters(60, redis.url)
     assert [add(windows).used for windows in (one, other, one, other)] == [1, 2, 3, 4]
     assert add(other, amount=0).used == 4 == shared(redis)
     assert add(one, "b").used == 1
@@ -41,7 +41,7 @@ def test_two_workers_share_one_count(redis: RedisServer) -> None:
 
 
 def test_a_window_ends_and_leaves_nothing_behind(redis: RedisServer) -> None:
-    windows = Windows(0.3, redis.url)
+    windows = RateCounters(0.3, redis.url)
     add(windows, amount=9)
     until(lambda: redis.execute("DBSIZE") == 0)
     assert add(windows).used == 1
@@ -49,7 +49,7 @@ def test_a_window_ends_and_leaves_nothing_behind(redis: RedisServer) -> None:
 
 @pytest.mark.parametrize("command", ["PEXPIRE {} 3660000", "PERSIST {}"])
 def test_a_server_whose_clock_was_set_back_shuts_nobody_out(redis: RedisServer, command: str) -> None:
-    windows = Windows(60, redis.url)
+    windows = RateCounters(60, redis.url)
     add(windows)
     # What a clock set back by an hour makes of a time to live; and a key that lost it.
     redis.execute(*command.format("qaio:window:a").split())
@@ -72,7 +72,7 @@ def test_counting_goes_on_through_a_fault_and_rejoins(
 ) -> None:
     caplog.set_level(logging.INFO, "qwen_allinone")
     breaks, mends = FAULTS[fault]
-    windows = Windows(60, redis.url)
+    windows = RateCounters(60, redis.url)
     assert [add(windows).used for _ in range(3)] == [1, 2, 3]
     breaks(redis)
     assert [add(windows).used for _ in range(200)] == list(range(4, 204)), "on from what was counted together"
@@ -90,7 +90,7 @@ def test_counting_goes_on_through_a_fault_and_rejoins(
 
 
 def test_a_frozen_server_is_waited_for_by_few_requests_only(redis: RedisServer) -> None:
-    windows = Windows(60, redis.url)
+    windows = RateCounters(60, redis.url)
     add(windows)
     redis.freeze()
     began = time.monotonic()
@@ -106,7 +106,7 @@ def test_a_frozen_server_is_waited_for_by_few_requests_only(redis: RedisServer) 
 
 def test_one_request_tries_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        windows = Windows(60, f"redis://127.0.0.1:{mute.getsockname()[1]}")
+        windows = RateCounters(60, f"redis://127.0.0.1:{mute.getsockname()[1]}")
         assert [add(windows).used for _ in range(5)] == [1, 2, 3, 4, 5]
         mute.settimeout(1)
         mute.accept()[0].close()
@@ -116,7 +116,7 @@ def test_one_request_tries_once() -> None:
 
 def test_a_server_that_was_never_there_does_no_harm(redis: RedisServer) -> None:
     redis.kill()
-    windows = Windows(60, redis.url)
+    windows = RateCounters(60, redis.url)
     assert [add(windows).used for _ in range(5)] == [1, 2, 3, 4, 5]
     redis.start()
     until(lambda: add(windows) is not None and shared(redis) > 0, REJOIN_S)
@@ -127,12 +127,12 @@ def test_a_server_that_was_never_there_does_no_harm(redis: RedisServer) -> None:
     ["redis://127.0.0.1:9", "redis://nobody.invalid:6379", "unix:///nowhere/redis.sock", "redis://" + "a" * 70 + ":1"],
 )
 def test_a_wrong_address_does_no_harm(url: str) -> None:
-    windows = Windows(60, url)
+    windows = RateCounters(60, url)
     assert [windows.add("a", 1).used for _ in range(3)] == [1, 2, 3]
 
 
 def test_a_caller_s_name_is_data_whatever_it_holds(redis: RedisServer) -> None:
-    windows = Windows(60, redis.url)
+    windows = RateCounters(60, redis.url)
     for name in ("a b", "a\r\nFLUSHALL\r\n", "键", "*", "{a}", "'", "]]"):
         assert [add(windows, name).used for _ in range(2)] == [1, 2]
     assert redis.execute("DBSIZE") == 7

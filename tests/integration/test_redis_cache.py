@@ -13,7 +13,7 @@ import pytest
 
 from qwen_allinone import redis_link
 from qwen_allinone.state import cache as module
-from qwen_allinone.state.cache import AnswerCache
+from qwen_allinone.state.cache import SingleFlightCache
 from tests.integration.conftest import StartServer, until
 from tests.integration.test_http_cache import ask, cached
 from tests.integration.test_redis import FAULTS, REJOIN_S
@@ -39,15 +39,15 @@ class Patient:
         self.asked.set()
 
 
-def worker(redis: RedisServer, ttl_s: float = 60) -> AnswerCache:
-    return AnswerCache(100_000, ttl_s, redis.url)
+def worker(redis: RedisServer, ttl_s: float = 60) -> SingleFlightCache:
+    return SingleFlightCache(100_000, ttl_s, redis.url)
 
 
 def good(value: bytes) -> bool:
     return value.startswith(b"v")
 
 
-def fetch(cache: AnswerCache, compute: Callable[[], bytes], key: str = "k") -> tuple[bytes, bool]:
+def fetch(cache: SingleFlightCache, compute: Callable[[], bytes], key: str = "k") -> tuple[bytes, bool]:
     return cache.fetch(key, good, compute, Patient())
 
 

@@ -14,8 +14,16 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from gunicorn.workers.gthread import ThreadWorker
+
+from qwen_allinone.serving.refusals import RefusesInJson
+
 PIECES = 6
 PAUSE_S = 0.5
+
+
+class EchoWorker(RefusesInJson, ThreadWorker):
+    """Refuses as the service's worker does, and needs no engine."""
 
 
 def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -39,7 +47,7 @@ def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         return stream(failing=b'"fail"' in body)
     answer = json.dumps(seen).encode()
     request_id = environ.get("HTTP_X_REQUEST_ID", "")
-    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))]
+    headers = [("Content-Type", "application/json; charset=utf-8"), ("Content-Length", str(len(answer)))]
     start_response("200 OK", [*headers, ("X-Request-Id", request_id), ("X-Content-Type-Options", "nosniff")])
     return [answer]
 

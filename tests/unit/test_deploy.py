@@ -197,6 +197,22 @@ def test_a_pod_has_no_more_rights_than_it_needs(pod: dict[str, Any], container: 
     assert "memory" in container["resources"]["limits"]
 
 
+def test_the_images_folders_are_writable_for_any_user_of_group_0() -> None:
+    """As OpenShift runs images: a number it picks for each project, and group 0."""
+    assert "chown 10001:0 /models /data" in DOCKERFILE
+    modes = dict(reversed(pair.split()) for pair in re.findall(r"chmod (\d+ /\w+)", DOCKERFILE))
+    assert modes.keys() == {"/models", "/data"}
+    for mode in modes.values():
+        assert int(mode, 8) & 0o070 == 0o070
+
+
+def test_health_checks_follow_the_settings_and_go_through_no_proxy() -> None:
+    check = ["python", "-m", "qwen_allinone.serving.health"]
+    assert json.dumps(check) in DOCKERFILE.split("HEALTHCHECK")[1]
+    assert COMPOSE["services"]["qwen"]["healthcheck"]["test"] == ["CMD", *check]
+    assert "--noproxy" in COMPOSE["services"]["nginx"]["healthcheck"]["test"]
+
+
 def test_the_image_runs_as_the_user_the_others_name() -> None:
     assert re.findall(r"^USER (.*)$", DOCKERFILE, re.MULTILINE) == [COMPOSE["services"]["qwen"]["user"]]
 

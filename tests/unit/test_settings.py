@@ -39,6 +39,7 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
         "grace_s": 0.0,
         "stuck_s": 60.0,
         "ping_s": 10.0,
+        "keepalive_s": 5,
         "max_body_bytes": 1_048_576,
         "api_keys_file": None,
         "jwt_algorithm": None,
@@ -49,7 +50,7 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
         "rate_requests": 0,
         "rate_tokens": 0,
         "redis_url": None,
-        "sessions_file": prompts_folder.parent / "data" / "sessions.db",
+        "sessions_file": Path("data/sessions.db"),
         "sessions_max_mb": 1000,
         "session_ttl_s": 86_400.0,
         "session_turns": 100,
@@ -84,6 +85,7 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
         ("QAIO_GRACE_S", "30", "grace_s", 30.0),
         ("QAIO_STUCK_S", "5", "stuck_s", 5.0),
         ("QAIO_PING_S", "0.5", "ping_s", 0.5),
+        ("QAIO_KEEPALIVE_S", "65", "keepalive_s", 65),
         ("QAIO_MAX_BODY_BYTES", "1024", "max_body_bytes", 1024),
         ("QAIO_API_KEYS_FILE", "/srv/keys", "api_keys_file", Path("/srv/keys")),
         ("QAIO_JWT_ALGORITHM", "ES256", "jwt_algorithm", "ES256"),
@@ -183,6 +185,94 @@ def test_an_impossible_redis_url_stops_startup_and_its_password_is_not_shown(url
     with pytest.raises(SettingsError, match=r"^QAIO_REDIS_URL=\*\*\*: ") as caught:
         Settings.load({"QAIO_REDIS_URL": url})
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hunter/2@host:6379/0",
+        "redis://:hunter#2@host",
+        "redis://:p@hunter#1@host",
+        "redis://:hunter?2@host:6379",
+        "rediss://user:a/hunter@host",
+    ],
+)
+def test_a_password_that_splits_a_redis_url_is_to_be_percent_encoded_and_no_part_of_it_is_shown(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"^QAIO_REDIS_URL=\*\*\*: .*percent-encode the password") as caught:
+        Settings.load({"QAIO_REDIS_URL": url})
+    said = str(caught.value)
+    assert "hunter" not in said and "host" not in said and "p@" not in said
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:hunter@h:hunter", "redis://h/hunter", "redis://h#hunter", "redis://[hunter", "redis://h:6379/0\n"]
+)
+def test_no_other_complaint_of_a_redis_url_quotes_it(url: str) -> None:
+    with pytest.raises(SettingsError, match="must look like") as caught:
+        Settings.load({"QAIO_REDIS_URL": url})
+    assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "redis://u:p%2F%40@h:6379/3",
+        "rediss://:p@h?ssl_cert_reqs=none",
+        "unix:///run/redis.sock?db=1",
+        "redis://[::1]:6379",
+    ],
+)
+def test_redis_urls_that_are_right_are_taken(url: str) -> None:
+    settings = Settings.load({"QAIO_REDIS_URL": url})
+    assert settings.redis_url and settings.redis_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    ("host", "taken"), [("::", "::"), ("[::1]", "::1"), ("fe80::1%eth0", "fe80::1%eth0"), ("localhost", "localhost")]
+)
+def test_ipv6_addresses_are_taken_with_and_without_brackets(host: str, taken: str) -> None:
+    assert Settings.load({"QAIO_HOST": host}).host == taken
+
+
+@pytest.mark.parametrize("host", ["", "127.0.0.1:5000", "a b", "http://h", "[::1", "1::2::3", "unix:/x"])
+def test_what_is_no_address_is_refused(host: str) -> None:
+    with pytest.raises(SettingsError, match="QAIO_HOST="):
+        Settings.load({"QAIO_HOST": host})
+
+
+SERVICE_LINKS = {
+    "QAIO_PORT": "tcp://10.0.0.7:80",
+    "QAIO_SERVICE_HOST": "10.0.0.7",
+    "QAIO_SERVICE_PORT": "80",
+    "QAIO_SERVICE_PORT_HTTP": "80",
+    "QAIO_PORT_80_TCP": "tcp://10.0.0.7:80",
+    "QAIO_PORT_80_TCP_PROTO": "tcp",
+    "QAIO_PORT_80_TCP_PORT": "80",
+    "QAIO_PORT_80_TCP_ADDR": "10.0.0.7",
+    "QAIO_WEB_SERVICE_HOST": "10.0.0.8",
+    "QAIO_WEB_PORT": "udp://10.0.0.8:80",
+}
+
+
+def test_what_kubernetes_sets_for_a_service_named_qaio_is_ignored_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert Settings.load(SERVICE_LINKS | {"QAIO_SLOTS": "4"}) == Settings.load({"QAIO_SLOTS": "4"})
+    (record,) = caplog.records
+    assert all(name in record.getMessage() for name in SERVICE_LINKS)
+    assert "Kubernetes" in record.getMessage() and "enableServiceLinks" in record.getMessage()
+
+
+def test_a_setting_that_looks_a_little_like_a_service_link_is_still_refused() -> None:
+    for name, value in (
+        ("QAIO_PORT", "http://h"),
+        ("QAIO_PORTS", "tcp://h"),
+        ("QAIO_SERVICE", "x"),
+        ("QAIO_PORT", "x"),
+    ):
+        with pytest.raises(SettingsError, match=name):
+            Settings.load({name: value})
 
 
 def test_a_redis_url_shows_no_password_where_settings_are_shown() -> None:

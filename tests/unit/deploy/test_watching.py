@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from qwen_allinone.telemetry.metrics import Metrics
-from qwen_allinone.telemetry.record import Cost, Finished
+from qwen_allinone.telemetry.records import AnswerRecord, RequestRecord
 
 PROJECT = Path(__file__).resolve().parents[3]
 DEPLOY = PROJECT / "deploy"
@@ -27,8 +27,8 @@ needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is absent
 def busy_metrics() -> Metrics:
     """Metrics that have a sample of everything."""
     metrics = Metrics({"version": "1", "model": "demo", "weights": "fp32"}, {"sentiment": ["正面", "负面"]})
-    cost = Cost("sentiment", "正面", "label", 1, 1, 1, 0.1, 0.1, 0.1, 0.1)
-    metrics.count(Finished("a", "POST", "/chat", 200, 1.0, code="odd", costs=(cost,)), timed=True)
+    cost = AnswerRecord("sentiment", "正面", "label", 1, 1, 1, 0.1, 0.1, 0.1, 0.1)
+    metrics.count(RequestRecord("a", "POST", "/chat", 200, 1.0, code="odd", answers=(cost,)), timed=True)
     return metrics
 
 
@@ -107,7 +107,7 @@ def test_the_handbook_s_table_of_log_fields_is_the_record_s() -> None:
     listed = [
         name for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
     ]
-    fields = list(Finished("a", "POST", "/chat", 200, 1.0, text={"inputs": {}, "outputs": []}).fields())
+    fields = list(RequestRecord("a", "POST", "/chat", 200, 1.0, text={"inputs": {}, "outputs": []}).fields())
     assert listed == ["timestamp", "level", "logger", "pid", "event", *fields, "exception"]
 
 

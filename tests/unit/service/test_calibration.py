@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import random
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen_allinone.service.calibration import COLDEST, HOTTEST, calibrated, fit_temperature, mean
+from qwen_allinone.service.calibration import calibrated, mean
 
 shares = st.lists(st.floats(1e-6, 1.0), min_size=2, max_size=6).map(lambda raw: tuple(x / sum(raw) for x in raw))
 
@@ -35,7 +32,7 @@ def test_without_either_the_numbers_are_the_same_to_the_bit() -> None:
     assert calibrated((0.1, 0.2, 0.7), None, 1.0) == (0.1, 0.2, 0.7)
 
 
-@given(shares, st.floats(COLDEST, HOTTEST))
+@given(shares, st.floats(0.05, 20.0))
 def test_a_temperature_never_changes_the_order(given_shares: tuple[float, ...], temperature: float) -> None:
     after = calibrated(given_shares, None, temperature)
     assert sum(after) == pytest.approx(1.0)
@@ -45,38 +42,9 @@ def test_a_temperature_never_changes_the_order(given_shares: tuple[float, ...], 
                 assert after[i] >= after[j]
 
 
-@given(shares, st.integers(0, 5), st.floats(COLDEST, HOTTEST))
+@given(shares, st.integers(0, 5), st.floats(0.05, 20.0))
 def test_a_probability_of_zero_is_no_error(given_shares: tuple[float, ...], which: int, temperature: float) -> None:
     holed = list(given_shares)
     holed[which % len(holed)] = 0.0
     for prior in (None, tuple(holed)):
         assert sum(calibrated(holed, prior, temperature)) == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("truth", [0.5, 1.0, 2.0, 5.0])
-def test_the_temperature_that_data_were_made_with_is_found(truth: float) -> None:
-    """Labels are drawn from probabilities that are then sharpened or flattened: the fit must undo just that."""
-    draw = random.Random(7)
-    honest = [(p, 1 - p) for p in (draw.uniform(0.02, 0.98) for _ in range(20_000))]
-    gold = [0 if draw.random() < pair[0] else 1 for pair in honest]
-    told = [calibrated(pair, None, 1 / truth) for pair in honest]
-    assert fit_temperature(told, gold) == pytest.approx(truth, rel=0.06)
-
-
-def test_no_other_temperature_makes_the_right_labels_likelier() -> None:
-    draw = random.Random(3)
-    answers = [tuple(x / 3 for x in sorted(draw.uniform(0, 1) for _ in range(3))) for _ in range(200)]
-    answers = [tuple(x / sum(row) for x in row) for row in answers]
-    gold = [draw.randrange(3) for _ in answers]
-
-    def loss(temperature: float) -> float:
-        pairs = zip(answers, gold, strict=True)
-        return -sum(math.log(calibrated(row, None, temperature)[label]) for row, label in pairs)
-
-    best = loss(fit_temperature(answers, gold))
-    assert all(best <= loss(COLDEST * (HOTTEST / COLDEST) ** (n / 200)) + 1e-6 for n in range(201))
-
-
-def test_data_that_say_nothing_end_at_the_limits() -> None:
-    assert fit_temperature([(0.9, 0.1)] * 5, [0] * 5) == pytest.approx(COLDEST)
-    assert fit_temperature([(0.9, 0.1)] * 5, [1] * 5) == pytest.approx(HOTTEST)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen_allinone.state.cache import AnswerCache, MemoryAnswers, key_of
+from qwen_allinone.state.cache import MemoryCache, SingleFlightCache, key_of
 
 WAIT_S = 30.0
 
@@ -71,17 +71,17 @@ class Computing:
 
 def test_what_was_kept_is_found_until_its_time_is_over() -> None:
     clock = Clock()
-    memory = MemoryAnswers(10_000, 60, clock)
+    memory = MemoryCache(10_000, 60, clock)
     memory.put("a", b"1")
     clock.now += 59.9
     assert memory.get("a") == b"1" and memory.get("b") is None
     clock.now += 0.1
     assert memory.get("a") is None
-    assert (len(memory), memory.bytes_used) == (0, 0)
+    assert (len(memory), memory._bytes) == (0, 0)
 
 
 def test_the_least_recently_used_go_first_when_there_are_too_many_bytes() -> None:
-    memory = MemoryAnswers(3 * 500, 60)
+    memory = MemoryCache(3 * 500, 60)
     for key in "abc":
         memory.put(key, b"x" * 100)
     assert memory.get("a")
@@ -90,7 +90,7 @@ def test_the_least_recently_used_go_first_when_there_are_too_many_bytes() -> Non
 
 
 def test_a_value_larger_than_the_cache_pushes_nothing_out() -> None:
-    memory = MemoryAnswers(1000, 60)
+    memory = MemoryCache(1000, 60)
     memory.put("a", b"1")
     memory.put("b", b"x" * 1000)
     assert memory.get("a") == b"1" and memory.get("b") is None
@@ -98,12 +98,12 @@ def test_a_value_larger_than_the_cache_pushes_nothing_out() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 900))))
 def test_bytes_used_are_those_of_what_is_there_and_never_too_many(puts: list[tuple[str, int]]) -> None:
-    memory = MemoryAnswers(3000, 60)
+    memory = MemoryCache(3000, 60)
     for key, size in puts:
         memory.put(key, b"x" * size)
-        assert memory.bytes_used <= 3000
+        assert memory._bytes <= 3000
     held = [memory.get(key) for key in "abcdefgh"]
-    assert memory.bytes_used == sum(400 + len(value) for value in held if value is not None)
+    assert memory._bytes == sum(400 + len(value) for value in held if value is not None)
 
 
 @given(st.lists(st.text(max_size=4), max_size=4), st.lists(st.text(max_size=4), max_size=4))
@@ -116,17 +116,17 @@ def test_where_a_part_ends_is_part_of_the_key_and_any_text_has_one() -> None:
 
 
 @pytest.fixture
-def cache() -> AnswerCache:
-    return AnswerCache(100_000, 60)
+def cache() -> SingleFlightCache:
+    return SingleFlightCache(100_000, 60)
 
 
 def later(
-    pool: ThreadPoolExecutor, cache: AnswerCache, compute: Callable[[], bytes], patience: Endless
+    pool: ThreadPoolExecutor, cache: SingleFlightCache, compute: Callable[[], bytes], patience: Endless
 ) -> Future[tuple[bytes, bool]]:
     return pool.submit(cache.fetch, "k", good, compute, patience)
 
 
-def test_of_ten_at_once_one_computes_and_a_later_one_finds_it(cache: AnswerCache) -> None:
+def test_of_ten_at_once_one_computes_and_a_later_one_finds_it(cache: SingleFlightCache) -> None:
     compute = Computing()
     with ThreadPoolExecutor(10) as pool:
         patience = [Endless() for _ in range(10)]
@@ -141,7 +141,7 @@ def test_of_ten_at_once_one_computes_and_a_later_one_finds_it(cache: AnswerCache
     assert compute.calls == 1
 
 
-def test_different_keys_do_not_wait_for_each_other(cache: AnswerCache) -> None:
+def test_different_keys_do_not_wait_for_each_other(cache: SingleFlightCache) -> None:
     compute = Computing()
     with ThreadPoolExecutor(1) as pool:
         slow = later(pool, cache, compute, Endless())
@@ -151,7 +151,7 @@ def test_different_keys_do_not_wait_for_each_other(cache: AnswerCache) -> None:
         slow.result(WAIT_S)
 
 
-def test_when_the_leader_fails_one_who_waits_leads_and_the_rest_go_on_waiting(cache: AnswerCache) -> None:
+def test_when_the_leader_fails_one_who_waits_leads_and_the_rest_go_on_waiting(cache: SingleFlightCache) -> None:
     compute = Computing()
     compute.answers = [Ended(), b"second"]
     with ThreadPoolExecutor(5) as pool:
@@ -170,7 +170,7 @@ def test_when_the_leader_fails_one_who_waits_leads_and_the_rest_go_on_waiting(ca
     assert compute.calls == 2
 
 
-def test_failures_are_not_kept(cache: AnswerCache) -> None:
+def test_failures_are_not_kept(cache: SingleFlightCache) -> None:
     def fail() -> bytes:
         raise Ended
 
@@ -180,7 +180,7 @@ def test_failures_are_not_kept(cache: AnswerCache) -> None:
     assert cache.fetch("k", good, lambda: b"1", Endless()) == (b"1", False)
 
 
-def test_one_who_waits_gives_up_by_himself_and_harms_nobody(cache: AnswerCache) -> None:
+def test_one_who_waits_gives_up_by_himself_and_harms_nobody(cache: SingleFlightCache) -> None:
     compute = Computing()
     with ThreadPoolExecutor(2) as pool:
         leader = later(pool, cache, compute, Endless())
@@ -193,7 +193,7 @@ def test_one_who_waits_gives_up_by_himself_and_harms_nobody(cache: AnswerCache) 
 
 
 def test_those_who_wait_get_even_a_value_too_large_to_keep() -> None:
-    cache = AnswerCache(100, 60)
+    cache = SingleFlightCache(100, 60)
     compute = Computing(b"x" * 200)
     with ThreadPoolExecutor(2) as pool:
         patience = Endless()
@@ -206,13 +206,13 @@ def test_those_who_wait_get_even_a_value_too_large_to_keep() -> None:
     assert compute.calls == 1
 
 
-def test_what_was_put_is_found(cache: AnswerCache) -> None:
+def test_what_was_put_is_found(cache: SingleFlightCache) -> None:
     cache.put("k", b"fresh")
     assert cache.fetch("k", good, lambda: b"never", Endless()) == (b"fresh", True)
 
 
 def test_a_redis_that_is_nowhere_costs_a_moment_and_nothing_else() -> None:
-    cache = AnswerCache(10_000, 60, "redis://127.0.0.1:9")
+    cache = SingleFlightCache(10_000, 60, "redis://127.0.0.1:9")
     began = time.monotonic()
     assert cache.fetch("k", good, lambda: b"1", Endless()) == (b"1", False)
     assert cache.fetch("k", good, lambda: b"2", Endless()) == (b"1", True)

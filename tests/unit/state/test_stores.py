@@ -70,6 +70,14 @@ def test_what_one_worker_keeps_another_reads(make: Make) -> None:
     assert HOUR - 60 < session.expires - session.created < HOUR + 60
 
 
+@pytest.mark.parametrize("at", ["NaN", "Infinity", "-Infinity", "1e300", "-1", "253402300800"])
+def test_a_turn_of_no_date_is_none_of_ours(at: str) -> None:
+    document = TURN.dump().replace('"at":1.5', f'"at":{at}')
+    assert f'"at":{at}' in document
+    with pytest.raises(ValueError, match="not a turn"):
+        Turn.load(document)
+
+
 def test_turns_stay_in_order(make: Make) -> None:
     store = make()
     kept(store, 25)

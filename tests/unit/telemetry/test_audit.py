@@ -13,11 +13,11 @@ import pytest
 
 from qwen_allinone.errors import SettingsError
 from qwen_allinone.telemetry.audit import AuditFile, AuditLog, audit_line, check
-from qwen_allinone.telemetry.record import Cost, Finished
+from qwen_allinone.telemetry.records import AnswerRecord, RequestRecord
 
 LINES = 3000
-COST = Cost("sentiment", "正面", "label", 20, 10, 1, 0.1, 0.2, 0.3, None)
-FINISHED = Finished("abc-1", "POST", "/chat", 200, 0.5, caller="shop", address="10.0.0.9", costs=(COST,))
+COST = AnswerRecord("sentiment", "正面", "label", 20, 10, 1, 0.1, 0.2, 0.3, None)
+FINISHED = RequestRecord("abc-1", "POST", "/chat", 200, 0.5, caller="shop", address="10.0.0.9", answers=(COST,))
 
 
 def all_lines(path: Path) -> list[str]:
@@ -137,7 +137,7 @@ def test_a_line_says_who_what_and_when() -> None:
 
 
 def test_a_line_never_holds_text_even_where_the_log_may() -> None:
-    finished = Finished("abc-1", "POST", "/chat", 200, 0.5, text={"inputs": {"text": "hunter2"}})
+    finished = RequestRecord("abc-1", "POST", "/chat", 200, 0.5, text={"inputs": {"text": "hunter2"}})
     assert b"hunter2" not in audit_line(finished, 0.0)
 
 

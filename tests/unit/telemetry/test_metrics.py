@@ -11,11 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from qwen_allinone.telemetry import Telemetry
 from qwen_allinone.telemetry.metrics import Metrics, Vitals
-from qwen_allinone.telemetry.record import Cost, Finished
+from qwen_allinone.telemetry.records import AnswerRecord, RequestRecord
 
-LABEL = Cost("sentiment", "正面", "label", 30, 20, 1, 0.5, 0.25, 0.0, None)
-REPLY = Cost("chat", None, "stop", 40, 25, 10, 0.0, 0.5, 1.0, 0.1)
-CHAT = Finished("abc-1", "POST", "/chat", 200, 2.0, costs=(LABEL, REPLY))
+LABEL = AnswerRecord("sentiment", "正面", "label", 30, 20, 1, 0.5, 0.25, 0.0, None)
+REPLY = AnswerRecord("chat", None, "stop", 40, 25, 10, 0.0, 0.5, 1.0, 0.1)
+CHAT = RequestRecord("abc-1", "POST", "/chat", 200, 2.0, answers=(LABEL, REPLY))
 VITALS = Vitals(ready=True, running=2, waiting=3, resident_bytes=4096, lost_log_lines=0, lost_audit_lines=0)
 
 
@@ -62,14 +62,14 @@ def test_labels_are_counted_from_zero_on(metrics: Metrics) -> None:
 
 
 def test_a_refusal_is_counted_by_its_code_and_does_not_make_the_service_look_fast(metrics: Metrics) -> None:
-    metrics.count(Finished("abc-1", "POST", "/chat", 503, 0.001, code="server_busy"), timed=True)
+    metrics.count(RequestRecord("abc-1", "POST", "/chat", 503, 0.001, code="server_busy"), timed=True)
     seen = read(metrics)
     assert seen["qaio_requests_rejected_total"] == {(("code", "server_busy"),): 1}
     assert "qaio_e2e_request_latency_seconds_count" not in seen
 
 
 def test_health_checks_are_counted_but_not_timed(metrics: Metrics) -> None:
-    metrics.count(Finished("abc-1", "GET", "/livez", 200, 0.001), timed=False)
+    metrics.count(RequestRecord("abc-1", "GET", "/livez", 200, 0.001), timed=False)
     seen = read(metrics)
     assert len(seen["qaio_requests_total"]) == 1
     assert "qaio_e2e_request_latency_seconds_count" not in seen
@@ -77,7 +77,7 @@ def test_health_checks_are_counted_but_not_timed(metrics: Metrics) -> None:
 
 def test_methods_a_client_makes_up_share_one_label(metrics: Metrics) -> None:
     for number in range(50):
-        metrics.count(Finished("abc-1", f"M{number}", "unknown", 405, 0.1, code="method_not_allowed"), timed=True)
+        metrics.count(RequestRecord("abc-1", f"M{number}", "unknown", 405, 0.1, code="method_not_allowed"), timed=True)
     assert read(metrics)["qaio_requests_total"] == {(("method", "other"), ("route", "unknown"), ("status", "405")): 50}
 
 
@@ -123,7 +123,7 @@ def test_build_info_says_what_runs(metrics: Metrics) -> None:
 
 def test_telling_of_a_request_never_raises(metrics: Metrics, caplog: pytest.LogCaptureFixture) -> None:
     telemetry = Telemetry(metrics)
-    telemetry.finished(Finished("abc-1", "GET", None, "?", None), quiet=False)  # type: ignore[arg-type]
+    telemetry.record(RequestRecord("abc-1", "GET", None, "?", None), quiet=False)  # type: ignore[arg-type]
     assert "could not be told of" in caplog.text
 
 

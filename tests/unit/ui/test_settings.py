@@ -16,6 +16,19 @@ def test_values_come_from_the_environment_and_other_names_are_left_alone() -> No
     assert (settings.service, settings.port, settings.parallel) == ("https://qwen.example/api", 80, 4)
 
 
+def test_what_kubernetes_sets_for_a_service_named_qwen_ui_is_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    links = {"QWEN_UI_PORT": "tcp://10.0.0.7:80", "QWEN_UI_SERVICE_HOST": "10.0.0.7", "QWEN_UI_PORT_80_TCP_PORT": "80"}
+    assert Settings.load(links) == Settings.load({})
+    assert "enableServiceLinks" in caplog.text and all(name in caplog.text for name in links)
+
+
+@pytest.mark.parametrize("key", ["two words", "two\nlines", "schlüssel"])
+def test_a_key_that_no_header_takes_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(SettingsError, match="QWEN_UI_API_KEY") as caught:
+        Settings.load({"QWEN_UI_API_KEY": key})
+    assert not any(part in str(caught.value) for part in ("two", "lines", "words\n", "schl"))
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -1,0 +1,19 @@
+"""The command line: its commands, their tables, gold cases, and what labelled data say of a task."""
+
+import typer
+
+from qwen_allinone.cli import commands, key_commands, labelled_commands
+
+app = typer.Typer(help="One small language model, many jobs.", no_args_is_help=True, add_completion=False)
+app.command()(commands.serve)
+app.command()(commands.ask)
+app.command()(commands.check)
+app.command("eval")(labelled_commands.evaluate)
+app.command()(labelled_commands.calibrate)
+app.command()(commands.doctor)
+
+_keys = typer.Typer(help="API keys: new, list, remove. The service takes up changes by itself.", no_args_is_help=True)
+_keys.command("new")(key_commands.new_key)
+_keys.command("list")(key_commands.list_keys)
+_keys.command("remove")(key_commands.remove_key)
+app.add_typer(_keys, name="keys")

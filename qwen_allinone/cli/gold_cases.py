@@ -1,0 +1,61 @@
+"""Runs gold cases through the service and judges the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from qwen_allinone.cli.asking import patiently
+from qwen_allinone.errors import QaioError
+from qwen_allinone.service import AllInOne, Answer
+from qwen_allinone.tasks import Case
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One gold case and what came of it; `problem` is empty if it passed."""
+
+    case: Case
+    answer: str
+    problem: str
+
+    @property
+    def passed(self) -> bool:
+        return not self.problem
+
+
+def check_task(service: AllInOne, name: str, cases: Iterable[Case], seed: int, at_once: int) -> Iterator[Outcome]:
+    """Run `cases` of the task `name`, `at_once` at a time; yields outcomes in the order of the cases."""
+
+    def run(case: Case) -> Outcome:
+        try:
+            return judge(case, patiently(lambda: service.run(name, case.inputs, seed=seed)))
+        except QaioError as error:
+            return Outcome(case, "", str(error))
+
+    with ThreadPoolExecutor(at_once) as pool:
+        yield from pool.map(run, cases)
+
+
+def judge(case: Case, answer: Answer) -> Outcome:
+    """Compare an answer with what its case expects."""
+    if case.label is not None:
+        problem = "" if answer.label == case.label else f"expected {case.label}"
+        return Outcome(case, str(answer.label), problem)
+    text = answer.text if answer.items is None else "、".join(answer.items)
+    found = [word for word in case.none if word in text]
+    missing = [word for word in case.all if word not in text]
+    if not text:
+        problem = "empty answer"
+    elif found:
+        problem = f"must not contain {'、'.join(found)}"
+    elif missing:
+        problem = f"lacks {'、'.join(missing)}"
+    elif case.any and not any(word in text for word in case.any):
+        problem = f"contains none of {'、'.join(case.any)}"
+    elif case.max_chars and len(text) > case.max_chars:
+        problem = f"{len(text)} characters, at most {case.max_chars}"
+    else:
+        problem = ""
+    return Outcome(case, text, problem)

@@ -1,0 +1,48 @@
+"""`qwen-allinone keys`: make, list and remove API keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qwen_allinone.access import keys
+from qwen_allinone.cli.terminal import err, exit_with
+from qwen_allinone.errors import SettingsError, StartupError
+from qwen_allinone.settings import Settings
+
+
+def new_key(name: Annotated[str, typer.Argument(help="Whose key it is; appears in logs")]) -> None:
+    """Make a key, print it this once, and put its hash into QAIO_API_KEYS_FILE."""
+    try:
+        key = keys.add(_keys_file(), name)
+    except StartupError as error:
+        raise exit_with(str(error)) from None
+    err.print(f"The key of {name}. It is shown only now; the file holds its hash.", highlight=False)
+    typer.echo(key)
+
+
+def list_keys() -> None:
+    """Print the names of all who have a key."""
+    try:
+        names = keys.names(_keys_file())
+    except StartupError as error:
+        raise exit_with(str(error)) from None
+    for name in names:
+        typer.echo(name)
+
+
+def remove_key(name: Annotated[str, typer.Argument(help="Whose key no longer holds")]) -> None:
+    """Take a key out of QAIO_API_KEYS_FILE; from the next request on it does not hold."""
+    try:
+        keys.remove(_keys_file(), name)
+    except StartupError as error:
+        raise exit_with(str(error)) from None
+
+
+def _keys_file() -> Path:
+    file = Settings.load().api_keys_file
+    if file is None:
+        raise SettingsError("QAIO_API_KEYS_FILE is not set: name the file that holds the hashes of the keys")
+    return file

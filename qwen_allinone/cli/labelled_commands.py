@@ -1,0 +1,145 @@
+"""`qwen-allinone eval` and `calibrate`: a label task against rows whose right label is known."""
+
+from __future__ import annotations
+
+import time
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import Progress
+
+from qwen_allinone.cli import result_files, tables
+from qwen_allinone.cli.asking import AnsweredRow, Ask, ask_all, in_process, most_at_once, over_http
+from qwen_allinone.cli.figures import figures_of
+from qwen_allinone.cli.labelled_rows import Column, Table, read_table
+from qwen_allinone.cli.temperature import fit
+from qwen_allinone.cli.terminal import err, exit_with, load_service, load_settings, out
+from qwen_allinone.errors import DataFileError, QaioError
+from qwen_allinone.settings import Settings
+from qwen_allinone.tasks import Calibration, Quality, Registry, Task
+
+TaskName = Annotated[str, typer.Argument(help="A label task")]
+Data = Annotated[Path, typer.Option(help="Labelled CSV, UTF-8, with a header")]
+TextColumn = Annotated[str, typer.Option(help="Column of the input `text`; other inputs have their own names")]
+LabelColumn = Annotated[str, typer.Option(help="Column of the right label")]
+Map = Annotated[str, typer.Option("--map", help="The file's labels in the task's words: 1=正面,0=负面")]
+Limit = Annotated[int, typer.Option(min=0, help="Only the first N rows; 0: all")]
+
+
+def evaluate(
+    task: TaskName,
+    data: Data,
+    text_column: TextColumn = "text",
+    label_column: LabelColumn = "label",
+    names: Map = "",
+    limit: Limit = 0,
+    wrong: Annotated[Path, typer.Option(help="Where the wrong rows go")] = Path("wrong.csv"),
+    url: Annotated[str, typer.Option(help="Ask this running service, and not a model in this process")] = "",
+    key_file: Annotated[Path | None, typer.Option(help="File with its API key or token, if it asks for one")] = None,
+    at_least: Annotated[float, typer.Option(help="Exit with 1 if the accuracy is less than this")] = 0.0,
+) -> None:
+    """Compare the answers to labelled rows with their labels: accuracy, F1, confusion matrix, times, wrong rows."""
+    settings = load_settings()
+    try:
+        chosen = _label_task(settings, task)
+        table = _table(chosen, data, text_column, label_column, names, limit)
+        ask = over_http(url, task, chosen.labels, _key(key_file)) if url else in_process(load_service(settings), task)
+        began = time.perf_counter()
+        answered = _ask_all(ask, table, settings, task)
+        seconds = time.perf_counter() - began
+        figures = figures_of([each.judged for each in answered], chosen.labels)
+        mistaken = [each for each in answered if each.answer != each.row.label]
+        result_files.write_wrong(wrong, mistaken)
+    except QaioError as error:
+        raise exit_with(str(error)) from None
+    tables.print_evaluation(out, f"{task} on {data.name}", chosen, figures, answered, seconds)
+    err.print(f"{len(mistaken)} wrong rows are in {escape(str(wrong))}", highlight=False)
+    if figures.accuracy < at_least:
+        raise typer.Exit(1)
+
+
+def calibrate(
+    task: TaskName,
+    data: Data,
+    text_column: TextColumn = "text",
+    label_column: LabelColumn = "label",
+    names: Map = "",
+    limit: Limit = 0,
+) -> None:
+    """Fit a temperature to labelled rows, so that a probability is how often such answers are right."""
+    settings = load_settings()
+    try:
+        chosen = _label_task(settings, task)
+        folder = settings.prompts / task
+        if not result_files.is_writable(folder):
+            raise DataFileError(f"{folder} cannot be written: make it writable, or work on a copy with QAIO_PROMPTS")
+        table = _table(chosen, data, text_column, label_column, names, limit)
+        service = load_service(settings)
+        fitted = fit(chosen, _ask_all(in_process(service, task), table, settings, task))
+        calibration = Calibration(
+            temperature=round(fitted.temperature, 4),
+            model=service.codec.model_id.rpartition("@")[2],
+            prompt=chosen.prompt_hash,
+            data=table.sha256,
+            rows=fitted.before.rows,
+            date=date.today().isoformat(),
+            before=Quality(accuracy=fitted.before.accuracy, ece=round(fitted.before.ece, 4)),
+            after=Quality(accuracy=fitted.after.accuracy, ece=round(fitted.after.ece, 4)),
+        )
+        file = result_files.write_calibration(folder, calibration)
+    except QaioError as error:
+        raise exit_with(str(error)) from None
+    tables.print_calibration(out, f"{task} on {data.name}", fitted)
+    err.print(f"kept in {escape(str(file))}: it holds from the next start on", highlight=False)
+
+
+def _label_task(settings: Settings, name: str) -> Task:
+    task = Registry.load(settings.prompts).get(name)
+    if not task.labels:
+        raise DataFileError(f"{name} is no label task: there is nothing to compare with labels")
+    return task
+
+
+def _key(file: Path | None) -> str | None:
+    """The key in the file; no message quotes any of it."""
+    if file is None:
+        return None
+    try:
+        key = file.read_text("ascii").strip()
+    except OSError as error:
+        raise DataFileError(f"{file} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        key = ""
+    if not key.isprintable() or not key or " " in key:
+        raise DataFileError(f"{file} holds no key or token: it must be one line of letters, digits and signs")
+    return key
+
+
+def _table(task: Task, data: Path, text_column: str, label_column: str, names: str, limit: int) -> Table:
+    """The rows of the file; what is wrong with the others is printed."""
+    columns = [Column(name, text_column if name == "text" else name) for name in task.spec.inputs]
+    if len(columns) == 1:
+        columns = [Column(columns[0].input, text_column)]
+    pairs = [pair.partition("=") for pair in names.split(",") if pair.strip()]
+    if any(not sign or after.strip() not in task.labels for _, sign, after in pairs):
+        raise DataFileError(f"--map {names}: write it as 1={task.labels[0]},0={task.labels[1]}")
+    translated = {before.strip(): after.strip() for before, _, after in pairs}
+    table = read_table(data, columns, label_column, task.labels, translated, limit)
+    tables.print_problems(err, f"rows of {data.name} that cannot be used", table.problems)
+    return table
+
+
+def _ask_all(ask: Ask, table: Table, settings: Settings, title: str) -> list[AnsweredRow]:
+    """The answers there are; what kept the others from being answered is printed."""
+    with Progress(console=err, transient=True) as progress:
+        stream = ask_all(ask, table.rows, most_at_once(settings))
+        asked = list(progress.track(stream, total=len(table.rows), description=title))
+    failed = [f"line {each.row.line}: {each.problem}" for each in asked if each.problem]
+    tables.print_problems(err, "rows that were not answered", failed)
+    answered = [each for each in asked if not each.problem]
+    if not answered:
+        raise DataFileError("no row was answered")
+    return answered

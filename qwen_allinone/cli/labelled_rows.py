@@ -1,0 +1,145 @@
+"""Labelled data: a CSV, read row by row; what is wrong with a row is said with its line number."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qwen_allinone.csv_files import UnknownEncoding, decode, records
+from qwen_allinone.errors import DataFileError
+
+
+@dataclass(frozen=True)
+class Column:
+    """Which column holds what: the input's name and the column's."""
+
+    input: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One labelled example. `line` is where it begins in the file."""
+
+    line: int
+    inputs: Mapping[str, str]
+    label: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """The good rows of a file, what is wrong with the others, and a hash of the whole file."""
+
+    rows: list[Row]
+    problems: list[str]
+    sha256: str
+
+
+def read_table(
+    file: Path, inputs: Sequence[Column], label: str, allowed: Sequence[str], names: Mapping[str, str], limit: int = 0
+) -> Table:
+    """Read a CSV with a header. `names` translates the labels of the file into those `allowed`.
+
+    Raises:
+        DataFileError: the file cannot be read, is not UTF-8, lacks a column or has no good row.
+    """
+    raw = _read(file)
+    rows: list[Row] = []
+    problems: list[str] = []
+    for found in _parse(file, _decode(file, raw), inputs, label, allowed, names):
+        if isinstance(found, Row):
+            rows.append(found)
+        else:
+            problems.append(found)
+        if limit and len(rows) == limit:
+            break
+    if not rows:
+        why = f": {problems[0]}" if problems else " below its header"
+        raise DataFileError(f"{file} has no row that can be used{why}")
+    return Table(rows, problems, hashlib.sha256(raw).hexdigest())
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DataFileError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _decode(file: Path, raw: bytes) -> str:
+    """UTF-8, with or without a byte order mark; of other encodings the likely one is named."""
+    try:
+        text, encoding = decode(raw)
+    except UnknownEncoding as error:
+        if error.likely == "mixed":
+            raise DataFileError(
+                f"{file}: line {error.line} is not UTF-8, but line {error.other_line} is; save all of it as UTF-8"
+            ) from None
+        hint = f", it may be Big5: {_convert('BIG5', file)}" if error.likely == "Big5" else ""
+        raise DataFileError(f"{file} is not UTF-8 (line {error.line}); save it as UTF-8{hint}") from None
+    if encoding == "UTF-8":
+        return text
+    if encoding == "UTF-16":
+        raise DataFileError(f"{file} is UTF-16; save it as UTF-8, e.g. with: {_convert('UTF-16', file)}")
+    line = _first_beyond_ascii(raw)
+    raise DataFileError(
+        f"{file} is not UTF-8 (line {line}); save it as UTF-8, it may be GBK: {_convert('GB18030', file)}"
+    )
+
+
+def _first_beyond_ascii(raw: bytes) -> int:
+    return next((number for number, line in enumerate(raw.split(b"\n"), 1) if not line.isascii()), 1)
+
+
+def _convert(encoding: str, file: Path) -> str:
+    return f"iconv -f {encoding} -t UTF-8 '{file}' > utf8.csv"
+
+
+def _parse(
+    file: Path, text: str, inputs: Sequence[Column], label: str, allowed: Sequence[str], names: Mapping[str, str]
+) -> Iterator[Row | str]:
+    lines = records(text)
+    number, header = next(lines, (0, []))
+    if isinstance(header, csv.Error):
+        raise DataFileError(f"{file}: line {number}: {_problem(header)}")
+    places = _places(file, header, [*(column.name for column in inputs), label])
+    for line, cells in lines:
+        if isinstance(cells, csv.Error):
+            yield f"line {line}: {_problem(cells)}"
+            continue
+        if not any(cells):
+            continue
+        if len(cells) != len(header):
+            yield f"line {line}: {len(cells)} cells where the header has {len(header)}"
+            continue
+        given = cells[places[label]].strip()
+        gold = names.get(given, given)
+        values = {column.input: cells[places[column.name]] for column in inputs}
+        empty = next((name for name, value in values.items() if not value.strip()), None)
+        if gold not in allowed:
+            yield f"line {line}: the label {given[:40]!r} is none of {', '.join(allowed)}; --map translates labels"
+        elif empty:
+            yield f"line {line}: {empty} is empty"
+        else:
+            yield Row(line, values, gold)
+
+
+def _problem(error: csv.Error) -> str:
+    return f"no valid CSV ({error})"
+
+
+def _places(file: Path, header: Sequence[str], wanted: Sequence[str]) -> dict[str, int]:
+    places: dict[str, int] = {}
+    for name in wanted:
+        count = list(header).count(name)
+        if count != 1:
+            problem = "no column" if not count else f"{count} columns"
+            raise DataFileError(
+                f"{file} has {problem} {name!r}; it has: {', '.join(header) or 'nothing'}. "
+                "Name yours with --text-column and --label-column"
+            )
+        places[name] = list(header).index(name)
+    return places

@@ -1,0 +1,62 @@
+"""Files that eval and calibrate leave behind, written whole or not at all: wrong rows, and a task's calibration."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from qwen_allinone.cli.asking import AnsweredRow
+from qwen_allinone.csv_files import encode
+from qwen_allinone.errors import DataFileError
+from qwen_allinone.files import replace_file
+from qwen_allinone.tasks import CALIBRATION, Calibration
+
+_ABOUT = "# Written by `qwen-allinone calibrate`. It holds for this prompt and this model; delete it to go without.\n"
+
+
+def write_wrong(file: Path, wrong: Iterable[AnsweredRow]) -> None:
+    """The rows that were answered wrong. With a byte order mark, and with `'` before what looks like a formula.
+
+    Raises:
+        DataFileError: the file cannot be written.
+    """
+    rows: list[list[str]] = []
+    names = ["text"]
+    for answered in wrong:
+        names = list(answered.row.inputs)
+        values = [answered.row.inputs[name] for name in names]
+        likelihood = f"{max(answered.probabilities):.4f}"
+        rows.append([str(answered.row.line), *values, answered.row.label, answered.answer, likelihood])
+    header = ["line", *names, "label", "answer", "probability"]
+    _write(file, encode([header, *rows]), "name another with --wrong")
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> Path:
+    """Leave `calibration` beside the prompt in `folder`; returns the file.
+
+    Raises:
+        DataFileError: the folder cannot be written; the message holds what should stand in the file.
+    """
+    text = _ABOUT + yaml.safe_dump(calibration.model_dump(), sort_keys=False, allow_unicode=True)
+    file = folder / CALIBRATION
+    _write(file, text.encode(), f"make the folder writable, or put this there yourself:\n{text}")
+    return file
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether a file can be made in `folder`: tried, because permissions do not tell of a read-only disk."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _write(file: Path, content: bytes, fix: str) -> None:
+    try:
+        replace_file(file, content)
+    except OSError as error:
+        raise DataFileError(f"{file} cannot be written ({error.strerror}); {fix}") from None

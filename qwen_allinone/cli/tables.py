@@ -1,0 +1,168 @@
+"""Tables and advice for people at a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from qwen_allinone.cli.asking import AnsweredRow
+from qwen_allinone.cli.figures import Figures, percentile
+from qwen_allinone.cli.gold_cases import Outcome
+from qwen_allinone.cli.temperature import FittedTemperature
+from qwen_allinone.host import available_cores, compute_threads, memory_limit, resident_bytes
+from qwen_allinone.model.qwen2 import Qwen2
+from qwen_allinone.service import AllInOne
+from qwen_allinone.settings import PREFIX, Settings
+from qwen_allinone.tasks import Task
+
+_MIB = 1024 * 1024
+_MOST_PROBLEMS = 10
+
+
+def check_table(outcomes: Mapping[str, list[Outcome]]) -> Table:
+    """Task, cases, passed, share."""
+    table = Table("task", "cases", "passed", "share", title="gold cases")
+    for name, done in outcomes.items():
+        passed = sum(outcome.passed for outcome in done)
+        share = f"{passed / len(done):.1%}" if done else "-"
+        table.add_row(name, str(len(done)), str(passed), share)
+    return table
+
+
+def print_failures(console: Console, outcomes: Mapping[str, list[Outcome]]) -> None:
+    """Each case that failed, with the answer given."""
+    for name, done in outcomes.items():
+        for outcome in done:
+            if not outcome.passed:
+                given = " | ".join(outcome.case.inputs.values())
+                console.print(f"[red]{name}[/] {escape(given)} -> {escape(outcome.answer)} ({escape(outcome.problem)})")
+
+
+def print_evaluation(
+    console: Console, title: str, task: Task, figures: Figures, answered: Sequence[AnsweredRow], seconds: float
+) -> None:
+    """Figures, F1 of each label, the confusion matrix, times of single answers."""
+    table = Table("figure", "value", title=escape(title))
+    for name, value in _quality(figures).items():
+        table.add_row(name, value)
+    for label, f1 in figures.f1.items():
+        table.add_row(f"F1 of {escape(label)}", f"{f1:.4f}")
+    times = [each.seconds * 1000 for each in answered]
+    for share in (0.5, 0.95, 0.99):
+        table.add_row(f"latency p{share * 100:g}", f"{percentile(times, share):.1f} ms")
+    table.add_row("rows a second", f"{len(answered) / seconds:.1f}")
+    console.print(table)
+    console.print(_confusion(task, figures))
+
+
+def print_calibration(console: Console, title: str, fitted: FittedTemperature) -> None:
+    """Figures before and after, and the temperature."""
+    table = Table("figure", "before", "after", title=escape(title))
+    after = _quality(fitted.after)
+    for name, value in _quality(fitted.before).items():
+        table.add_row(name, value, after[name])
+    table.add_row("temperature", "1", f"{fitted.temperature:.4f}")
+    console.print(table)
+    if fitted.at_its_limit:
+        console.print("- the temperature is at its limit: these rows do not say how sure the model may be; give more")
+
+
+def print_problems(console: Console, title: str, problems: Sequence[str]) -> None:
+    """The first ten, and how many there are."""
+    if problems:
+        console.print(f"[yellow]{len(problems)} {escape(title)}[/]", highlight=False)
+        for problem in problems[:_MOST_PROBLEMS]:
+            console.print(f"  {problem}", highlight=False, markup=False)
+        if len(problems) > _MOST_PROBLEMS:
+            console.print("  ...")
+
+
+def _quality(figures: Figures) -> dict[str, str]:
+    return {
+        "rows": str(figures.rows),
+        "accuracy": f"{figures.accuracy:.4f}",
+        "macro F1": f"{figures.macro_f1:.4f}",
+        "ECE (15 bins)": f"{figures.ece:.4f}",
+    }
+
+
+def _confusion(task: Task, figures: Figures) -> Table:
+    """A row for each right label, a column for each answer."""
+    unknown = task.spec.output.unknown
+    answers = [*task.labels, *([unknown.name] if unknown else [])]
+    table = Table("right label", *(f"answered {escape(answer)}" for answer in answers), title="confusion matrix")
+    for label in task.labels:
+        table.add_row(escape(label), *(str(figures.confusion[label, answer]) for answer in answers))
+    return table
+
+
+def settings_table(settings: Settings) -> Table:
+    """Every setting with its value; those that differ from the default are marked."""
+    table = Table("setting", "value", "meaning", title="settings (* set by you)")
+    for field, info in Settings.model_fields.items():
+        value = getattr(settings, field)
+        mark = "*" if field in settings.model_fields_set else ""
+        table.add_row(f"{PREFIX}{field.upper()}{mark}", escape(str(value)), escape(info.description or ""))
+    return table
+
+
+def print_model(console: Console, settings: Settings, service: AllInOne) -> None:
+    """What was loaded and how the tasks look in its tokens."""
+    codec, model = service.codec, _model(service)
+    config = model.config
+    table = Table("what", "value", title="model")
+    table.add_row("folder", escape(str(codec.folder)))
+    for file in sorted(codec.folder.iterdir()):
+        table.add_row(f"  {escape(file.name)}", f"{file.stat().st_size / _MIB:.1f} MiB")
+    table.add_row(
+        "layers x hidden, vocabulary", f"{config.num_hidden_layers} x {config.hidden_size}, {config.vocab_size}"
+    )
+    table.add_row("heads (queries / keys)", f"{config.num_attention_heads} / {config.num_key_value_heads}")
+    table.add_row("kernel, weights", f"{model.kernel}, {settings.weights}")
+    table.add_row("stop ids", str(sorted(codec.stop_ids)))
+    table.add_row("cores available, threads a worker", f"{available_cores():g}, {_threads(settings)}")
+    table.add_row("resident memory of one worker now", f"{resident_bytes() / _MIB:.0f} MiB")
+    kv = config.kv_bytes_per_token * settings.kv_tokens
+    table.add_row(f"keys and values, {settings.kv_tokens} tokens at most", f"{kv / _MIB:.0f} MiB")
+    for task in service.registry:
+        for label in task.labels:
+            table.add_row(f"{task.name}: tokens of {escape(label)}", str(codec.tokenizer.encode(label)))
+    console.print(table)
+
+
+def _model(service: AllInOne) -> Qwen2:
+    model = service.engine.model
+    assert model is not None, "the doctor waits until the model is loaded"
+    return model
+
+
+def print_advice(console: Console, settings: Settings, service: AllInOne) -> None:
+    """What would be worth changing."""
+    advice = list(_advice(settings, service)) or ["nothing to change"]
+    for line in advice:
+        console.print(f"- {escape(line)}")
+
+
+def _advice(settings: Settings, service: AllInOne) -> Iterator[str]:
+    cores = available_cores()
+    if settings.workers * _threads(settings) > max(1, cores):
+        yield f"{settings.workers} workers x {_threads(settings)} threads want more than the {cores:g} cores there are"
+    kv = _model(service).config.kv_bytes_per_token * settings.kv_tokens
+    need = settings.workers * (resident_bytes() + kv)
+    limit = memory_limit()
+    if need > limit:
+        yield (
+            f"{settings.workers} workers can come to {need / _MIB:.0f} MiB, but {limit / _MIB:.0f} MiB are granted: "
+            "lower QAIO_KV_TOKENS or QAIO_WORKERS, or set QAIO_WEIGHTS=fp16 (or int8)"
+        )
+    if _model(service).kernel == "dense":
+        yield "plain products are used on this CPU: packed kernels fail here or are no faster"
+    if settings.model == "demo":
+        yield "the demo model is a stand-in; set QAIO_MODEL to a Qwen checkpoint for real use"
+
+
+def _threads(settings: Settings) -> int:
+    return compute_threads(settings.threads, settings.workers)

@@ -1,0 +1,43 @@
+"""What every command needs: the two consoles, the settings, a loaded service, an end with a message."""
+
+from __future__ import annotations
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from qwen_allinone import bootstrap
+from qwen_allinone.engine import Status
+from qwen_allinone.errors import StartupError
+from qwen_allinone.service import AllInOne
+from qwen_allinone.settings import Settings
+from qwen_allinone.tasks import Registry
+from qwen_allinone.telemetry import logs
+
+out = Console()
+err = Console(stderr=True)
+
+
+def load_settings() -> Settings:
+    try:
+        settings = Settings.load()
+        Registry.load(settings.prompts)
+    except StartupError as error:
+        raise exit_with(str(error)) from None
+    return settings
+
+
+def load_service(settings: Settings) -> AllInOne:
+    """The service with its model loaded, or an exit that says why not."""
+    logs.configure(settings.model_copy(update={"log_level": "error"}))
+    service = bootstrap.build_service(settings)
+    with err.status(f"loading {settings.model}"):
+        status = service.engine.wait_until_settled()
+    if status is not Status.READY:
+        raise exit_with(service.engine.problem)
+    return service
+
+
+def exit_with(message: str) -> typer.Exit:
+    err.print(f"[bold red]qwen-allinone:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    return typer.Exit(2)

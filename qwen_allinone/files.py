@@ -1,0 +1,53 @@
+"""Files that others read or write at the same time: replaced as a whole, and locked by their folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def replace_file(path: Path, content: bytes, *, mode: int | None = None) -> None:
+    """Readers see the old file or the new one, never a part. `mode` None: that of any new file.
+
+    A file that is there keeps its owner: root may change one of the service's user. Raises OSError.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # of mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(descriptor, 0o666 & ~_umask() if mode is None else mode)
+            if path.exists():
+                status = path.stat()
+                os.fchown(descriptor, status.st_uid, status.st_gid)
+            os.fsync(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[int]:
+    """Hold the folder's lock: what lies in it is renamed or replaced, and a lock file would be litter.
+
+    Yields the folder's descriptor; raises OSError.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)  # and with it the lock
+
+
+def _umask() -> int:
+    """The process's own, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

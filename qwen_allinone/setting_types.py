@@ -1,0 +1,63 @@
+"""Types of settings whose values are checked by more than their bounds."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9.-]+")
+_DATABASE = re.compile(r"(/[0-9]*)?", re.ASCII)
+
+
+def _networks(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    networks = tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+    if any(network.prefixlen == 0 for network in networks):
+        raise ValueError("a network of everybody is not a proxy: name the proxies' own addresses")
+    return networks
+
+
+def _host(value: str) -> str:
+    """An IPv6 address may stand in brackets, as in a URL."""
+    bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    if ":" in bare:
+        IPv6Address(bare)  # its complaint names what is wrong
+    elif not _HOST_NAME.fullmatch(bare):
+        raise ValueError("must be an address or a name, without a port: 0.0.0.0, :: or 127.0.0.1")
+    return bare
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    """No message may quote any part of the value: what is taken for host or port may be a piece of the password."""
+    raw = value.get_secret_value()
+    scheme, _, rest = raw.partition("://")
+    if scheme in ("redis", "rediss") and re.search(r"[/?#].*@", rest):
+        raise ValueError("percent-encode the password: / is %2F, ? is %3F, # is %23, @ is %40")
+    if not _is_redis_url(raw):
+        raise ValueError("must look like redis://host:6379/0, rediss://... or unix:///path (Valkey too)")
+    return value
+
+
+def _is_redis_url(raw: str) -> bool:
+    try:
+        url = urlsplit(raw)
+        port = url.port
+    except ValueError:
+        return False
+    if url.fragment or not raw.isprintable():
+        return False
+    if url.scheme == "unix":
+        return bool(url.path)
+    return (
+        url.scheme in ("redis", "rediss") and bool(url.hostname) and port != 0 and bool(_DATABASE.fullmatch(url.path))
+    )
+
+
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
+Host = Annotated[str, AfterValidator(_host)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]

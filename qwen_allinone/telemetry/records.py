@@ -1,0 +1,80 @@
+"""What there is to tell of a finished request: the log line, the audit line and the metrics are made of this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# The `finish_reason` of an answer that was never given: its request ended with an error.
+UNFINISHED = "unfinished"
+
+
+@dataclass(frozen=True)
+class AnswerRecord:
+    """One answer of a task within a request. Times in seconds.
+
+    `inter_token_s` is the mean time between two tokens, None where there was no second. `cache` is HIT for an answer
+    that was remembered, MISS for one that was looked for, None for one that was not.
+    """
+
+    task: str
+    label: str | None
+    finish_reason: str
+    prompt_tokens: int
+    reused_tokens: int
+    generated_tokens: int
+    queue_s: float
+    prefill_s: float
+    decode_s: float
+    inter_token_s: float | None
+    cache: str | None = None
+
+
+@dataclass(frozen=True)
+class RequestRecord:
+    """A request whose last byte was handed over. `route` is the rule, never the path; `text` only if it may be told."""
+
+    request_id: str
+    method: str
+    route: str
+    status: int
+    total_s: float
+    caller: str | None = None
+    address: str | None = None
+    code: str | None = None
+    answers: tuple[AnswerRecord, ...] = ()
+    text: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def task(self) -> str | None:
+        """The tasks that were run, in order: `sentiment+chat`."""
+        return "+".join(answer.task for answer in self.answers) or None
+
+    def fields(self) -> dict[str, Any]:
+        """The log line's fields; times in milliseconds, summed over the answers like the tokens."""
+        return {
+            "request_id": self.request_id,
+            "method": self.method,
+            "route": self.route,
+            "status": self.status,
+            "code": self.code,
+            "caller": self.caller,
+            "task": self.task,
+            "finish_reason": "+".join(answer.finish_reason for answer in self.answers) or None,
+            "cache": "+".join(answer.cache or "-" for answer in self.answers)
+            if any(c.cache for c in self.answers)
+            else None,
+            "prompt_tokens": sum(answer.prompt_tokens for answer in self.answers),
+            "reused_tokens": sum(answer.reused_tokens for answer in self.answers),
+            "generated_tokens": sum(answer.generated_tokens for answer in self.answers),
+            "queue_ms": _ms(sum(answer.queue_s for answer in self.answers)),
+            "prefill_ms": _ms(sum(answer.prefill_s for answer in self.answers)),
+            "decode_ms": _ms(sum(answer.decode_s for answer in self.answers)),
+            "total_ms": _ms(self.total_s),
+            **self.text,
+        }
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)

@@ -1,0 +1,162 @@
+"""The command line on the demo model and on models that do not load."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from qwen_allinone.cli import app
+from qwen_allinone.errors import ServerBusy
+from qwen_allinone.service import AllInOne
+
+ERRORS = 2
+# Wide enough that rich does not wrap what the tests look for.
+runner = CliRunner(env={"COLUMNS": "240", "TERM": "dumb"})
+
+
+@pytest.fixture
+def demo(demo_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QAIO_MODEL", "demo")
+    monkeypatch.setenv("QAIO_THREADS", "1")
+
+
+@pytest.mark.usefixtures("demo")
+def test_ask_prints_the_label_and_then_the_reply() -> None:
+    result = runner.invoke(app, ["ask", "今天心情特别差，工作也不顺利"])
+    first, reply = result.stdout.strip().split("\n", 1)
+    assert result.exit_code == 0
+    assert first.startswith("😢 负面 (")
+    assert len(reply) > 5
+
+
+@pytest.mark.usefixtures("demo")
+def test_ask_says_what_is_wrong_with_an_empty_text() -> None:
+    result = runner.invoke(app, ["ask", "  "])
+    assert result.exit_code == ERRORS
+    assert "请输入内容" in result.stderr
+
+
+@pytest.mark.usefixtures("demo")
+def test_check_counts_the_gold_cases_of_a_task() -> None:
+    result = runner.invoke(app, ["check", "sentiment"])
+    row = next(line for line in result.stdout.splitlines() if "sentiment" in line and "%" in line)
+    cells = [cell.strip() for cell in row.strip("│| ").replace("│", "|").split("|")]
+    assert result.exit_code == 0
+    assert cells[0] == "sentiment"
+    assert int(cells[2]) <= int(cells[1]) >= 30
+    assert cells[3] == f"{int(cells[2]) / int(cells[1]):.1%}"
+
+
+@pytest.mark.usefixtures("demo")
+@pytest.mark.parametrize(("slots", "waiting"), [("1", "0"), ("2", "1")])
+def test_check_asks_no_more_at_once_than_the_service_takes(
+    monkeypatch: pytest.MonkeyPatch, slots: str, waiting: str
+) -> None:
+    monkeypatch.setenv("QAIO_SLOTS", slots)
+    monkeypatch.setenv("QAIO_MAX_WAITING", waiting)
+    result = runner.invoke(app, ["check", "sentiment", "--at-least", "0.5"])
+    assert result.exit_code == 0, result.output
+    assert "当前请求太多" not in result.stdout
+
+
+@pytest.mark.usefixtures("demo")
+def test_check_waits_where_the_service_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, refusals = AllInOne.run, iter([True, False] * 20)
+
+    def refusing(self: AllInOne, *given: Any, **named: Any) -> Any:
+        if next(refusals, False):
+            raise ServerBusy(retry_after=0)
+        return run(self, *given, **named)
+
+    monkeypatch.setattr(AllInOne, "run", refusing)
+    monkeypatch.setattr("qwen_allinone.cli.asking.time.sleep", lambda _: None)
+    result = runner.invoke(app, ["check", "sentiment", "--at-least", "0.5"])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.usefixtures("demo")
+def test_a_case_that_gets_no_answer_fails_and_the_others_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QAIO_DEADLINE_S", "0.0001")
+    result = runner.invoke(app, ["check", "sentiment"])
+    assert result.exit_code == 0 and "Traceback" not in result.output
+    assert "处理超时" in result.stdout
+
+
+@pytest.mark.usefixtures("demo")
+def test_check_fails_when_a_task_passes_less_than_asked() -> None:
+    assert runner.invoke(app, ["check", "sentiment", "--at-least", "1.01", "--no-wrong"]).exit_code == 1
+
+
+@pytest.mark.usefixtures("demo")
+def test_check_of_an_unknown_task_lists_the_tasks() -> None:
+    result = runner.invoke(app, ["check", "nope"])
+    assert result.exit_code == ERRORS
+    assert "chat、intent、keywords、route、sentiment、" in result.stderr.replace("\n", "")
+
+
+@pytest.mark.usefixtures("demo")
+def test_doctor_shows_settings_files_labels_kernel_and_advice() -> None:
+    result = runner.invoke(app, ["doctor"])
+    assert result.exit_code == 0
+    for part in ("QAIO_MODEL*", "model.safetensors", "sentiment: tokens of 正面", "kernel, weights", "stand-in"):
+        assert part in result.stdout
+
+
+def test_a_model_that_does_not_load_ends_with_the_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QAIO_MODEL", str(tmp_path / "none"))
+    result = runner.invoke(app, ["ask", "你好"])
+    assert result.exit_code == ERRORS
+    assert "does not exist" in result.stderr
+    assert "QAIO_MODEL=demo" in result.stderr
+
+
+def test_an_unknown_setting_stops_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QAIO_MODLE", "demo")
+    for command in (["serve"], ["ask", "x"], ["check"], ["doctor"]):
+        result = runner.invoke(app, command)
+        assert result.exit_code == ERRORS
+        assert "QAIO_MODLE" in result.stderr
+
+
+def keys_command(*arguments: str) -> Result:
+    return runner.invoke(app, ["keys", *arguments])
+
+
+def test_a_key_is_printed_alone_and_only_its_hash_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QAIO_API_KEYS_FILE", str(tmp_path / "keys"))
+    result = keys_command("new", "alice")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("qaio_") and result.stdout.count("\n") == 1, "so that a script can take it"
+    assert "alice" in result.stderr
+    assert result.stdout.strip() not in (tmp_path / "keys").read_text()
+    assert keys_command("new", "bob").exit_code == 0
+    assert keys_command("list").stdout.split() == ["alice", "bob"]
+    assert keys_command("remove", "alice").exit_code == 0
+    assert keys_command("list").stdout.split() == ["bob"]
+
+
+def test_the_keys_command_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments in (["new", "alice"], ["list"], ["remove", "alice"]):
+        result = keys_command(*arguments)
+        assert result.exit_code == ERRORS and "QAIO_API_KEYS_FILE is not set" in result.stderr
+    monkeypatch.setenv("QAIO_API_KEYS_FILE", str(tmp_path / "keys"))
+    for arguments, words in (
+        (["list"], "No such file"),
+        (["remove", "alice"], "is empty"),
+        (["new", "a b"], "is no name for a key"),
+        (["new", "[red]"], "'[red]' is no name for a key"),
+    ):
+        result = keys_command(*arguments)
+        assert result.exit_code == ERRORS and words in result.stderr
+        assert not (tmp_path / "keys").exists()
+    keys_command("new", "alice")
+    again = keys_command("new", "alice")
+    assert again.exit_code == ERRORS and "alice has a key already" in again.stderr and again.stdout == ""
+
+
+def test_a_misspelt_setting_stops_the_keys_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QAIO_API_KEY_FILE", "/x")
+    result = keys_command("list")
+    assert result.exit_code == ERRORS and "QAIO_API_KEYS_FILE" in result.stderr
