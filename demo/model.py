@@ -7,7 +7,7 @@ batch, and each text attends to it and to itself: the mathematics of a row for e
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,22 +48,18 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(shape.heads * shape.head, shape.hidden, bias=False)
 
     def forward(self, parts: tuple[Tensor, Tensor, Tensor], past: tuple[Tensor, Tensor] | None) -> Tensor:
-        """`parts` from `project`; `past` keys and values [1, kv_heads, prefix, head] of the prefix."""
+        """`parts` from `project`; `past` keys and values [1, kv_heads, prefix, head] of the prefix.
+
+        Plain products: on a CPU their gradients take half the time of scaled_dot_product_attention's.
+        """
         q, k, v = parts
-        rows, heads, length, size = q.shape
+        rows, _, length, size = q.shape
+        if past is not None:
+            k, v = (torch.cat([old.expand(rows, -1, -1, -1), new], 2) for old, new in zip(past, (k, v), strict=True))
         k, v = self._repeat(k), self._repeat(v)
-        own = (q @ k.transpose(2, 3)) * size**-0.5
-        own = own.masked_fill(torch.ones(length, length, dtype=torch.bool).triu(1), float("-inf"))
-        if past is None:
-            mixed = own.softmax(-1) @ v
-        else:
-            pk, pv = self._repeat(past[0])[0], self._repeat(past[1])[0]
-            flat = q.transpose(0, 1).reshape(heads, rows * length, size)
-            shared = (flat @ pk.transpose(1, 2)).view(heads, rows, length, -1).transpose(0, 1) * size**-0.5
-            weights = torch.cat([shared, own], -1).softmax(-1)
-            width = pk.shape[1]
-            of_prefix = weights[..., :width].transpose(0, 1).reshape(heads, rows * length, width) @ pv
-            mixed = weights[..., width:] @ v + of_prefix.view(heads, rows, length, size).transpose(0, 1)
+        unseen = torch.ones(length, k.shape[2], dtype=torch.bool).triu(k.shape[2] - length + 1)
+        scores = (q @ k.transpose(2, 3)) * size**-0.5 + torch.zeros_like(unseen, dtype=q.dtype).masked_fill(unseen, -1e4)
+        mixed = scores.softmax(-1).to(v.dtype) @ v
         out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(rows, length, -1))
         return out
 
@@ -137,6 +133,8 @@ class DemoModel(nn.Module):
         self.shape = shape
         self.model = Trunk(shape)
         self.dropout = nn.Dropout(dropout)
+        self._run: Callable[..., tuple[Tensor, tuple[Tensor, Tensor]]] = Layer.forward
+        self._losses: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] = _token_losses
         for name, weight in self.named_parameters():
             if weight.dim() == 2:
                 scale = 0.02 if "embed" in name else shape.hidden**-0.5 * 0.6
@@ -155,9 +153,18 @@ class DemoModel(nn.Module):
                 past = layer.past(p, first)
             else:
                 p, past = layer(p, first, None)
-            x, _ = layer(x, second, past)
+            x, _ = self._run(layer, x, second, past)
         out: Tensor = self.model.norm(x)
         return out
+
+    def compile(self) -> None:  # type: ignore[override]
+        """Translate the layers to machine code, which takes a minute or two and makes training twice as fast."""
+        self._run = torch.compile(Layer.forward, dynamic=True)
+        self._losses = torch.compile(_token_losses, dynamic=True)
+
+    def token_losses(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross entropy [n] of `targets` after `hidden` [n, hidden], and the logarithm [n] of the scores' sum."""
+        return self._losses(hidden, self.model.embed_tokens.weight, targets)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the vocabulary."""
@@ -186,6 +193,12 @@ class DemoModel(nn.Module):
         model = cls(shape)
         model.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
         return model.eval()
+
+
+def _token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    scores = functional.linear(hidden, weight).float()
+    total = scores.logsumexp(-1)
+    return total - scores.gather(1, targets[:, None]).squeeze(1), total
 
 
 def _writes(name: str) -> bool:
