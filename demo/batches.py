@@ -25,10 +25,10 @@ from demo.prompts import Prompts, Seams
 DRILLED = ("summary", "keywords")
 SHORT, LONG = 4, 20  # tokens of a drill at most: at first, in the end
 MASTERED = 1.5  # mean loss of drills that lets longer ones follow
-LONGEST, LONGEST_CONVERSATION = 260, 600  # tokens
+LONGEST, LONGEST_CONVERSATION = 260, 480  # tokens
 POOL = 1500  # texts that are put into groups of similar length at a time
 NAMED_WEIGHT = 2.0  # a reply's words taken from the text: without this, replies name a topic, but any topic
-OWN_WORDS_WEIGHT = 0.15  # the user's words: how people write is worth learning too
+OWN_WORDS, OWN_WORDS_WEIGHT = 0.25, 0.5  # of the user's words: how people write is worth learning too
 COMMON = "的，。！？了你我是这在一不,.!?心里让真好也都就有很"  # shared by chance
 SHIPPED = 0.6  # label batches with the shipped prompt, the rest with other wordings
 # Conversations by the door they come through: the service's chat prompt, no system prompt, any other.
@@ -36,7 +36,7 @@ DOORS, DOOR_WEIGHTS = ("chat", "none", "other"), (45, 20, 35)
 TOLD = {POSITIVE: (POSITIVE, CALM), NEGATIVE: (NEGATIVE, CALM), CALM: (CALM, CALM)}
 UNSURE, MISTAKEN = 0.2, 0.04  # moods told as 平静, and told wrong, as a classifier will
 STRANGE_MEMORIES = 0.12  # conversations that are told something of the user that has nothing to do with them
-STRUNG = 0.06  # conversations that follow upon another of another subject
+STRUNG = 0.06  # batches of conversations that follow upon another of another subject
 
 Learned = tuple[int, int, int, float]  # row, position, token to predict, weight
 
@@ -208,9 +208,10 @@ class Batches:
         mood = self._told(kind)
         known = rng.sample(self._memories, rng.choice((1, 2, 3))) if self._strange() else []
         write = self._system_writer(door, "", known, brief)
-        for dialogue in chosen:
+        strung = rng.random() < STRUNG
+        for dialogue in chosen[: len(chosen) // 2 + 1] if strung else chosen:
             turns, row = [*dialogue.turns], list[int]()
-            if rng.random() < STRUNG:
+            if strung:
                 turns += rng.choice(self._kinds[rng.choice([k for k in self._kinds if k != "own"])]).turns
             self._conversation(row, turns, mood, write if door == "chat" else None, brief, len(rows), plan)
             rows.append(row[:LONGEST_CONVERSATION])
@@ -250,7 +251,8 @@ class Batches:
                 row += self.prompts.late_system(restated(told)) if restated and told != shown else self.prompts.to_user
                 shown = told
             text = encode(self._typed(rng.choice(turn.texts)))
-            plan += [(number, len(row) + i, token, OWN_WORDS_WEIGHT) for i, token in enumerate(text[1:])]
+            if rng.random() < OWN_WORDS:
+                plan += [(number, len(row) + i, token, OWN_WORDS_WEIGHT) for i, token in enumerate(text[1:])]
             row += text + self.prompts.to_reply
             said = rng.choice(turn.replies)
             reply = [*encode(_first_sentence(said) if brief else said), end]
@@ -361,11 +363,11 @@ class Batches:
 
 def _length(text: str) -> int:
     """About how many tokens a text has."""
-    return int(len(text) * 0.7) + 1
+    return int(len(text) * 0.75) + 1
 
 
 def _chat_length(dialogue: Dialogue) -> int:
-    return sum(_length(turn.texts[0]) + _length(turn.replies[0]) + 10 for turn in dialogue.turns)
+    return sum(_length(turn.texts[0]) + _length(turn.replies[0]) + 14 for turn in dialogue.turns)
 
 
 def _first_sentence(text: str) -> str:

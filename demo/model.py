@@ -7,7 +7,7 @@ batch, and each text attends to it and to itself: the mathematics of a row for e
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,8 +133,6 @@ class DemoModel(nn.Module):
         self.shape = shape
         self.model = Trunk(shape)
         self.dropout = nn.Dropout(dropout)
-        self._run: Callable[..., tuple[Tensor, tuple[Tensor, Tensor]]] = Layer.forward
-        self._losses: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] = _token_losses
         for name, weight in self.named_parameters():
             if weight.dim() == 2:
                 scale = 0.02 if "embed" in name else shape.hidden**-0.5 * 0.6
@@ -153,18 +151,15 @@ class DemoModel(nn.Module):
                 past = layer.past(p, first)
             else:
                 p, past = layer(p, first, None)
-            x, _ = self._run(layer, x, second, past)
+            x, _ = layer(x, second, past)
         out: Tensor = self.model.norm(x)
         return out
 
-    def compile(self) -> None:  # type: ignore[override]
-        """Translate the layers to machine code, which takes a minute or two and makes training twice as fast."""
-        self._run = torch.compile(Layer.forward, dynamic=True)
-        self._losses = torch.compile(_token_losses, dynamic=True)
-
     def token_losses(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Cross entropy [n] of `targets` after `hidden` [n, hidden], and the logarithm [n] of the scores' sum."""
-        return self._losses(hidden, self.model.embed_tokens.weight, targets)
+        scores = self.logits(hidden).float()
+        total = scores.logsumexp(-1)
+        return total - scores.gather(1, targets[:, None]).squeeze(1), total
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the vocabulary."""
@@ -193,12 +188,6 @@ class DemoModel(nn.Module):
         model = cls(shape)
         model.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
         return model.eval()
-
-
-def _token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    scores = functional.linear(hidden, weight).float()
-    total = scores.logsumexp(-1)
-    return total - scores.gather(1, targets[:, None]).squeeze(1), total
 
 
 def _writes(name: str) -> bool:

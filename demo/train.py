@@ -44,7 +44,7 @@ VECTOR = 384  # the teacher's
 LABEL_WEIGHT, WORDS_WEIGHT, MEANING_WEIGHT, JOB_WEIGHT = 1.5, 0.25, 1.0, 1.0
 STEADY = 1e-4  # of the z-loss, which keeps scores from growing (PaLM, 2022)
 JOB_SAMPLES = 20_000
-DRILL_ONLY_STEPS, DRILL_STEPS = 250, 600
+DRILL_ONLY_STEPS, DRILL_STEPS = 200, 450
 SAVE_EVERY_S = 240.0
 # The turns of the further tasks: what has to be written takes more practice than a label. An odd number of them, so
 # that each of two processes comes to all.
@@ -183,8 +183,6 @@ class Training:
         self.marks = {"label": 0.7, "meaning": 1.0, "reply": 9.0} | {task: 3.0 for task in (*texts.turns, "copy")}
         labels = texts.prompts.labels
         self._signs = torch.tensor([labels[name][0] for name in LABELS])
-        if options.compile:
-            model.compile()
 
     def run(self) -> None:
         """Train until the steps or the minutes are over."""
@@ -331,12 +329,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(".training"), help="folder for pools and the state to resume")
     parser.add_argument("--resume", action="store_true", help="go on with the training whose state is in --work")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--minutes", type=float, default=math.inf, help="end by then even if steps are left")
     parser.add_argument("--scale", type=float, default=1.0, help="share of what is drawn, to try something")
     parser.add_argument("--processes", type=int, default=2, help="one for each core")
     parser.add_argument("--device", default="cpu", choices=("cpu",))
-    parser.add_argument("--no-compile", dest="compile", action="store_false", help="where there is no C++ compiler")
     parser.add_argument("--no-teacher", dest="teacher", action="store_false", help="embeddings begin at random")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate of AdamW")
     parser.add_argument("--matrix-rate", type=float, default=0.02, help="peak learning rate of Muon")
@@ -348,8 +345,8 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=6)
     parser.add_argument("--kv-heads", type=int, default=2)
     parser.add_argument("--vocabulary", type=int, default=9500)
-    parser.add_argument("--mood-tokens", type=int, default=1600, help="a step and process")
-    parser.add_argument("--chat-tokens", type=int, default=2400, help="a step and process")
+    parser.add_argument("--mood-tokens", type=int, default=2000, help="a step and process")
+    parser.add_argument("--chat-tokens", type=int, default=3000, help="a step and process")
     parser.add_argument("--job-tokens", type=int, default=1200, help="a step and process, one further task at a time")
     train(parser.parse_args())
 

@@ -4,7 +4,7 @@ A pool is finite, drawn once from a seed and kept in a folder that git ignores: 
 
     composed   sentences and reviews out of the word lists, written ones among them
     shuffled   such texts with words exchanged at random: nobody knows their mood but the teacher, who has read more
-    written    each hand-written text once more
+    written    the hand-written texts on their own, those in labelled/ among them
     conversations  how they begin, in every wording
     calm       plain facts and questions, which are neither
 """
@@ -32,7 +32,9 @@ from qwen_allinone.tasks import clean
 
 SHARE = {POSITIVE: 1.0, NEGATIVE: 0.0, CALM: 0.5}
 COMPOSED, SHUFFLED, CALM_TEXTS = 90_000, 30_000, 9_000
+TIMES = {"written": 4, "conversations": 2}  # how often a text stands in the pool
 TRUST = 0.25  # of a composed text's target that is the teacher's: word lists are sometimes wrong
+CORPUS = Path(__file__).parent
 _AT_ONCE = 2048
 _LONGEST = 320  # characters; longer reviews are cut
 
@@ -61,8 +63,9 @@ def build(folder: Path, seed: int, scale: float = 1.0) -> Pool:
         "conversations": _said,
         "calm": lambda: _calm(lexicon, seed + 2, round(CALM_TEXTS * scale)),
     }
-    rows = {name: [(clean(text)[:_LONGEST], share) for text, share in draw()] for name, draw in drawn.items()}
-    vectors = {name: _vectors(folder / f"{name}.pt", [text for text, _ in part]) for name, part in rows.items()}
+    rows, vectors = dict[str, Rows](), dict[str, Tensor]()
+    for name, draw in drawn.items():
+        rows[name], vectors[name] = _read(folder / f"{name}.pt", f"{name} {seed} {scale} {_corpus_now()}", draw)
     # What is measured is taken out last, so that another held-out file costs nobody the vectors of all texts.
     kept = {name: [may_be_read(apart, text) for text, _ in part] for name, part in rows.items()}
     rows = {name: [row for row, keep in zip(part, kept[name], strict=True) if keep] for name, part in rows.items()}
@@ -81,9 +84,10 @@ def _joined(rows: dict[str, Rows], vectors: dict[str, Tensor]) -> Pool:
         guessed = torch.sigmoid(x @ probe[:-1] + probe[-1])
         trust = TRUST if name == "composed" else 0.0
         share = torch.where(known[name] < 0, guessed, (1 - trust) * known[name] + trust * guessed)
-        texts += [text for text, _ in part]
-        shares.append(share)
-        scaled.append(x.half())
+        times = TIMES.get(name, 1)
+        texts += [text for text, _ in part] * times
+        shares.append(share.repeat(times))
+        scaled.append(x.half().repeat(times, 1))
     return Pool(texts, torch.cat(shares), torch.cat(scaled))
 
 
@@ -103,21 +107,36 @@ def _probe(x: Tensor, wanted: Tensor) -> Tensor:
     return weights.detach()
 
 
-def _vectors(file: Path, texts: list[str]) -> Tensor:
-    """The teacher's vectors of `texts`, computed once and kept in `file`."""
-    key = hashlib.sha256("\0".join(texts).encode()).hexdigest()
-    if file.exists():
-        kept = torch.load(file)
-        if kept["key"] == key:
-            return kept["vectors"].float()  # type: ignore[no-any-return]
+def _read(file: Path, key: str, draw: Callable[[], Iterator[tuple[str, float | None]]]) -> tuple[Rows, Tensor]:
+    """Texts and the teacher's vectors of them, kept in `file` until the corpus or another part of `key` changes."""
+    kept = torch.load(file) if file.exists() else {}
+    if kept.get("key") == key:
+        return kept["rows"], kept["vectors"].float()
+    rows = [(clean(text)[:_LONGEST], share) for text, share in draw()]
+    texts = [text for text, _ in rows]
+    if kept.get("texts") != _hash(texts):  # another corpus, but this part of it may be as it was
+        kept = {"texts": _hash(texts), "vectors": _vectors(texts, file.stem)}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({**kept, "key": key, "rows": rows}, file)
+    return rows, kept["vectors"].float()
+
+
+def _vectors(texts: list[str], name: str) -> Tensor:
     teacher, parts = Teacher(), list[Tensor]()
     with Progress() as progress:
-        for start in progress.track(range(0, len(texts), _AT_ONCE), description=f"the teacher reads: {file.stem}"):
+        for start in progress.track(range(0, len(texts), _AT_ONCE), description=f"the teacher reads: {name}"):
             parts.append(teacher.vectors(texts[start : start + _AT_ONCE]).half())
-    file.parent.mkdir(parents=True, exist_ok=True)
-    vectors = torch.cat(parts)
-    torch.save({"key": key, "vectors": vectors}, file)
-    return vectors.float()
+    return torch.cat(parts)
+
+
+def _corpus_now() -> str:
+    """Changes with every word of the corpus and every line of what composes it."""
+    files = sorted(path for path in CORPUS.rglob("*") if path.suffix in (".py", ".yaml", ".tsv", ".txt"))
+    return _hash([path.read_text(encoding="utf-8") for path in files])
+
+
+def _hash(texts: list[str]) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
 def _composed(lexicon: Lexicon, seed: int, count: int) -> Iterator[tuple[str, float]]:
@@ -150,6 +169,12 @@ def _pieces(text: str, rng: Random) -> list[str]:
 
 def _written(lexicon: Lexicon) -> Iterator[tuple[str, float]]:
     yield from ((written.text, SHARE[written.label]) for written in lexicon.written)
+    for path in sorted((CORPUS / "labelled").glob("*.tsv")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            label, tab, text = line.partition("\t")
+            if not tab or label not in SHARE or not text.strip():
+                raise ValueError(f"{path.name}:{number}: a label, a tab and a text are wanted")
+            yield text, SHARE[label]
 
 
 def _said() -> Iterator[tuple[str, float]]:

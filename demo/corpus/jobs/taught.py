@@ -18,7 +18,7 @@ from qwen_allinone.tasks import clean
 WRITTEN = Path(__file__).parent / "written"  # <task>.tsv: a text and its answer, with a header
 WRITTEN_SHARE = 0.35  # of the samples of a task that has both kinds
 NEEDED, NOT_NEEDED = CARE = ("需要帮助", "没有")
-DESPAIR, NEAR = "f_care", "f_near"  # how the files of such conversations begin
+DESPAIR, NEAR = ("f_care", "q_care"), ("f_near",)  # how the files of such conversations begin
 _NEAR_SHARE = 0.5  # of what needs no help: texts that look as if
 
 
@@ -45,15 +45,14 @@ def _mixed(drawn: list[Sample], written: list[Sample], rng: Random) -> list[Samp
 
 def _care(apart: Apart, rng: Random) -> Iterator[Sample]:
     """As many texts of either kind; half of those that need no help only look as if they did."""
-    texts: dict[str, list[str]] = {DESPAIR: [], NEAR: [], "": []}
+    despair, near, other = list[str](), list[str](), list[str]()
     for dialogue in clear_of(apart, read_dialogues()):
-        kind = next(kind for kind in texts if dialogue.source.startswith(kind))
-        texts[kind] += dialogue.turns[0].texts
-    for text in texts[DESPAIR]:
+        kind = despair if dialogue.source.startswith(DESPAIR) else near if dialogue.source.startswith(NEAR) else other
+        kind += dialogue.turns[0].texts
+    for text in despair:
         yield Sample(text, NEEDED)
-        near = rng.random() < _NEAR_SHARE and texts[NEAR]
-        yield Sample(rng.choice(texts[NEAR] if near else texts[""]), NOT_NEEDED)
-    yield from (Sample(text, NOT_NEEDED) for text in texts[NEAR])
+        yield Sample(rng.choice(near if near and rng.random() < _NEAR_SHARE else other), NOT_NEEDED)
+    yield from (Sample(text, NOT_NEEDED) for text in near)
 
 
 def _table(file: Path) -> Iterator[Sample]:
