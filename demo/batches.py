@@ -294,7 +294,9 @@ class Batches:
             return [(sample.text, sample.answer) for sample in self.rng.sample(self.jobs[name], 8)]
         numbers = [self.rng.randrange(len(self.pool)) for _ in range(24)]
         sure = [(number, float(self.pool.shares[number])) for number in numbers]
-        return [(self.pool.texts[n], POSITIVE if share > 0.5 else NEGATIVE) for n, share in sure if abs(share - 0.5) > 0.4]
+        return [
+            (self.pool.texts[n], POSITIVE if share > 0.5 else NEGATIVE) for n, share in sure if abs(share - 0.5) > 0.4
+        ]
 
     def _written(self, seams: Seams, texts: list[list[int]], answers: list[list[int]]) -> Batch:
         rows, plan = list[list[int]](), list[Learned]()

@@ -52,7 +52,12 @@ def _polarity(vectors: Tensor, words: list[str]) -> Tensor:
     number = {word: place for place, word in enumerate(words)}
     sums = {True: torch.zeros(vectors.shape[1]), False: torch.zeros(vectors.shape[1])}
     for written in lexicon.written:
-        found = [number[piece] for n in (1, 2) for i in range(len(written.text)) if (piece := written.text[i : i + n]) in number]
+        found = [
+            number[piece]
+            for n in (1, 2)
+            for i in range(len(written.text))
+            if (piece := written.text[i : i + n]) in number
+        ]
         if found:
             sums[written.label == "正面"] += vectors[found].mean(0)
     return functional.normalize(sums[True] - sums[False], dim=0)

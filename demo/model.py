@@ -58,7 +58,9 @@ class Attention(nn.Module):
             k, v = (torch.cat([old.expand(rows, -1, -1, -1), new], 2) for old, new in zip(past, (k, v), strict=True))
         k, v = self._repeat(k), self._repeat(v)
         unseen = torch.ones(length, k.shape[2], dtype=torch.bool).triu(k.shape[2] - length + 1)
-        scores = (q @ k.transpose(2, 3)) * size**-0.5 + torch.zeros_like(unseen, dtype=q.dtype).masked_fill(unseen, -1e4)
+        scores = (q @ k.transpose(2, 3)) * size**-0.5 + torch.zeros_like(unseen, dtype=q.dtype).masked_fill(
+            unseen, -1e4
+        )
         mixed = scores.softmax(-1).to(v.dtype) @ v
         out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(rows, length, -1))
         return out

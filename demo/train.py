@@ -26,10 +26,10 @@ from torch.nn import functional
 from demo.batches import DRILLED, Batch, Batches, MoodBatch
 from demo.corpus.apart import Apart, measured_sentences
 from demo.corpus.dialogues import clear_of, read_dialogues
-from demo.corpus.jobs.sample import Sample
-from demo.corpus.jobs.taught import CARE, taught
 from demo.corpus.jobs.intents import INTENTS
 from demo.corpus.jobs.routes import ROUTES
+from demo.corpus.jobs.sample import Sample
+from demo.corpus.jobs.taught import CARE, taught
 from demo.corpus.lexicon import LABELS, Lexicon
 from demo.corpus.pools import Pool, build
 from demo.embeddings import informed
@@ -174,7 +174,9 @@ def work(rank: int, options: argparse.Namespace, meet: str) -> None:
 class Training:
     """The loop; the first process shows the progress and keeps the clock."""
 
-    def __init__(self, model: DemoModel, batches: Batches, texts: Texts, options: argparse.Namespace, rank: int) -> None:
+    def __init__(
+        self, model: DemoModel, batches: Batches, texts: Texts, options: argparse.Namespace, rank: int
+    ) -> None:
         self.model, self.batches, self.texts, self.options, self.rank = model, batches, texts, options, rank
         self.readers = Readers(model.shape.hidden)
         self.muon, self.adam = optimizers_of(model, self.readers, options, rank)

@@ -15,7 +15,9 @@ from demo.corpus.pools import Pool
 from demo.prompts import Prompts
 from qwen_allinone.model.tokenizer import Tokenizer
 
-PLAIN = Dialogue((Turn("负面", ("妈妈生病了",), ("妈妈生病，你一定很担心。",)), Turn("正面", ("她好了",), ("太好了。",))))
+PLAIN = Dialogue(
+    (Turn("负面", ("妈妈生病了",), ("妈妈生病，你一定很担心。",)), Turn("正面", ("她好了",), ("太好了。",)))
+)
 KNOWN = Dialogue((Turn("平静", ("我去图书馆",), ("小林今天也去图书馆啦。",)),), memories=("用户叫小林",))
 SHOP = Dialogue((Turn("平静", ("几点开门",), ("九点开门。",)),), system="你是书店的客服，九点开门。")
 
