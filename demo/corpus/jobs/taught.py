@@ -18,7 +18,8 @@ from qwen_allinone.tasks import clean
 WRITTEN = Path(__file__).parent / "written"  # <task>.tsv: a text and its answer, with a header
 WRITTEN_SHARE = 0.35  # of the samples of a task that has both kinds
 NEEDED, NOT_NEEDED = CARE = ("需要帮助", "没有")
-DESPAIR, NEAR = ("f_care", "q_care"), ("f_near",)  # how the files of such conversations begin
+# How the files of such conversations begin. In those of `q_care` despair may come later than in the first turn.
+DESPAIR, NEAR, EITHER = "f_care", "f_near", "q_care"
 _NEAR_SHARE = 0.5  # of what needs no help: texts that look as if
 
 
@@ -47,6 +48,8 @@ def _care(apart: Apart, rng: Random) -> Iterator[Sample]:
     """As many texts of either kind; half of those that need no help only look as if they did."""
     despair, near, other = list[str](), list[str](), list[str]()
     for dialogue in clear_of(apart, read_dialogues()):
+        if dialogue.source.startswith(EITHER):
+            continue
         kind = despair if dialogue.source.startswith(DESPAIR) else near if dialogue.source.startswith(NEAR) else other
         kind += dialogue.turns[0].texts
     for text in despair:
