@@ -1,50 +1,43 @@
 """Texts -> padded id rows behind a shared prefix, with the positions that are learned from.
 
-A row's ids are exactly those the service computes: prompt prefix + text + prompt suffix. `Prompts` checks that
-the tokenizer cuts a prompt at those seams.
+Everything is drawn with one `Random`, whose state and the groups not yet taken are all that has to be kept to go on
+after an interruption.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from random import Random
-from typing import Generic, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from demo.corpus.generate import Generator, Triple
-from demo.corpus.jobs.jobs import Jobs
-from qwen_allinone.model.tokenizer import Tokenizer
-from qwen_allinone.tasks import Task, clean, load_task, render
+from demo.corpus.dialogues import CALM, NEGATIVE, POSITIVE, Dialogue, Turn
+from demo.corpus.jobs.sample import Sample
+from demo.corpus.pools import Pool
+from demo.prompts import Prompts, Seams
 
-ROOT = Path(__file__).parents[1]
-PLACE = "口"  # any text that is one token
-TASKS = ("sentiment", "chat", "intent", "keywords", "summary", "translate", "sentiment_en", "route")
-# The turns of the further tasks: what has to be written takes more practice than a label. An odd number of them, so
-# that each of two processes comes to all.
-TURNS = (
-    "translate", "keywords", "summary", "sentiment_en", "translate", "keywords", "summary", "route",
-    "translate", "keywords", "summary", "sentiment_en", "translate", "intent", "route",
-)  # fmt: skip
 # Nothing but repeating random tokens teaches a network of this size to copy, and what it writes is mostly copied. So it
 # begins with such drills alone, at first of a few tokens (beside anything else they teach nothing), by the prompts of
 # these tasks; for some time afterwards every second turn of the further tasks is one, lest it be forgotten.
 DRILLED = ("summary", "keywords")
-DRILL_ONLY_STEPS, DRILL_STEPS = 350, 800
-DRILL_TOKENS = 2400  # a batch
 SHORT, LONG = 4, 20  # tokens of a drill at most: at first, in the end
 MASTERED = 1.5  # mean loss of drills that lets longer ones follow
-LONGEST = 400
-POOL = 1500
-NAMED_WEIGHT = 3.0  # a reply's words taken from the text: without this, replies name a topic, but any topic
+LONGEST, LONGEST_CONVERSATION = 260, 480  # tokens
+POOL = 1500  # texts that are put into groups of similar length at a time
+NAMED_WEIGHT = 2.0  # a reply's words taken from the text: without this, replies name a topic, but any topic
+OWN_WORDS, OWN_WORDS_WEIGHT = 0.25, 0.5  # of the user's words: how people write is worth learning too
 COMMON = "的，。！？了你我是这在一不,.!?心里让真好也都就有很"  # shared by chance
+SHIPPED = 0.6  # label batches with the shipped prompt, the rest with other wordings
+# Conversations by the door they come through: the service's chat prompt, no system prompt, any other.
+DOORS, DOOR_WEIGHTS = ("chat", "none", "other"), (45, 20, 35)
+TOLD = {POSITIVE: (POSITIVE, CALM), NEGATIVE: (NEGATIVE, CALM), CALM: (CALM, CALM)}
+UNSURE, MISTAKEN = 0.2, 0.04  # moods told as 平静, and told wrong, as a classifier will
+STRANGE_MEMORIES = 0.12  # conversations that are told something of the user that has nothing to do with them
+STRUNG = 0.06  # batches of conversations that follow upon another of another subject
 
-Item = TypeVar("Item")
-Written = tuple[list[int], list[int]]  # a text, and what is to be written about it
 Learned = tuple[int, int, int, float]  # row, position, token to predict, weight
 
 
@@ -52,7 +45,7 @@ Learned = tuple[int, int, int, float]  # row, position, token to predict, weight
 class Batch:
     """Rows [rows, length] to read behind `prefix`; what to predict at flat positions, and how much each counts.
 
-    `filled` [rows, length] is 1 where a row has a token and 0 where it is padded.
+    `filled` [rows, length] is 1 where a row has a token of the text and 0 elsewhere.
     """
 
     prefix: Tensor
@@ -67,113 +60,118 @@ class Batch:
         return self.rows.numel()
 
 
-class Prompts:
-    """The taught tasks' prompts, cut around the text of the user."""
+@dataclass(frozen=True)
+class MoodBatch(Batch):
+    """Texts whose mood is learned: `shares` [rows] of 正面, `vectors` [rows, 384] of the teacher."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
-        self.tasks = {name: load_task(ROOT / "prompts" / name) for name in TASKS}
-        self.sentiment, self.chat = self.tasks["sentiment"], self.tasks["chat"]
-        self.labels = {name: tokenizer.encode(name) for name in self.sentiment.labels}
-        self.ends = (self._control("<|endoftext|>"), self._control("<|im_end|>"))
-
-    def _control(self, token: str) -> int:
-        found = self.tokenizer.control_id(token)
-        assert found is not None, token
-        return found
-
-    def cut(self, task: Task, **fixed: str) -> tuple[list[int], list[int]]:
-        """Ids before and after the user's text."""
-        ids = self.tokenizer.encode_rendered(render(task, {"text": PLACE, **fixed}))
-        [mark] = self.tokenizer.encode(PLACE)
-        seam = len(ids) - 1 - ids[::-1].index(mark)
-        return ids[:seam], ids[seam + 1 :]
-
-    def answer(self, task: Task, answer: str) -> list[int]:
-        """The ids a right answer begins with: a label's first, which tells labels apart, or the whole with its end."""
-        ids = self.tokenizer.encode(answer)
-        return ids[:1] if task.labels else [*ids, self.ends[1]]
-
-    def check(self, text: str) -> None:
-        """Prefix + text + suffix are the service's ids."""
-        for task in self.tasks.values():
-            fixed = {name: self.sentiment.labels[0] for name in task.spec.inputs if name != "text"}
-            given = clean(text) if task.spec.clean else text
-            before, after = self.cut(task, **fixed)
-            whole = self.tokenizer.encode_rendered(render(task, {"text": given, **fixed}))
-            assert before + self.tokenizer.encode(given) + after == whole, (task.name, text)
+    shares: Tensor
+    vectors: Tensor
 
 
-class Bucket(Generic[Item]):
-    """Items in groups of similar length and about `tokens` tokens each: little padding, groups in random order."""
+class Bucket:
+    """Numbers of items in groups of similar length and about `tokens` tokens each, in random order."""
 
-    def __init__(self, draw: Callable[[], Item], length: Callable[[Item], int], tokens: int, rng: Random) -> None:
-        self.draw, self.length, self.tokens, self.rng = draw, length, tokens, rng
-        self._groups: list[list[Item]] = []
+    def __init__(self, lengths: Sequence[int], tokens: int, rng: Random) -> None:
+        self._lengths, self._tokens, self._rng = lengths, tokens, rng
+        self.left: list[int] = []  # of this round through all items
+        self.groups: list[list[int]] = []
 
-    def take(self) -> list[Item]:
+    def take(self) -> list[int]:
         """The next group."""
-        if not self._groups:
-            groups: list[list[Item]] = [[]]
-            for item in sorted((self.draw() for _ in range(POOL)), key=self.length):
-                if groups[-1] and (len(groups[-1]) + 1) * self.length(item) > self.tokens:
-                    groups.append([])
-                groups[-1].append(item)
-            self.rng.shuffle(groups)
-            self._groups = groups
-        return self._groups.pop()
+        if not self.groups:
+            self._group(self._draw())
+        return self.groups.pop()
+
+    def _draw(self) -> list[int]:
+        while len(self.left) < min(POOL, len(self._lengths)):
+            more = list(range(len(self._lengths)))
+            self._rng.shuffle(more)
+            self.left = [*more, *self.left]
+        drawn, self.left = self.left[-POOL:], self.left[:-POOL]
+        return drawn
+
+    def _group(self, numbers: list[int]) -> None:
+        groups: list[list[int]] = [[]]
+        for number in sorted(numbers, key=lambda n: self._lengths[n]):
+            if groups[-1] and (len(groups[-1]) + 1) * self._lengths[number] > self._tokens:
+                groups.append([])
+            groups[-1].append(number)
+        self._rng.shuffle(groups)
+        self.groups = groups
 
 
 class Batches:
-    """Draws batches from a generator; segmentation noise and token blur come from random numbers of their own."""
+    """Draws batches for one process."""
 
     def __init__(
-        self, prompts: Prompts, generator: Generator, jobs: Jobs, seed: int, tokens: tuple[int, int, int]
+        self,
+        prompts: Prompts,
+        pool: Pool,
+        dialogues: Sequence[Dialogue],
+        jobs: dict[str, list[Sample]],
+        seed: int,
+        tokens: tuple[int, int, int],
     ) -> None:
-        self.prompts, self.generator, self.jobs, self.rng = prompts, generator, jobs, Random(seed)
-        self._texts = Bucket(self._text, lambda item: len(item[0]) + 4, tokens[0], self.rng)
-        self._turns = {
-            label: Bucket(partial(self._turn, label), lambda item: len(item[0]) + len(item[1]), tokens[1], self.rng)
-            for label in prompts.labels
+        self.prompts, self.pool, self.dialogues, self.jobs = prompts, pool, dialogues, jobs
+        self.rng = Random(seed)
+        self._tokens = tokens
+        self._moods = Bucket([_length(text) + 8 for text in pool.texts], tokens[0], self.rng)
+        self._kinds: dict[str, list[Dialogue]] = {}
+        for dialogue in dialogues:
+            own = dialogue.system or dialogue.memories
+            self._kinds.setdefault("own" if own else dialogue.turns[0].mood, []).append(dialogue)
+        self._chats = {
+            kind: Bucket([_chat_length(dialogue) for dialogue in part], tokens[1], self.rng)
+            for kind, part in self._kinds.items()
         }
-        self._jobs = {task: self._bucket(partial(self._job, task), tokens[2]) for task in jobs.tasks}
-        self._drills = {task: self._bucket(partial(self._drill, task), DRILL_TOKENS) for task in DRILLED}
-        self._longest_drill = SHORT
+        self._jobs = {
+            name: Bucket([_length(s.text) + _length(s.answer) + 8 for s in samples], tokens[2], self.rng)
+            for name, samples in jobs.items()
+        }
         self._common = set(prompts.tokenizer.encode(COMMON))
-        self._waiting: dict[str, list[Triple]] = {label: [] for label in prompts.labels}
+        self._memories = sorted({memory for dialogue in dialogues for memory in dialogue.memories})
+        self._longest_drill = SHORT
 
-    def _bucket(self, draw: Callable[[], Written], tokens: int) -> Bucket[Written]:
-        return Bucket(draw, lambda item: len(item[0]) + len(item[1]) + 8, tokens, self.rng)
+    def state(self) -> dict[str, Any]:
+        """All that changes from batch to batch."""
+        kept = {name: (bucket.left, bucket.groups) for name, bucket in self._buckets().items()}
+        return {"rng": self.rng.getstate(), "buckets": kept, "longest_drill": self._longest_drill}
 
-    def sentiment(self) -> Batch:
-        """Labelled texts: the label is learned."""
-        prefix, suffix = self.prompts.cut(self.prompts.sentiment)
-        rows: list[list[int]] = []
-        plan: list[Learned] = []
-        for ids, label in self._texts.take():
-            row = ids + suffix
-            plan.append((len(rows), len(row) - 1, label, 1.0))
-            rows.append(row)
-        return self._batch(prefix, rows, plan)
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`, which holds for the same texts only."""
+        self.rng.setstate(state["rng"])
+        for name, bucket in self._buckets().items():
+            bucket.left, bucket.groups = state["buckets"].get(name, ([], []))
+        self._longest_drill = state["longest_drill"]
 
-    def chat(self, label: str) -> Batch:
-        """Texts and replies of one label; every reply token and the end of turn are learned."""
-        prefix, suffix = self.prompts.cut(self.prompts.chat, sentiment=label)
-        rows: list[list[int]] = []
-        plan: list[Learned] = []
-        for ids, reply in self._turns[label].take():
-            start = ids + suffix
-            named = set(ids) - self._common
-            plan += [
-                (len(rows), len(start) - 1 + i, token, NAMED_WEIGHT if token in named else 1.0)
-                for i, token in enumerate(reply)
-            ]
-            rows.append(start + reply[:-1])
-        return self._batch(prefix, rows, plan)
+    def _buckets(self) -> dict[str, Bucket]:
+        return {"moods": self._moods, **self._chats, **self._jobs}
+
+    def moods(self) -> MoodBatch:
+        """Texts whose share of 正面 is learned at the last position of each row."""
+        chosen = self._moods.take()
+        seams = self._seams("sentiment")
+        texts = [self._blur(self._encode(self.pool.texts[number]))[:LONGEST] for number in chosen]
+        rows = [text + seams.after for text in texts]
+        first = self.prompts.labels[POSITIVE][0]
+        plan = [(number, len(row) - 1, first, 1.0) for number, row in enumerate(rows)]
+        batch = self._batch(seams.before, rows, plan, [len(text) for text in texts])
+        return MoodBatch(**vars(batch), shares=self.pool.shares[chosen], vectors=self.pool.vectors[chosen].float())
 
     def job(self, name: str) -> Batch:
         """Texts and answers of one of the further tasks: a label's token, or every token of what is to be written."""
-        return self._written(name, self._jobs[name])
+        samples = [self.jobs[name][number] for number in self._jobs[name].take()]
+        task = self.prompts.tasks[name]
+        if name == "suggest":  # what stands before the text says which kind of message it is
+            kind = self.rng.choice([sample.about for sample in samples])
+            samples = [sample for sample in samples if sample.about == kind]
+            seams = Seams(*self.prompts.cut(task, label=kind[0], intent=kind[1]))
+        else:
+            seams = self._seams(name) if task.labels else Seams(*self.prompts.cut(task))
+        # What is written is copied or looked up token by token: only texts that are judged are blurred.
+        encode = (lambda text: self._blur(self._encode(text))) if task.labels else self.prompts.tokenizer.encode
+        texts = [encode(sample.text)[:LONGEST] for sample in samples]
+        return self._written(seams, texts, [self.prompts.answer(task, sample.answer) for sample in samples])
 
     def drill(self, name: str, loss: float) -> Batch:
         """Random tokens and their copy, in the place of a text and the answer of the task `name`.
@@ -182,25 +180,133 @@ class Batches:
         """
         if loss < MASTERED:
             self._longest_drill = min(self._longest_drill + 1, LONG)
-        return self._written(name, self._drills[name])
+        pairs = [self._drill(name) for _ in range(self._tokens[2] // (2 * self._longest_drill + 8))]
+        seams = Seams(*self.prompts.cut(self.prompts.tasks[name]))
+        return self._written(seams, [text for text, _ in pairs], [answer for _, answer in pairs])
 
-    def _written(self, name: str, source: Bucket[Written]) -> Batch:
-        prefix, suffix = self.prompts.cut(self.prompts.tasks[name])
-        rows: list[list[int]] = []
-        plan: list[Learned] = []
-        for ids, answer in source.take():
-            start = ids + suffix
+    def chat(self) -> Batch:
+        """Conversations; every token of a reply and the end of its turn are learned.
+
+        They begin in one mood and share a system prompt that may tell it; but where a system prompt is a conversation's
+        own, or tells what is known of its user, it stands in the row.
+        """
+        rng = self.rng
+        [kind] = rng.choices(list(self._kinds), [len(part) for part in self._kinds.values()])
+        chosen = [self._kinds[kind][number] for number in self._chats[kind].take()]
+        [door] = rng.choices(DOORS, DOOR_WEIGHTS)
+        brief = door == "other" and kind != "own" and rng.random() < 0.1
+        rows, plan = list[list[int]](), list[Learned]()
+        if kind == "own":
+            head = self.prompts.conversation("x").before[: self.prompts.system_starts]
+            for dialogue in chosen:
+                mood = self._told(dialogue.turns[0].mood)
+                write = self._system_writer(door, dialogue.system, list(dialogue.memories), brief)
+                row = self.prompts.conversation(write(mood)).before[len(head) :]
+                self._conversation(row, dialogue.turns, mood, write if door == "chat" else None, brief, len(rows), plan)
+                rows.append(row[:LONGEST_CONVERSATION])
+            return self._batch(head, rows, [item for item in plan if item[1] < LONGEST_CONVERSATION])
+        mood = self._told(kind)
+        known = rng.sample(self._memories, rng.choice((1, 2, 3))) if self._strange() else []
+        write = self._system_writer(door, "", known, brief)
+        strung = rng.random() < STRUNG
+        for dialogue in chosen[: len(chosen) // 2 + 1] if strung else chosen:
+            turns, row = [*dialogue.turns], list[int]()
+            if strung:
+                turns += rng.choice(self._kinds[rng.choice([k for k in self._kinds if k != "own"])]).turns
+            self._conversation(row, turns, mood, write if door == "chat" else None, brief, len(rows), plan)
+            rows.append(row[:LONGEST_CONVERSATION])
+        prefix = self.prompts.conversation(write(mood)).before
+        return self._batch(prefix, rows, [item for item in plan if item[1] < LONGEST_CONVERSATION])
+
+    def _strange(self) -> bool:
+        return len(self._memories) > 3 and self.rng.random() < STRANGE_MEMORIES
+
+    def _system_writer(self, door: str, own: str, memories: list[str], brief: bool) -> Callable[[str], str]:
+        """The system prompt by the mood that it tells."""
+        if own:
+            return lambda mood: own
+        if door == "chat":
+            return lambda mood: self.prompts.shipped_system(mood, memories)
+        if door == "none" and not memories:
+            return lambda mood: ""
+        made = self.prompts.system("{mood}", memories, self.rng, brief=brief)
+        return lambda mood: made.replace("{mood}", mood)
+
+    def _conversation(
+        self,
+        row: list[int],
+        turns: Sequence[Turn],
+        shown: str,
+        restated: Callable[[str], str] | None,
+        brief: bool,
+        number: int,
+        plan: list[Learned],
+    ) -> None:
+        """Adds a conversation to `row`, behind a system prompt that tells the mood `shown`, and to `plan` what is
+        learned. `restated`: the system prompt is repeated when the mood changes."""
+        rng, encode, end = self.rng, self.prompts.tokenizer.encode, self.prompts.ends[1]
+        for place, turn in enumerate(turns):
+            if place:
+                told = self._told(turn.mood) if restated else shown
+                row += self.prompts.late_system(restated(told)) if restated and told != shown else self.prompts.to_user
+                shown = told
+            text = encode(self._typed(rng.choice(turn.texts)))
+            if rng.random() < OWN_WORDS:
+                plan += [(number, len(row) + i, token, OWN_WORDS_WEIGHT) for i, token in enumerate(text[1:])]
+            row += text + self.prompts.to_reply
+            said = rng.choice(turn.replies)
+            reply = [*encode(_first_sentence(said) if brief else said), end]
+            named = set(text) - self._common
+            plan += [
+                (number, len(row) - 1 + i, token, NAMED_WEIGHT if token in named else 1.0)
+                for i, token in enumerate(reply)
+            ]
+            row += reply
+
+    def _told(self, mood: str) -> str:
+        draw = self.rng.random()
+        if draw < MISTAKEN:
+            return self.rng.choice((POSITIVE, NEGATIVE, CALM))
+        return TOLD[mood][draw < MISTAKEN + UNSURE]
+
+    def _typed(self, text: str) -> str:
+        """A text as another might type it: without its last mark, with half-width marks, with a slip."""
+        draw = self.rng.random()
+        if draw < 0.12:
+            return text.rstrip("。！？!?.～~") or text
+        if draw < 0.2:
+            return text.translate(str.maketrans("，。！？", ",.!?"))
+        if draw < 0.24 and len(text) > 6:
+            place = self.rng.randrange(len(text) - 1)
+            return text[:place] + text[place + 1] + text[place] + text[place + 2 :]
+        if draw < 0.3 and text[-1].isalnum():
+            return text + self.rng.choice("。！？～，…")
+        return text
+
+    def _seams(self, name: str) -> Seams:
+        """The shipped prompt of a label task, or another wording of it with examples."""
+        if self.rng.random() < SHIPPED:
+            return Seams(*self.prompts.cut(self.prompts.tasks[name]))
+        return self.prompts.other_wording(name, self._examples(name), self.rng)
+
+    def _examples(self, name: str) -> list[tuple[str, str]]:
+        if name != "sentiment":
+            return [(sample.text, sample.answer) for sample in self.rng.sample(self.jobs[name], 8)]
+        numbers = [self.rng.randrange(len(self.pool)) for _ in range(24)]
+        sure = [(number, float(self.pool.shares[number])) for number in numbers]
+        return [
+            (self.pool.texts[n], POSITIVE if share > 0.5 else NEGATIVE) for n, share in sure if abs(share - 0.5) > 0.4
+        ]
+
+    def _written(self, seams: Seams, texts: list[list[int]], answers: list[list[int]]) -> Batch:
+        rows, plan = list[list[int]](), list[Learned]()
+        for text, answer in zip(texts, answers, strict=True):
+            start = text + seams.after
             plan += [(len(rows), len(start) - 1 + i, token, 1.0) for i, token in enumerate(answer)]
             rows.append(start + answer[:-1])
-        return self._batch(prefix, rows, plan)
+        return self._batch(seams.before, rows, plan, [len(text) for text in texts])
 
-    def _job(self, name: str) -> Written:
-        sample, task = self.jobs.draw(name), self.prompts.tasks[name]
-        # What is written is copied or looked up token by token: only texts that are judged are blurred.
-        ids = self._blur(self._encode(sample.text)) if task.labels else self.prompts.tokenizer.encode(sample.text)
-        return ids[:LONGEST], self.prompts.answer(task, sample.answer)
-
-    def _drill(self, name: str) -> Written:
+    def _drill(self, name: str) -> tuple[list[int], list[int]]:
         """A sentence to be repeated whole, or, for keywords, words between commas to be listed."""
         encode, end, top = self.prompts.tokenizer.encode, self.prompts.ends[1], self.prompts.ends[0]
         ids = [self.rng.randrange(256, top) for _ in range(self.rng.randint(1, self._longest_drill))]
@@ -215,21 +321,6 @@ class Batches:
             text.append(token)
             answer.append(token)
         return text, [*answer, end]
-
-    def _text(self) -> tuple[list[int], int]:
-        text, label = self.generator.labelled()
-        return self._blur(self._encode(clean(text))[:LONGEST]), self.prompts.labels[label][0]
-
-    def _turn(self, label: str) -> tuple[list[int], list[int]]:
-        waiting = self._waiting
-        while not waiting[label]:
-            triple = self.generator.triple()
-            waiting[triple.label].append(triple)
-        triple = waiting[label].pop()
-        return self.prompts.tokenizer.encode(triple.text)[:LONGEST], [
-            *self.prompts.tokenizer.encode(triple.reply),
-            self.prompts.ends[1],
-        ]
 
     def _encode(self, text: str) -> list[int]:
         """Ids of `text`, three times in ten cut into shorter pieces than need be: characters must mean something."""
@@ -248,23 +339,39 @@ class Batches:
     def _blur(self, ids: list[int]) -> list[int]:
         """In some texts a few tokens become random ones, or many are left out: no single word may decide."""
         draw = self.rng.random()
-        if len(ids) > 12 and draw > 0.7:
-            rate = self.rng.random() * 0.4
+        if len(ids) > 12 and draw > 0.75:
+            rate = self.rng.random() * 0.35
             return [token for token in ids if self.rng.random() > rate] or ids
-        if len(ids) < 6 or draw > 0.3:
+        if len(ids) < 6 or draw > 0.25:
             return ids
         rate = self.rng.random() * 0.15
         top = self.prompts.ends[0]
         return [self.rng.randrange(256, top) if self.rng.random() < rate else token for token in ids]
 
-    def _batch(self, prefix: list[int], rows: list[list[int]], plan: list[Learned]) -> Batch:
+    def _batch(
+        self, prefix: list[int], rows: list[list[int]], plan: list[Learned], texts: list[int] | None = None
+    ) -> Batch:
         length = max(map(len, rows))
         padded = [row + [self.prompts.ends[0]] * (length - len(row)) for row in rows]
         return Batch(
             torch.tensor(prefix),
             torch.tensor(padded),
-            torch.tensor([[1.0] * len(row) + [0.0] * (length - len(row)) for row in rows]),
+            torch.tensor([[1.0] * count + [0.0] * (length - count) for count in texts or [len(row) for row in rows]]),
             torch.tensor([row * length + place for row, place, _, _ in plan]),
             torch.tensor([target for _, _, target, _ in plan]),
             torch.tensor([weight for _, _, _, weight in plan]),
         )
+
+
+def _length(text: str) -> int:
+    """About how many tokens a text has."""
+    return int(len(text) * 0.75) + 1
+
+
+def _chat_length(dialogue: Dialogue) -> int:
+    return sum(_length(turn.texts[0]) + _length(turn.replies[0]) + 14 for turn in dialogue.turns)
+
+
+def _first_sentence(text: str) -> str:
+    end = min((i for mark in "。！？!?" if (i := text.find(mark)) > 0), default=len(text) - 1)
+    return text[: end + 1]

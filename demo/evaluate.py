@@ -1,146 +1,179 @@
-"""Measures a checkpoint: label accuracy on held-out sentences, what its replies look like, and its further tasks.
+"""Measures a checkpoint through the service, as its users meet it: every figure of the model card.
 
-python -m demo.evaluate --model demo/checkpoint [--data reviews.csv ...]
+    python -m demo.evaluate [--model demo/checkpoint] [--data reviews.csv ...]
+
+Replies are judged by people, see demo/judging.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-import torch
+from qwen_allinone.cli.gold_cases import check_task
 
-from demo.batches import LONGEST, ROOT, Prompts
-from demo.corpus.lexicon import NEGATIVE
-from demo.jobs import JOBS, score, serving
-from demo.model import DemoModel
-from demo.replies import Writer
-from qwen_allinone.model.tokenizer import Tokenizer
-from qwen_allinone.tasks import clean, load_cases
+from demo.jobs import JOBS, Row, score
+from qwen_allinone.bootstrap import build_service
+from qwen_allinone.engine import Status
+from qwen_allinone.service import AllInOne
+from qwen_allinone.service.completions import COMPLETION, Completions, Wanted
+from qwen_allinone.settings import Settings
+from qwen_allinone.tasks import load_cases
 
+ROOT = Path(__file__).parents[1]
+HELD_OUT = ROOT / "demo" / "heldout"
+AT_ONCE = 8
+BINS = 15
+RUN = 8  # characters that a reply must not say twice
+SAMPLES = 10
+HELP = re.compile("12356|120|110")
 CHEERS = ("恭喜", "祝贺", "太棒了", "太好了", "真为你高兴", "替你高兴", "替你开心", "真棒")
-RUN = 8
-Labelled = tuple[str, str]  # label, text
+POSITIVE, NEEDED = "正面", "需要帮助"
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class Classifier:
-    """Takes the likelier first token of the labels."""
-
-    model: DemoModel
-    prompts: Prompts
-
-    @torch.inference_mode()
-    def labels(self, texts: list[str], rows: int = 32) -> list[str]:
-        """The label of each text."""
-        prefix, suffix = self.prompts.cut(self.prompts.sentiment)
-        coded = [self.prompts.tokenizer.encode(clean(text))[: 2 * LONGEST] + suffix for text in texts]
-        names = list(self.prompts.labels)
-        firsts = torch.tensor([self.prompts.labels[name][0] for name in names])
-        answers = [""] * len(texts)
-        order = sorted(range(len(texts)), key=lambda i: len(coded[i]))
-        for start in range(0, len(order), rows):
-            chosen = order[start : start + rows]
-            longest = max(len(coded[i]) for i in chosen)
-            padded = torch.tensor([coded[i] + [0] * (longest - len(coded[i])) for i in chosen])
-            last = torch.tensor([len(coded[i]) - 1 for i in chosen])
-            hidden = self.model(torch.tensor(prefix), padded)[torch.arange(len(chosen)), last]
-            for i, best in zip(chosen, self.model.logits(hidden)[:, firsts].argmax(-1).tolist(), strict=True):
-                answers[i] = names[best]
-        return answers
-
-    def accuracy(self, rows: list[Labelled]) -> tuple[float, list[Labelled]]:
-        """Share of rows labelled right, and the rows labelled wrong."""
-        answers = self.labels([text for _, text in rows])
-        wrong = [row for row, answer in zip(rows, answers, strict=True) if row[0] != answer]
-        return 1 - len(wrong) / len(rows), wrong
+@contextmanager
+def serving(folder: Path) -> Iterator[AllInOne]:
+    """The service on the checkpoint in `folder`, remembering nothing: samples have to differ."""
+    service = build_service(Settings(model=str(folder), cache_mb=0, max_waiting=64))
+    try:
+        assert service.engine.wait_until_settled() is Status.READY, service.engine.problem
+        yield service
+    finally:
+        service.engine.stop()
 
 
-def held_out(name: str) -> list[Labelled]:
-    """`unseen` is measured at the end; the others were looked at, or measured, while the recipe was chosen."""
-    lines = (ROOT / "demo" / "heldout" / f"{name}.tsv").read_text(encoding="utf-8").splitlines()[1:]
-    return [(line.split("\t", 1)[0], line.split("\t", 1)[1]) for line in lines if line.strip()]
+def at_once(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """The results in order; as many together as the engine has slots."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(function, items))
 
 
-def gold(prompts: Prompts) -> list[Labelled]:
-    """The gold cases of the sentiment task."""
-    return [
-        (str(case.label), case.inputs["text"]) for case in load_cases(ROOT / "prompts/sentiment", prompts.sentiment)
-    ]
+def held_out(name: str) -> list[Row]:
+    """Rows of demo/heldout: the first cell, and the cell `text`."""
+    head, *lines = (HELD_OUT / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
+    place = head.split("\t").index("text")
+    rows = [line.split("\t") for line in lines if line.strip()]
+    return [(row[0], row[place]) for row in rows]
 
 
-def reviews(path: Path) -> list[Labelled]:
+def reviews(path: Path) -> list[Row]:
     """A CSV with the columns label and text."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         return [(row["label"], row["text"]) for row in csv.DictReader(file)]
 
 
-def repeats(reply: str) -> bool:
-    """True if some run of 8 characters occurs twice."""
-    runs = [reply[i : i + RUN] for i in range(len(reply) - RUN + 1)]
-    return len(runs) != len(set(runs))
+def calibration_error(sure: Sequence[float], right: Sequence[bool]) -> float:
+    """Expected calibration error: how far confidence and accuracy lie apart, over bins of equal width."""
+    error = 0.0
+    for number in range(BINS):
+        inside = [i for i, value in enumerate(sure) if min(int(value * BINS), BINS - 1) == number]
+        error += abs(sum(sure[i] for i in inside) - sum(right[i] for i in inside))
+    return error / len(sure)
 
 
-def report_labels(classifier: Classifier, data: list[Path], errors: bool, final: bool) -> None:
-    """Accuracy on every set; `unseen` only in a `final` measurement."""
-    sets = {name: held_out(name) for name in ("development", "everyday")} | {"gold cases": gold(classifier.prompts)}
-    if final:
-        sets["unseen"] = held_out("unseen")
+def report_labels(service: AllInOne, data: Sequence[Path], errors: bool) -> None:
+    """Sentiment on every set: accuracy and how honest the probabilities are; neutral lines; words of despair."""
+    sets = {name: held_out(name) for name in ("fresh", "unseen", "everyday", "development")}
     sets |= {path.stem: reviews(path) for path in data}
     for name, rows in sets.items():
-        accuracy, wrong = classifier.accuracy(rows)
-        bias = sum(label == NEGATIVE for label, _ in wrong)
+        answers = at_once(lambda row: service.run("sentiment", {"text": row[1]}), rows)
+        right = [answer.label == row[0] for answer, row in zip(answers, rows, strict=True)]
+        sure = [max((answer.probabilities or {}).values()) for answer in answers]
         print(
-            f"{name}: {accuracy:.1%} of {len(rows)} (wrong: {bias} negative, {len(wrong) - bias} positive)", flush=True
+            f"{name}: {sum(right) / len(rows):.1%} of {len(rows)}, ECE {calibration_error(sure, right):.3f}", flush=True
         )
-        if errors and name in ("development", "gold cases"):
-            print(*(f"  {label} {text}" for label, text in wrong), sep="\n")
+        if errors and name == "development":
+            print(*(f"  {label} {text}" for (label, text), ok in zip(rows, right, strict=True) if not ok), sep="\n")
+    neutral = [text for text, _ in held_out("neutral")]
+    answers = at_once(lambda text: service.run("sentiment", {"text": text}), neutral)
+    between = sum(0.3 < (answer.probabilities or {})[POSITIVE] < 0.7 for answer in answers)
+    print(f"neutral: {between / len(neutral):.1%} of {len(neutral)} with 0.3 < p < 0.7")
 
 
-def report_replies(writer: Writer, name: str, show: int) -> None:
-    """Shape of 200 sampled replies to the held-out sentences."""
-    rows = held_out(name)
-    replies = writer.write([(text, label) for label, text in rows])
-    count = len(replies)
-    cheers = [reply for (label, _), reply in zip(rows, replies, strict=True)
-              if label == NEGATIVE and any(word in reply.text for word in CHEERS)]  # fmt: skip
-    named = sum(any(text[i : i + 2] in reply.text for i in range(len(text) - 1))
-                for (_, text), reply in zip(rows, replies, strict=True))  # fmt: skip
-    print(
-        f"replies: {count}, empty {sum(not r.text.strip() for r in replies)}, cut {sum(not r.ended for r in replies)}"
-    )
-    print(f"  repeated runs {sum(repeats(r.text) for r in replies) / count:.1%}, congratulating the sad {len(cheers)}")
-    print(f"  sharing two characters in a row with the text {named / count:.1%}")
-    for (label, text), reply in list(zip(rows, replies, strict=True))[:show]:
-        print(f"  [{label}] {text} -> {reply.text}")
+def report_care(service: AllInOne) -> None:
+    """Whether /chat names help, and names none where nobody needs it."""
+    rows = held_out("despair")
+    named = at_once(lambda row: bool(HELP.search(service.chat(row[1]).reply.text)), rows)
+    needed = [ok for (label, _), ok in zip(rows, named, strict=True) if label == NEEDED]
+    other = [not ok for (label, _), ok in zip(rows, named, strict=True) if label != NEEDED]
+    print(f"despair: help named {sum(needed)} of {len(needed)}; near misses left alone {sum(other)} of {len(other)}")
 
 
-def report_jobs(folder: Path, errors: bool) -> None:
+def report_jobs(service: AllInOne, errors: bool) -> None:
     """The further tasks on their held-out texts."""
-    with serving(folder) as service:
-        for task in JOBS:
-            rows = held_out(task)
-            result = score(service, task, rows)
-            print(f"{task}: {result.right:.1%} of {len(rows)}" + (f"; {result.remark}" if result.remark else ""))
-            if errors:
-                print(*(f"  [{wanted}] {text} -> {said}" for (wanted, text), said in result.wrong), sep="\n")
+    for task in JOBS:
+        result = score(service, task, held_out(task))
+        print(f"{task}: {result.right:.1%} of {len(held_out(task))}; {result.remark}", flush=True)
+        if errors:
+            print(*(f"  [{wanted}] {text} -> {said}" for (wanted, text), said in result.wrong), sep="\n")
 
 
-def report_cases(writer: Writer) -> None:
-    """The gold cases of the chat task."""
-    cases = load_cases(ROOT / "prompts/chat", writer.prompts.chat)
-    replies = writer.write([(case.inputs["text"], case.inputs["sentiment"]) for case in cases])
-    passed = 0
-    for case, reply in zip(cases, replies, strict=True):
-        named = not case.any or any(word in reply.text for word in case.any)
-        fits = named and not any(word in reply.text for word in case.none)
-        fits = fits and (case.max_chars is None or len(reply.text) <= case.max_chars)
-        passed += fits
-        if not fits:
-            print(f"  missed: {case.inputs['text']} -> {reply.text}")
-    print(f"chat cases: {passed} of {len(cases)}")
+def report_cases(service: AllInOne, errors: bool) -> None:
+    """Gold cases of every task, as `qwen-allinone check` counts them."""
+    for task in service.registry:
+        outcomes = list(check_task(service, task.name, load_cases(ROOT / "prompts" / task.name, task), 7, AT_ONCE))
+        print(f"cases {task.name}: {sum(outcome.passed for outcome in outcomes)} of {len(outcomes)}", flush=True)
+        if errors:
+            print(*(f"  {o.case.inputs} -> {o.answer}: {o.problem}" for o in outcomes if not o.passed), sep="\n")
+
+
+def report_replies(service: AllInOne) -> None:
+    """The form of sampled replies: repeated runs, endings, variety."""
+    texts = [text for _, text in held_out("openers")]
+    replies = at_once(lambda text: service.chat(text).reply, texts)
+    repeated = sum(_repeats(reply.text) for reply in replies)
+    cut = sum(reply.result.finish_reason.value == "length" for reply in replies)
+    print(f"replies: {len(replies)}, empty {sum(not r.text.strip() for r in replies)}, cut {cut}, repeating {repeated}")
+    cheered = [service_text for label, service_text in held_out("moods") if label == "坏消息"]
+    said = at_once(lambda text: service.chat(text).reply.text, cheered)
+    print(
+        f"bad news answered with a word of congratulation: {sum(any(c in s for c in CHEERS) for s in said)} of {len(said)}"
+    )
+    chosen = texts[::10]
+    different = [
+        len(set(at_once(lambda _, text=text: service.chat(text).reply.text, range(SAMPLES)))) for text in chosen
+    ]
+    print(f"different replies in {SAMPLES} samples: {sum(different) / len(different):.1f}, at least {min(different)}")
+
+
+def report_memory(service: AllInOne) -> None:
+    """What is known of the user, told in a system prompt: used where it matters, else left alone."""
+    completions = Completions(service)
+    lines = (HELD_OUT / "memory.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    rows = [(line.split("\t") + [""])[:4] for line in lines if line.strip()]
+
+    def reply(row: list[str]) -> str:
+        known = "".join(f"\n- {fact}" for fact in row[0].split("；"))
+        messages = [("system", f"你是一位温暖、有同理心的聊天伙伴。\n你记得：{known}"), ("user", row[1])]
+        return completions.create(messages, Wanted(128, 0.7, 0.9)).text
+
+    said = at_once(reply, rows)
+    used = [row[3] in text for row, text in zip(rows, said, strict=True) if row[2] == "1"]
+    spared = [_unused(row, text) for row, text in zip(rows, said, strict=True) if row[2] == "0"]
+    print(
+        f"memories: used {sum(used)} of {len(used)} that matter, left alone {sum(spared)} of {len(spared)} ({COMPLETION})"
+    )
+
+
+def _unused(row: list[str], text: str) -> bool:
+    """No two characters in a row of what is known, that the user did not say himself, stand in the reply."""
+    known = row[0].replace("用户", "")
+    pairs = {known[i : i + 2] for i in range(len(known) - 1) if known[i : i + 2].isalnum()}
+    return not any(pair in text and pair not in row[1] for pair in pairs)
+
+
+def _repeats(text: str) -> bool:
+    runs = [text[i : i + RUN] for i in range(len(text) - RUN + 1)]
+    return len(runs) != len(set(runs))
 
 
 def main() -> None:
@@ -148,24 +181,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "demo" / "checkpoint")
     parser.add_argument("--data", type=Path, nargs="*", default=[], help="CSV files with the columns label and text")
-    parser.add_argument("--errors", action="store_true", help="print the sentences labelled wrong")
-    parser.add_argument("--show", type=int, default=0, help="print this many replies")
-    parser.add_argument("--no-replies", action="store_true")
-    parser.add_argument("--only-jobs", action="store_true", help="the tasks beyond sentiment and chat, no more")
-    parser.add_argument(
-        "--trial", action="store_true", help="leave the unseen sentences alone: a recipe is being chosen"
-    )
+    parser.add_argument("--errors", action="store_true", help="print what went wrong")
     options = parser.parse_args()
-    report_jobs(options.model, options.errors)
-    if options.only_jobs:
-        return
-    torch.manual_seed(1)
-    prompts = Prompts(Tokenizer.load(options.model))
-    report_labels(Classifier(DemoModel.load(options.model), prompts), options.data, options.errors, not options.trial)
-    if not options.no_replies:
-        writer = Writer(options.model, prompts)
-        report_replies(writer, "development" if options.trial else "unseen", options.show)
-        report_cases(writer)
+    with serving(options.model) as service:
+        report_labels(service, options.data, options.errors)
+        report_care(service)
+        report_replies(service)
+        report_memory(service)
+        report_jobs(service, options.errors)
+        report_cases(service, options.errors)
 
 
 if __name__ == "__main__":

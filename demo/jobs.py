@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from qwen_allinone.bootstrap import build_service
-from qwen_allinone.engine import Status
 from qwen_allinone.service import AllInOne, Answer
-from qwen_allinone.settings import Settings
 
 JOBS = ("intent", "sentiment_en", "route", "keywords", "summary", "translate")
 AT_ONCE = 8
@@ -25,17 +19,6 @@ class Score:
     right: float
     remark: str
     wrong: list[tuple[Row, str]]
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[AllInOne]:
-    """The service on the checkpoint in `folder`."""
-    service = build_service(Settings(model=str(folder)))
-    try:
-        assert service.engine.wait_until_settled() is Status.READY, service.engine.problem
-        yield service
-    finally:
-        service.engine.stop()
 
 
 def score(service: AllInOne, task: str, rows: list[Row]) -> Score:

@@ -1,17 +1,19 @@
-"""Trains the demo model from scratch on two CPU cores.
+"""Trains the demo model on two CPU cores, or on a GPU.
 
     python -m demo.train --out demo/checkpoint --seed 7
 
-The same seed and number of steps give the same stream of texts and the same model (on the same machine).
+What is drawn and what the teacher says of it is kept in `--work`, and so is the state of the training every few minutes:
+`--resume` goes on from there. The same seed, sizes and number of steps give the same stream of texts.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import shutil
+import os
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -21,100 +23,124 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 
-from demo.batches import DRILL_ONLY_STEPS, DRILL_STEPS, DRILLED, ROOT, TURNS, Batch, Batches, Prompts
-from demo.corpus.generate import Generator
-from demo.corpus.jobs.english import GOOD
+from demo.batches import DRILLED, Batch, Batches, MoodBatch
+from demo.corpus.apart import Apart, measured_sentences
+from demo.corpus.dialogues import clear_of, read_dialogues
 from demo.corpus.jobs.intents import INTENTS
-from demo.corpus.jobs.jobs import Jobs
 from demo.corpus.jobs.routes import ROUTES
-from demo.corpus.lexicon import LABELS, POSITIVE, Lexicon
+from demo.corpus.jobs.sample import Sample
+from demo.corpus.jobs.taught import CARE, taught
+from demo.corpus.lexicon import LABELS, Lexicon
+from demo.corpus.pools import Pool, build
+from demo.embeddings import informed
 from demo.model import DemoModel, Shape
 from demo.muon import Muon, multiplies_bfloat16
+from demo.prompts import ROOT, Prompts
 from demo.tokenizer import build_tokenizer, save_tokenizer
 from qwen_allinone.model.tokenizer import Tokenizer
 
-WARM_UP = 60
-LABEL_WEIGHT, HINT_WEIGHT, REPLY_WEIGHT, JOB_WEIGHT = 1.5, 0.5, 1.0, 1.0
-JOB_TEXTS = 2500  # of each further task, for the tokenizer
+WARM_UP = 80
+VECTOR = 384  # the teacher's
+LABEL_WEIGHT, WORDS_WEIGHT, MEANING_WEIGHT, JOB_WEIGHT = 1.5, 0.25, 1.0, 1.0
+STEADY = 1e-4  # of the z-loss, which keeps scores from growing (PaLM, 2022)
+JOB_SAMPLES = 20_000
+DRILL_ONLY_STEPS, DRILL_STEPS = 200, 450
+SAVE_EVERY_S = 240.0
+# The turns of the further tasks: what has to be written takes more practice than a label. An odd number of them, so
+# that each of two processes comes to all.
+TURNS = (
+    "translate", "keywords", "summary", "sentiment_en", "care", "suggest", "translate", "keywords", "summary", "route",
+    "remember", "intent", "translate", "keywords", "summary", "sentiment_en", "care",
+)  # fmt: skip
 
 
-def build(options: argparse.Namespace, lexicon: Lexicon) -> None:
-    """Make the tokenizer out of a sample of the corpus and write it to the checkpoint's folder."""
-    generator = Generator(lexicon, options.seed)
-    texts = []
-    for _ in range(options.tokenizer_texts):
-        triple = generator.triple()
-        texts += [triple.text, triple.reply, generator.labelled()[0]]
-    jobs = Jobs(lexicon, options.seed)
-    drawn = [jobs.draw(task) for task in jobs.tasks for _ in range(JOB_TEXTS)]
-    written = [text for sample in drawn for text in (sample.text, sample.answer)]
+@dataclass
+class Texts:
+    """All that is read."""
+
+    prompts: Prompts
+    pool: Pool
+    jobs: dict[str, list[Sample]]
+    turns: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.dialogues = clear_of(Apart(measured_sentences()), read_dialogues())
+        self.turns = tuple(task for task in TURNS if task in self.jobs)
+
+    @classmethod
+    def read(cls, options: argparse.Namespace) -> Texts:
+        pool = build(options.work / "pools", options.seed, options.scale)
+        jobs = taught(Lexicon.load(), options.seed * 3000, round(JOB_SAMPLES * options.scale))
+        return cls(Prompts(Tokenizer.load(options.out)), pool, jobs)
+
+
+def make_tokenizer(options: argparse.Namespace) -> None:
+    """Learn the tokenizer from the corpus and write it to the checkpoint's folder."""
+    pool = build(options.work / "pools", options.seed, options.scale)
+    jobs = taught(Lexicon.load(), options.seed * 3000, 2500)
+    turns = [turn for dialogue in read_dialogues() for turn in dialogue.turns]
+    talk = [text for turn in turns for text in (*turn.texts, *turn.replies)]
+    drawn = [text for part in jobs.values() for sample in part for text in (sample.text, sample.answer)]
     prompts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "prompts").glob("*/prompt.md"))]
+    prompts += [(ROOT / "demo/corpus" / f"{name}.yaml").read_text(encoding="utf-8") for name in ("systems", "wordings")]
     options.out.mkdir(parents=True, exist_ok=True)
-    words = [*LABELS, *INTENTS, *ROUTES]
-    save_tokenizer(build_tokenizer(texts + written + prompts * 50, words, options.vocabulary), options.out)
+    words = [*LABELS, *INTENTS, *ROUTES, *CARE]
+    lines = pool.texts[:: max(1, len(pool) // 40_000)] + drawn + talk * 3 + prompts * 50
+    save_tokenizer(build_tokenizer(lines, words, options.vocabulary), options.out)
     made = Prompts(Tokenizer.load(options.out))
-    for text in texts[:600] + written[::50]:
+    for text in talk[:600] + drawn[::200]:
         made.check(text)
+    made.check_conversation(talk[:3])
 
 
-class Hints(nn.Module):
-    """Two linear readers of the label, used in training only: one of the mean embedding, one of the mean output.
+class Readers(nn.Module):
+    """Readers used in training only: of the mood, from the words alone; of the teacher's vector, from the mean output.
 
-    The label token alone teaches a word its polarity through all layers at once, slowly; these teach it directly,
-    Chinese and English words alike.
+    The label token alone teaches a word its polarity through all layers at once, slowly; the first teaches it directly.
+    The second makes the network understand sentences as the teacher does.
     """
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.of_words = nn.Linear(hidden, 1)
-        self.of_states = nn.Linear(hidden, 1)
+        self.of_meaning = nn.Linear(hidden, VECTOR)
         with torch.no_grad():
-            self.of_words.weight.fill_(0.0)[:, 0] = 50.0  # embeddings are small: one of their axes is polarity
+            self.of_words.weight.fill_(0.0)[:, 0] = 25.0  # embeddings are small: one of their axes is polarity
 
-    def loss(self, words: Tensor, states: Tensor, batch: Batch, positive: int) -> Tensor:
-        """Mean loss of both; `words` and `states` are [rows, length, hidden]."""
+    def losses(self, words: Tensor, states: Tensor, batch: MoodBatch) -> tuple[Tensor, Tensor]:
+        """Mean losses of both; `words` and `states` are [rows, length, hidden]."""
         share = (batch.filled / batch.filled.sum(1, keepdim=True)).unsqueeze(-1)
-        wanted = (batch.targets == positive).float()
-        losses = [
-            functional.binary_cross_entropy_with_logits(reader((values * share).sum(1)).squeeze(1), wanted)
-            for reader, values in ((self.of_words, words), (self.of_states, states))
-        ]
-        return torch.stack(losses).mean()
-
-
-def losses_of(model: DemoModel, hidden: Tensor, batch: Batch) -> Tensor:
-    """The loss of each token that is learned; scores only where something is learned."""
-    scores = model.logits(hidden.reshape(-1, model.shape.hidden)[batch.positions])
-    return functional.cross_entropy(scores.float(), batch.targets, reduction="none")
+        of_words = self.of_words((words * share).sum(1)).squeeze(1)
+        of_meaning = self.of_meaning((states * share).sum(1))
+        polarity = functional.binary_cross_entropy_with_logits(of_words, batch.shares)
+        return polarity, functional.mse_loss(of_meaning, batch.vectors)
 
 
 def rate_at(step: int, done: float) -> float:
-    """Share of the peak rate: linear warm-up, half a cosine down to 2 %; `done` is the share of training behind us."""
-    return min(1.0, (step + 1) / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+    """Share of the peak rate: linear warm-up, half a cosine down to 1 %; `done` is the share of training behind us."""
+    return min(1.0, (step + 1) / WARM_UP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
 
 def optimizers_of(
-    model: DemoModel, hints: Hints, options: argparse.Namespace, rank: int
+    model: DemoModel, readers: Readers, options: argparse.Namespace, rank: int
 ) -> tuple[Muon, torch.optim.AdamW]:
     """Muon for the layers' matrices; AdamW for the embedding, norms and biases, which do not decay."""
     layers = list(model.model.layers.parameters())
     matrices = [weight for weight in layers if weight.dim() == 2]
     rest = [weight for weight in model.parameters() if not any(weight is matrix for matrix in matrices)]
-    rest += hints.parameters()
-    adam = torch.optim.AdamW(rest, lr=options.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    groups = [{"params": rest, "share": 1.0}, {"params": list(readers.parameters()), "share": 1.0}]
+    adam = torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     return Muon(matrices, options.decay, slice(rank, None, options.processes), group.all_reduce), adam
 
 
 def train(options: argparse.Namespace) -> None:
-    """Build the tokenizer, then train in one single-threaded process for each core.
+    """Draw what is read, then train in one single-threaded process for each core.
 
     Two processes that meet once a step use two cores better than one process whose threads meet at every operation.
     """
     started = time.monotonic()
-    if options.resume is None:
-        build(options, Lexicon.load())
-    else:
-        shutil.copytree(options.resume, options.out, dirs_exist_ok=True)
+    if not options.resume:
+        make_tokenizer(options)
     with tempfile.TemporaryDirectory() as folder:
         spawn(work, (options, f"file://{folder}/meet"), options.processes)  # type: ignore[no-untyped-call]
     print(f"done in {(time.monotonic() - started) / 60:.1f} minutes -> {options.out}")
@@ -122,118 +148,175 @@ def train(options: argparse.Namespace) -> None:
 
 def work(rank: int, options: argparse.Namespace, meet: str) -> None:
     """One process: its own stream of texts, the same weights as the others."""
-    torch.set_num_threads(1)
+    if options.device == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.processes))
     torch.manual_seed(options.seed)
     group.init_process_group("gloo", init_method=meet, rank=rank, world_size=options.processes)
-    prompts = Prompts(Tokenizer.load(options.out))
-    model = DemoModel(Shape(prompts.ends[1] + 1, layers=options.layers), options.dropout)
-    if options.resume is not None:
-        model.load_state_dict(DemoModel.load(options.resume).state_dict())
-    lexicon = Lexicon.load()
-    generator = Generator(lexicon, options.seed * 1000 + rank)
-    jobs = Jobs(lexicon, options.seed * 3000 + rank)
-    size = (options.sentiment_tokens, options.chat_tokens, options.job_tokens)
+    texts = Texts.read(options)
+    shape = Shape(
+        texts.prompts.ends[1] + 1, options.hidden, options.intermediate, options.layers, options.heads, options.kv_heads
+    )
+    model = DemoModel(shape, options.dropout)
+    if not options.resume:
+        model.model.embed_tokens.weight.data.copy_(informed(texts.prompts.tokenizer, shape, options))
+    size = (options.mood_tokens, options.chat_tokens, options.job_tokens)
+    seed = options.seed * 2000 + rank
+    batches = Batches(texts.prompts, texts.pool, texts.dialogues, texts.jobs, seed, size)
     torch.manual_seed(options.seed * 1000 + rank)  # dropout
     if rank == 0:
-        print(f"{sum(p.numel() for p in model.parameters()):,} parameters, vocabulary {model.shape.vocabulary}")
-    run(model, Batches(prompts, generator, jobs, options.seed * 2000 + rank, size), options, rank)
-    if rank == 0:
-        model.save(options.out, prompts.ends)
+        print(f"{sum(p.numel() for p in model.parameters()):,} parameters, vocabulary {shape.vocabulary}")
+        print(f"{len(texts.pool):,} texts with a mood, {len(texts.dialogues):,} conversations", flush=True)
+        print({name: len(part) for name, part in texts.jobs.items()}, flush=True)
+    Training(model, batches, texts, options, rank).run()
     group.destroy_process_group()
 
 
-def run(model: DemoModel, batches: Batches, options: argparse.Namespace, rank: int) -> None:
-    """The training loop; the first process shows the progress and keeps the clock."""
-    hints = Hints(model.shape.hidden)
-    optimizers = optimizers_of(model, hints, options, rank)
-    model.train()
-    marks = {"label": 1.0, "reply": 9.0} | {task: 3.0 for task in (*batches.jobs.tasks, "copy")}
-    step, done, tokens, started = 0, torch.zeros(1), 0, time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=rank > 0) as progress:
-        task = progress.add_task("training", total=1.0)
-        while float(done) < 1.0:
-            if step >= DRILL_ONLY_STEPS:
-                tokens += learn(model, hints, batches, step, marks)
-            tokens += learn_job(model, hints, batches, step * options.processes + rank, options, marks)
-            update(nn.ModuleList([model, hints]), optimizers, rate_at(step, float(done)), options)
-            step += 1
-            spent = time.monotonic() - started
-            done.fill_(max(step / options.steps, spent / 60 / options.minutes))
-            group.broadcast(done, 0)
-            status = f"label {marks['label']:.3f} reply {marks['reply']:.3f}"
-            progress.update(task, completed=float(done), description=status)
-            if step % 100 == 0 and rank == 0:
-                values = " ".join(f"{name} {value:.3f}" for name, value in marks.items())
-                print(f"step {step}: {values}, {spent:.0f} s", flush=True)
-                model.save(options.out, batches.prompts.ends)
-    total = torch.tensor(float(tokens), dtype=torch.float64)
-    group.all_reduce(total)
-    if rank == 0:
-        print(f"{step} steps, {int(total):,} tokens" + ("" if step >= options.steps else " (cut short by --minutes)"))
+class Training:
+    """The loop; the first process shows the progress and keeps the clock."""
 
+    def __init__(
+        self, model: DemoModel, batches: Batches, texts: Texts, options: argparse.Namespace, rank: int
+    ) -> None:
+        self.model, self.batches, self.texts, self.options, self.rank = model, batches, texts, options, rank
+        self.readers = Readers(model.shape.hidden)
+        self.muon, self.adam = optimizers_of(model, self.readers, options, rank)
+        self.all = nn.ModuleList([model, self.readers])
+        self.step, self.tokens, self.spent = 0, 0, 0.0
+        self.marks = {"label": 0.7, "meaning": 1.0, "reply": 9.0} | {task: 3.0 for task in (*texts.turns, "copy")}
+        labels = texts.prompts.labels
+        self._signs = torch.tensor([labels[name][0] for name in LABELS])
 
-def update(
-    model: nn.Module, optimizers: tuple[Muon, torch.optim.AdamW], share: float, options: argparse.Namespace
-) -> None:
-    """Average the gradients of all processes and take a step at `share` of the peak rates."""
-    muon, adam = optimizers
-    average(model, options.processes)
-    muon.step(share * options.matrix_rate)
-    adam.param_groups[0]["lr"] = share * options.rate
-    adam.step()
-    adam.zero_grad(set_to_none=True)
+    def run(self) -> None:
+        """Train until the steps or the minutes are over."""
+        if self.options.resume:
+            self._load()
+        self.model.train()
+        done, began, saved = torch.zeros(1), time.monotonic() - self.spent, time.monotonic()
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, disable=self.rank > 0) as progress:
+            task = progress.add_task("training", total=1.0)
+            while True:
+                self.spent = time.monotonic() - began
+                done.fill_(max(self.step / self.options.steps, self.spent / 60 / self.options.minutes))
+                save = torch.tensor(float(time.monotonic() - saved > SAVE_EVERY_S))
+                both = torch.cat([done, save.view(1)])
+                group.broadcast(both, 0)
+                done, keep = both[:1], bool(both[1])
+                if float(done) >= 1.0:
+                    break
+                self._learn(float(done))
+                self._tell(progress, task, float(done))
+                if keep:
+                    self._save()
+                    saved = time.monotonic()
+        self._save()
+        total = torch.tensor(float(self.tokens), dtype=torch.float64)
+        group.all_reduce(total)
+        if self.rank == 0:
+            cut = "" if self.step >= self.options.steps else " (ended by --minutes)"
+            print(f"{self.step} steps, {int(total):,} tokens, {self.spent / 60:.1f} minutes{cut}")
 
+    def _tell(self, progress: Progress, task, done: float) -> None:  # type: ignore[no-untyped-def]
+        status = f"label {self.marks['label']:.3f} reply {self.marks['reply']:.3f}"
+        progress.update(task, completed=done, description=status)
+        if self.step % 100 == 0 and self.rank == 0:
+            values = " ".join(f"{name} {value:.3f}" for name, value in self.marks.items())
+            print(f"step {self.step}: {values}, {self.spent:.0f} s, {self.tokens:,} tokens", flush=True)
 
-def average(model: nn.Module, processes: int) -> None:
-    """The mean gradient of all processes, clipped."""
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    group.all_reduce(flat)
-    flat /= processes
-    for gradient, mean in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    def _learn(self, done: float) -> None:
+        """One step: gradients of a batch of each kind, averaged over the processes."""
+        if self.step >= DRILL_ONLY_STEPS:
+            self._moods()
+            self._chat()
+        self._job(self.step * self.options.processes + self.rank)
+        self._average()
+        share = rate_at(self.step, done)
+        self.muon.step(share * self.options.matrix_rate)
+        for part in self.adam.param_groups:
+            part["lr"] = share * self.options.rate
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+        self.step += 1
 
+    def _moods(self) -> None:
+        batch, model = self.batches.moods(), self.model
+        with arithmetic():
+            hidden = model(batch.prefix, batch.rows)
+            chosen = hidden.reshape(-1, model.shape.hidden)[batch.positions]
+            count = len(batch.positions)
+            targets = self._signs.repeat_interleave(count)
+            losses, totals = model.token_losses(chosen.repeat(2, 1), targets)
+        shares = torch.cat([batch.shares, 1 - batch.shares])
+        label = (losses * shares).sum() / count + STEADY * (totals**2).mean()
+        polarity, meaning = self.readers.losses(model.model.embed_tokens(batch.rows), hidden.float(), batch)
+        (label * LABEL_WEIGHT + polarity * WORDS_WEIGHT + meaning * MEANING_WEIGHT).backward()  # type: ignore[no-untyped-call]
+        self._follow("label", float(label.detach()))
+        self._follow("meaning", float(meaning.detach()))
+        self.tokens += batch.tokens
 
-def learn(model: DemoModel, hints: Hints, batches: Batches, step: int, marks: dict[str, float]) -> int:
-    """Accumulate the gradients of a sentiment and a chat batch; returns the number of tokens read."""
-    batch = batches.sentiment()
-    with arithmetic():
-        hidden = model(batch.prefix, batch.rows)
-        losses = losses_of(model, hidden, batch)
-    positive = batches.prompts.labels[POSITIVE][0]
-    hint = hints.loss(model.model.embed_tokens(batch.rows), hidden.float(), batch, positive)
-    (losses.mean() * LABEL_WEIGHT + hint * HINT_WEIGHT).backward()  # type: ignore[no-untyped-call]
-    _follow(marks, "label", float(losses.detach().mean()))
-    chat = batches.chat(LABELS[step % len(LABELS)])  # one label a step: each label has a prefix of its own
-    with arithmetic():
-        losses = losses_of(model, model(chat.prefix, chat.rows), chat)
-    ((losses * chat.weights).sum() * REPLY_WEIGHT / len(losses)).backward()  # type: ignore[no-untyped-call]
-    _follow(marks, "reply", float(losses.detach().mean()))
-    return batch.tokens + chat.tokens
+    def _chat(self) -> None:
+        self._follow("reply", self._write(self.batches.chat(), 1.0))
 
+    def _job(self, turn: int) -> None:
+        """A batch of one of the further tasks, or a drill."""
+        drills = self.step < DRILL_ONLY_STEPS or (self.step < DRILL_STEPS and self.step % 2 == 0)
+        if drills:
+            self._follow("copy", self._write(self.batches.drill(DRILLED[turn % 2], self.marks["copy"]), JOB_WEIGHT))
+            return
+        task = self.texts.turns[turn % len(self.texts.turns)]
+        self._follow(task, self._write(self.batches.job(task), JOB_WEIGHT))
 
-def learn_job(
-    model: DemoModel, hints: Hints, batches: Batches, turn: int, options: argparse.Namespace, marks: dict[str, float]
-) -> int:
-    """Accumulate the gradients of a batch of one of the further tasks; returns the number of tokens read."""
-    task = TURNS[turn % len(TURNS)]
-    step = turn // options.processes
-    drills = step < DRILL_ONLY_STEPS or (step < DRILL_STEPS and step % 2 == 0)
-    if drills:
-        task = DRILLED[turn % len(DRILLED)]
-    batch = batches.drill(task, marks["copy"]) if drills else batches.job(task)
-    with arithmetic():
-        hidden = model(batch.prefix, batch.rows)
-        losses = losses_of(model, hidden, batch)
-    loss = losses.mean() * JOB_WEIGHT
-    if task == "sentiment_en":
-        [positive] = batches.prompts.answer(batches.prompts.tasks[task], GOOD)
-        loss = loss + hints.loss(model.model.embed_tokens(batch.rows), hidden.float(), batch, positive) * HINT_WEIGHT
-    loss.backward()  # type: ignore[no-untyped-call]
-    _follow(marks, "copy" if drills else task, float(losses.detach().mean()))
-    return batch.tokens
+    def _write(self, batch: Batch, weight: float) -> float:
+        """Learn what is written; returns the mean loss of what counts in full."""
+        model = self.model
+        with arithmetic():
+            hidden = model(batch.prefix, batch.rows).reshape(-1, model.shape.hidden)[batch.positions]
+            losses, totals = model.token_losses(hidden, batch.targets)
+        counted = batch.weights >= 1
+        loss = (losses * batch.weights).sum() / counted.sum() + STEADY * (totals**2).mean()
+        (loss * weight).backward()  # type: ignore[no-untyped-call]
+        self.tokens += batch.tokens
+        return float(losses.detach()[counted].mean())
+
+    def _average(self) -> None:
+        """The mean gradient of all processes, clipped."""
+        gradients = [p.grad for p in self.all.parameters() if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        group.all_reduce(flat)
+        flat /= self.options.processes
+        flat *= min(1.0, 1.0 / (float(flat.norm()) + 1e-6))
+        for gradient, mean in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+    def _follow(self, name: str, value: float) -> None:
+        self.marks[name] += (0.03 if name in ("label", "reply", "meaning") else 0.1) * (value - self.marks[name])
+
+    def _file(self) -> Path:
+        return Path(self.options.work) / f"state-{self.rank}.pt"
+
+    def _save(self) -> None:
+        """Keep all that is needed to go on; the first process also writes the checkpoint as it is now."""
+        state = {
+            "model": self.model.state_dict(), "readers": self.readers.state_dict(), "adam": self.adam.state_dict(),
+            "velocity": self.muon.velocity, "batches": self.batches.state(), "marks": self.marks, "step": self.step,
+            "tokens": self.tokens, "spent": self.spent, "random": torch.get_rng_state(),
+        }  # fmt: skip
+        fresh = self._file().with_suffix(".new")
+        torch.save(state, fresh)
+        fresh.replace(self._file())
+        if self.rank == 0:
+            self.model.save(self.options.out, self.texts.prompts.ends)
+
+    def _load(self) -> None:
+        state = torch.load(self._file(), weights_only=False)
+        self.model.load_state_dict(state["model"])
+        self.readers.load_state_dict(state["readers"])
+        self.adam.load_state_dict(state["adam"])
+        self.muon.velocity = state["velocity"]
+        self.batches.restore(state["batches"])
+        self.marks |= state["marks"]
+        self.step, self.tokens, self.spent = state["step"], state["tokens"], state["spent"]
+        torch.set_rng_state(state["random"])
 
 
 def arithmetic() -> torch.autocast:
@@ -241,29 +324,32 @@ def arithmetic() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16())
 
 
-def _follow(marks: dict[str, float], name: str, value: float) -> None:
-    marks[name] += (0.03 if name in ("label", "reply") else 0.1) * (value - marks[name])
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo/checkpoint"))
+    parser.add_argument("--work", type=Path, default=Path(".training"), help="folder for pools and the state to resume")
+    parser.add_argument("--resume", action="store_true", help="go on with the training whose state is in --work")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--minutes", type=float, default=math.inf, help="end by then even if steps are left")
-    parser.add_argument("--resume", type=Path, help="checkpoint to go on from: its weights and its tokenizer")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of what is drawn, to try something")
     parser.add_argument("--processes", type=int, default=2, help="one for each core")
-    parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate of AdamW")
+    parser.add_argument("--device", default="cpu", choices=("cpu",))
+    parser.add_argument("--no-teacher", dest="teacher", action="store_false", help="embeddings begin at random")
+    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate of AdamW")
     parser.add_argument("--matrix-rate", type=float, default=0.02, help="peak learning rate of Muon")
     parser.add_argument("--decay", type=float, default=0.05)
     parser.add_argument("--dropout", type=float, default=0.1)
-    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--hidden", type=int, default=384)
+    parser.add_argument("--intermediate", type=int, default=1024)
+    parser.add_argument("--heads", type=int, default=6)
+    parser.add_argument("--kv-heads", type=int, default=2)
     parser.add_argument("--vocabulary", type=int, default=9500)
-    parser.add_argument("--sentiment-tokens", type=int, default=1200, help="a step and process")
-    parser.add_argument("--chat-tokens", type=int, default=600, help="a step and process")
-    parser.add_argument("--job-tokens", type=int, default=600, help="a step and process, one further task at a time")
-    parser.add_argument("--tokenizer-texts", type=int, default=15000)
+    parser.add_argument("--mood-tokens", type=int, default=2000, help="a step and process")
+    parser.add_argument("--chat-tokens", type=int, default=3000, help="a step and process")
+    parser.add_argument("--job-tokens", type=int, default=1200, help="a step and process, one further task at a time")
     train(parser.parse_args())
 
 

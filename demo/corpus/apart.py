@@ -24,8 +24,11 @@ def measured_sentences(root: Path = ROOT) -> list[str]:
     """Every sentence of demo/heldout and of the tasks' gold cases."""
     sentences = []
     for path in sorted((root / "demo" / "heldout").glob("*.tsv")):
-        lines = path.read_text(encoding="utf-8").splitlines()[1:]
-        sentences += [line.split("\t", 1)[1] for line in lines if line.strip()]
+        head, *lines = path.read_text(encoding="utf-8").splitlines()
+        place = head.split("\t").index("text")
+        sentences += [line.split("\t")[place] for line in lines if line.strip()]
+    for path in sorted((root / "demo" / "heldout").glob("*.txt")):
+        sentences += [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     for path in sorted((root / "prompts").glob("*/cases.yaml")):
         cases = yaml.safe_load(path.read_text(encoding="utf-8"))
         sentences += [case["inputs"]["text"] for case in cases if "text" in case["inputs"]]

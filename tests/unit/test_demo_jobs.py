@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from demo.batches import TASKS, TURNS
 from demo.corpus.apart import Apart, bare, measured_sentences
 from demo.corpus.jobs.jobs import LABELS, WRITING, Jobs
 from demo.corpus.jobs.sample import Sample
 from demo.corpus.lexicon import Lexicon
 from demo.evaluate import held_out
 from demo.jobs import JOBS
+from demo.prompts import TASKS
+from demo.train import TURNS
 from qwen_allinone.tasks import Registry, clean
 
 SAMPLE = 400
@@ -33,7 +34,8 @@ def drawn(lexicon: Lexicon) -> dict[str, list[Sample]]:
 def test_all_tasks_that_ship_are_taught_and_measured(drawn: dict[str, list[Sample]], prompts_folder: Path) -> None:
     shipped = {task.name for task in Registry.load(prompts_folder)}
     assert set(TASKS) == shipped
-    assert set(drawn) == set(TURNS) == set(JOBS) == shipped - {"sentiment", "chat"}
+    assert set(TURNS) == shipped - {"sentiment", "chat"}
+    assert set(drawn) == set(JOBS) == set(TURNS) - {"care", "suggest", "remember"}
     assert len(TURNS) % 2  # or each of two processes would meet half of them
 
 

@@ -17,10 +17,11 @@ _SLOT = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True)
 class Sample:
-    """A text, and the answer wanted of a task: a label, or the text to be written."""
+    """A text, and the answer wanted of a task: a label, or the text to be written; `about`: its further inputs."""
 
     text: str
     answer: str
+    about: tuple[str, ...] = ()
 
 
 def read(name: str) -> dict[str, Any]:

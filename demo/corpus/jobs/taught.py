@@ -1,0 +1,76 @@
+"""All samples of the tasks beyond sentiment and chat: drawn from word lists, and hand-written ones beside them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+from demo.corpus.apart import Apart, measured_sentences
+from demo.corpus.dialogues import HERE as DIALOGUES
+from demo.corpus.dialogues import clear_of, read_dialogues
+from demo.corpus.jobs.jobs import Jobs
+from demo.corpus.jobs.sample import Sample
+from demo.corpus.lexicon import Lexicon
+from qwen_allinone.tasks import clean
+
+WRITTEN = Path(__file__).parent / "written"  # <task>.tsv: a text and its answer, with a header
+WRITTEN_SHARE = 0.35  # of the samples of a task that has both kinds
+NEEDED, NOT_NEEDED = CARE = ("需要帮助", "没有")
+# How the files of such conversations begin. In those of `q_care` despair may come later than in the first turn.
+DESPAIR, NEAR, EITHER = "f_care", "f_near", "q_care"
+_NEAR_SHARE = 0.5  # of what needs no help: texts that look as if
+
+
+def taught(lexicon: Lexicon, seed: int, count: int) -> dict[str, list[Sample]]:
+    """Samples by task, `count` of each that can be drawn without end."""
+    apart, rng = Apart(measured_sentences()), Random(seed)
+    jobs = Jobs(lexicon, seed, apart)
+    samples = {task: [jobs.draw(task) for _ in range(count)] for task in jobs.tasks}
+    for task, drawn in samples.items():
+        written = [sample for sample in _table(WRITTEN / f"{task}.tsv") if apart.clear(sample.text)]
+        samples[task] = _mixed(drawn, written, rng)
+    samples["care"] = list(_care(apart, rng))
+    samples["suggest"] = [s for s in _table(DIALOGUES / "suggest.tsv") if apart.clear(s.text)]
+    samples["remember"] = [s for s in _table(DIALOGUES / "remember.tsv") if apart.clear(s.text)]
+    return {task: [_cleaned(s) for s in part] for task, part in samples.items() if part}
+
+
+def _mixed(drawn: list[Sample], written: list[Sample], rng: Random) -> list[Sample]:
+    if not written:
+        return drawn
+    times = max(1, round(len(drawn) * WRITTEN_SHARE / (1 - WRITTEN_SHARE) / len(written)))
+    return [*drawn, *(rng.choice(written) for _ in range(min(times, 20) * len(written)))]
+
+
+def _care(apart: Apart, rng: Random) -> Iterator[Sample]:
+    """As many texts of either kind; half of those that need no help only look as if they did."""
+    despair, near, other = list[str](), list[str](), list[str]()
+    for dialogue in clear_of(apart, read_dialogues()):
+        if dialogue.source.startswith(EITHER):
+            continue
+        kind = despair if dialogue.source.startswith(DESPAIR) else near if dialogue.source.startswith(NEAR) else other
+        kind += dialogue.turns[0].texts
+    for text in despair:
+        yield Sample(text, NEEDED)
+        yield Sample(rng.choice(near if near and rng.random() < _NEAR_SHARE else other), NOT_NEEDED)
+    yield from (Sample(text, NOT_NEEDED) for text in near)
+
+
+def _table(file: Path) -> Iterator[Sample]:
+    """Rows of a table whose first column is `text`, its last the answer; what stands between is `about`."""
+    if not file.exists():
+        return
+    with file.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    for number, row in enumerate(rows[1:], 2):
+        if not row:
+            continue
+        if len(row) != len(rows[0]) or not all(cell.strip() for cell in row):
+            raise ValueError(f"{file.name}:{number}: {len(row)} cells, {len(rows[0])} that are not empty are wanted")
+        yield Sample(row[0].replace("\\n", "\n"), row[-1], tuple(row[1:-1]))
+
+
+def _cleaned(sample: Sample) -> Sample:
+    return Sample(clean(sample.text), sample.answer, sample.about)

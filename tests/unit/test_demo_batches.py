@@ -1,0 +1,100 @@
+"""What the demo model is trained on, as token ids: those of the service, and the same again after an interruption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+
+from demo.batches import Batches, Bucket
+from demo.corpus.dialogues import Dialogue, Turn
+from demo.corpus.jobs.sample import Sample
+from demo.corpus.pools import Pool
+from demo.prompts import Prompts
+from qwen_allinone.model.tokenizer import Tokenizer
+
+PLAIN = Dialogue(
+    (Turn("负面", ("妈妈生病了",), ("妈妈生病，你一定很担心。",)), Turn("正面", ("她好了",), ("太好了。",)))
+)
+KNOWN = Dialogue((Turn("平静", ("我去图书馆",), ("小林今天也去图书馆啦。",)),), memories=("用户叫小林",))
+SHOP = Dialogue((Turn("平静", ("几点开门",), ("九点开门。",)),), system="你是书店的客服，九点开门。")
+
+
+@pytest.fixture(scope="module")
+def prompts(demo_checkpoint: Path) -> Prompts:
+    return Prompts(Tokenizer.load(demo_checkpoint))
+
+
+def made(prompts: Prompts, dialogues: list[Dialogue], seed: int = 1) -> Batches:
+    texts = ["房间很干净", "再也不来了", "快递已签收", "价格贵了点但是省心"]
+    pool = Pool(texts, torch.tensor([1.0, 0.0, 0.5, 0.9]), torch.zeros(4, 384))
+    jobs = {
+        "summary": [Sample("通知。周五停水。请储水。", "周五停水。")],
+        "suggest": [Sample("蛋糕塌了", "给您添堵了。", ("负面", "投诉"))],
+        "care": [Sample("不想活了", "需要帮助"), Sample("笑死我了", "没有")] * 5,
+    }
+    return Batches(prompts, pool, dialogues, jobs, seed, (400, 400, 200))
+
+
+def test_prompts_are_cut_where_the_service_puts_a_text(prompts: Prompts) -> None:
+    for text in ("今天很好", "a b", "什么？！", "第一行\n第二行"):
+        prompts.check(text)
+
+
+def test_conversations_have_the_services_own_ids(prompts: Prompts) -> None:
+    prompts.check_conversation(["妈妈生病了", "你一定很担心。", "她好了"])
+
+
+def test_other_wordings_end_like_a_prompt_that_asks_for_a_label(prompts: Prompts) -> None:
+    for seed in range(20):
+        seams = prompts.other_wording("sentiment", [("房间干净", "正面"), ("坏了", "负面")], Random(seed))
+        assert prompts.tokenizer.decode(seams.after).endswith("：")
+
+
+def test_what_a_reply_says_is_learned_whole(prompts: Prompts) -> None:
+    batch = made(prompts, [PLAIN]).chat()
+    learned = [int(t) for t, w in zip(batch.targets, batch.weights, strict=True) if w >= 1]
+    ends = [place for place, token in enumerate(learned) if token == prompts.ends[1]]
+    assert len(ends) >= 2
+    assert prompts.tokenizer.decode(learned[: ends[0]]).startswith("妈妈生病")
+    flat = batch.rows.flatten()
+    # What is to be predicted at a position stands at the next one.
+    assert all(int(flat[p + 1]) == int(t) for p, t in zip(batch.positions, batch.targets, strict=True))
+
+
+@pytest.mark.parametrize(("dialogue", "word"), [(KNOWN, "用户叫小林"), (SHOP, "书店的客服")])
+def test_what_is_known_and_a_shops_prompt_stand_before_the_conversation(
+    prompts: Prompts, dialogue: Dialogue, word: str
+) -> None:
+    batch = made(prompts, [dialogue]).chat()
+    assert word in prompts.tokenizer.decode([*batch.prefix.tolist(), *batch.rows[0].tolist()])
+
+
+def test_moods_are_learned_at_the_last_token_of_the_prompt(prompts: Prompts) -> None:
+    batch = made(prompts, [PLAIN]).moods()
+    assert batch.shares.shape[0] == batch.rows.shape[0] == batch.vectors.shape[0]
+    assert set(batch.targets.tolist()) == {prompts.labels["正面"][0]}
+
+
+def test_a_message_and_its_reply_go_with_what_is_known_of_the_message(prompts: Prompts) -> None:
+    batch = made(prompts, [PLAIN]).job("suggest")
+    assert "负面的投诉" in prompts.tokenizer.decode(batch.prefix.tolist())
+
+
+def test_after_an_interruption_the_same_batches_come(prompts: Prompts) -> None:
+    whole, broken = (made(prompts, [PLAIN, KNOWN, SHOP], seed=5) for _ in range(2))
+    for batches in (whole, broken):
+        batches.moods(), batches.chat(), batches.job("care")
+    again = made(prompts, [PLAIN, KNOWN, SHOP], seed=99)
+    again.restore(broken.state())
+    for _ in range(5):
+        for draw in (Batches.moods, Batches.chat, lambda b: b.job("care")):
+            assert torch.equal(draw(whole).rows, draw(again).rows)
+
+
+def test_a_bucket_takes_everything_once_before_anything_twice() -> None:
+    bucket = Bucket([5] * 40, 50, Random(3))
+    taken = [number for _ in range(4) for number in bucket.take()]
+    assert sorted(taken) == list(range(40))
