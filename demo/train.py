@@ -37,6 +37,7 @@ from demo.model import DemoModel, Shape
 from demo.muon import Muon, multiplies_bfloat16
 from demo.prompts import ROOT, Prompts
 from demo.tokenizer import build_tokenizer, save_tokenizer
+from qwen_allinone.host import give_back
 from qwen_allinone.model.tokenizer import Tokenizer
 
 WARM_UP = 80
@@ -46,6 +47,7 @@ STEADY = 1e-4  # of the z-loss, which keeps scores from growing (PaLM, 2022)
 JOB_SAMPLES = 20_000
 DRILL_ONLY_STEPS, DRILL_STEPS = 200, 450
 SAVE_EVERY_S = 240.0
+TIDY_STEPS = 25
 # The turns of the further tasks: what has to be written takes more practice than a label. An odd number of them, so
 # that each of two processes comes to all.
 TURNS = (
@@ -237,6 +239,8 @@ class Training:
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
         self.step += 1
+        if self.step % TIDY_STEPS == 0:
+            give_back()  # batches of ever other sizes leave the heap in pieces
 
     def _moods(self) -> None:
         batch, model = self.batches.moods(), self.model
