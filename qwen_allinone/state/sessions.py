@@ -33,6 +33,7 @@ class Turn:
 
     `ids` are the tokens that `response` was generated as: put into the next prompt as they are, they find their keys
     and values again. `first` is the number of the oldest turn that stood in this turn's prompt. `at`: Unix seconds.
+    `told` is the mood that the reply was told: `sentiment` unless given, as it was before turns kept it.
     """
 
     text: str
@@ -41,6 +42,11 @@ class Turn:
     ids: tuple[int, ...] = ()
     first: int = 0
     at: float = 0.0
+    told: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.told:
+            object.__setattr__(self, "told", self.sentiment)
 
     def dump(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
@@ -58,10 +64,11 @@ class Turn:
                 ids=tuple(map(int, fields["ids"])),
                 first=int(fields["first"]),
                 at=float(fields["at"]),
+                told=fields.get("told", ""),
             )
         except (TypeError, KeyError, OverflowError) as error:
             raise ValueError("not a turn") from error
-        if not all(isinstance(part, str) for part in (text, sentiment, response)):
+        if not all(isinstance(part, str) for part in (text, sentiment, response, turn.told)):
             raise ValueError("not a turn")
         return turn
 

@@ -68,6 +68,7 @@ class Metrics:
         self._requests = counter("requests", "Requests answered", "route", "method", "status")
         self._rejected = counter("requests_rejected", "Requests answered with an error, by its code", "code")
         self._labels = counter("labels", "Answers of label tasks, sentiment among them", "task", "label")
+        self._care = counter("care", "Chats answered with the vetted text of the task care")
         self._prompt = counter("prompt_tokens", "Tokens of prompts, reused ones included")
         self._generated = counter("generation_tokens", "Tokens generated")
         self._queries = counter("prefix_cache_queries", "Prompt tokens looked for among kept keys and values")
@@ -155,6 +156,7 @@ class Metrics:
     def _count_answer(self, cost: Cost) -> None:
         if cost.label is not None:
             self._labels.labels(cost.task, cost.label).inc()
+        self._care.inc(cost.fired)
         self._asked_cache.inc(cost.cache is not None)
         if cost.cache == "HIT":  # nothing was computed
             self._from_cache.inc()
