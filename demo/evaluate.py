@@ -16,10 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from qwen_allinone.cli.gold_cases import check_task
-
 from demo.jobs import JOBS, Row, score
 from qwen_allinone.bootstrap import build_service
+from qwen_allinone.cli.gold_cases import check_task
 from qwen_allinone.engine import Status
 from qwen_allinone.service import AllInOne
 from qwen_allinone.service.completions import COMPLETION, Completions, Wanted

@@ -36,11 +36,19 @@ class ChatRequest(Body):
 _EVENTS = "事件依次为 sentiment、若干 delta、done；中途失败则以 error 结束，没有 done 就是不完整的"
 
 
+class ReplyDetail(Detail):
+    """How a reply came about."""
+
+    told: str | None = Field(None, description="The mood that the prompt of the reply heard; absent if it heard none")
+
+
 class ChatDetail(BaseModel):
     """How the two halves of an answer came about."""
 
     sentiment: Detail
-    response: Detail
+    response: ReplyDetail
+    care: bool | None = Field(None, description="Whether the reply is the vetted text; absent without the task care")
+    care_probability: float | None = Field(None, description="Of the label at which the task care fires")
 
 
 class ChatResponse(BaseModel):
@@ -96,7 +104,12 @@ def _detail(service: AllInOne, body: ChatRequest, answer: ChatAnswer) -> dict[st
     if not body.detail:
         return {}
     halves = {"sentiment": answer.sentiment, "response": answer.reply}
-    return {"detail": {name: detail.describe(service.registry, half) for name, half in halves.items()}}
+    shown: dict[str, Any] = {name: detail.describe(service.registry, half) for name, half in halves.items()}
+    if answer.told is not None:
+        shown["response"]["told"] = answer.told
+    if answer.care:
+        shown |= {"care": answer.care.fired, "care_probability": detail.first_probability(answer.care)}
+    return {"detail": shown}
 
 
 def _stream(backend: Backend, body: ChatRequest, asked: Terms, out: sse.Writer) -> None:
@@ -104,11 +117,11 @@ def _stream(backend: Backend, body: ChatRequest, asked: Terms, out: sse.Writer) 
     with _join(backend.sessions, body, asked) as conversation:
         heard = replace(asked, watch=out.watch, listener=_Events(out, conversation))
         answer = backend.service.chat(body.text, heard, history=conversation.turns if conversation else ())
-        both = (answer.sentiment, answer.reply)
+        parts = [answer.sentiment, *([answer.care] if answer.care else []), answer.reply]
         done: dict[str, Any] = {
             "finish_reason": answer.reply.result.finish_reason.value,
-            "usage": detail.usage(*both),
-            "timings": detail.timings(*both),
+            "usage": detail.usage(*parts),
+            "timings": detail.timings(*parts),
         }
         if conversation:
             out.ping()  # whoever has left by now goes no further: a turn that nobody got whole is not kept
@@ -125,9 +138,10 @@ class _Events:
     def submitted(self) -> None:
         self._out.ping()  # the status and headers leave
 
-    def labelled(self, answer: Answer) -> None:
-        label = {"label": answer.label, "emoji": answer.emoji, "probability": detail.probability(answer)}
-        self._out.send(label | _fields(self._conversation), event="sentiment")
+    def labelled(self, sentiment: Answer, care: Answer | None) -> None:
+        label = {"label": sentiment.label, "emoji": sentiment.emoji, "probability": detail.probability(sentiment)}
+        fired = {"care": True} if care and care.fired else {}
+        self._out.send(label | fired | _fields(self._conversation), event="sentiment")
 
     def delta(self, text: str) -> None:
         self._out.send({"text": text}, event="delta")

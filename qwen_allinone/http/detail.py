@@ -82,5 +82,10 @@ def probability(answer: Answer) -> float | None:
     return None if found is None else round(found, 4)
 
 
+def first_probability(answer: Answer) -> float | None:
+    """How likely a label task's first label is, whichever was the answer; None for free text."""
+    return round(next(iter(answer.probabilities.values())), 4) if answer.probabilities else None
+
+
 def _ms(seconds: float) -> float:
     return round(seconds * 1000, 1)

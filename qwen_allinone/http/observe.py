@@ -95,6 +95,7 @@ def _answer_record(answer: Answer) -> AnswerRecord:
         decode_s=result.decode_s,
         inter_token_s=result.inter_token_s,
         cache=answer.cache,
+        fired=answer.fired,
     )
 
 

@@ -212,7 +212,7 @@ class _Chunks:
     def submitted(self) -> None:
         self._send({"role": "assistant", "content": "", "refusal": None})  # and the headers leave
 
-    def labelled(self, answer: Answer) -> None:
+    def labelled(self, sentiment: Answer, care: Answer | None) -> None:
         raise AssertionError("a completion has no sentiment")
 
     def delta(self, text: str) -> None:

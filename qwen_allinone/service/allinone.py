@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from qwen_allinone.engine import Engine, Result
+from qwen_allinone.engine import Engine, FinishReason, LabelTrie, Result
 from qwen_allinone.errors import RequestError, TaskFileError
 from qwen_allinone.service import calibration
 from qwen_allinone.service.answers import Answer, ChatAnswer, RouteAnswer, Terms
 from qwen_allinone.service.caching import ResultCache, without_cost
 from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.detokenizer import TextPieces
+from qwen_allinone.service.fitted_task import FittedTask
 from qwen_allinone.service.history import remember
 from qwen_allinone.service.inputs import check_length, prepare
 from qwen_allinone.service.reply import Reply
 from qwen_allinone.service.request import Request
 from qwen_allinone.state import Turn
-from qwen_allinone.tasks import ROUTE, Registry, Task, routes_of
+from qwen_allinone.tasks import CARE, ROUTE, Registry, Task, routes_of
 
 SENTIMENT = "sentiment"
 CHAT = "chat"
@@ -47,6 +48,7 @@ class AllInOne:
         self._cache = cache
         self._deadline_s = deadline_s
         self._sentiment, self._chat = _chat_tasks(registry)
+        self._care = registry.get(CARE) if CARE in registry else None
         self._routes = routes_of(registry) if ROUTE in registry else {}
 
     @property
@@ -76,17 +78,22 @@ class AllInOne:
     ) -> ChatAnswer:
         """Label the sentiment of `text`, then answer it after `history`, as one request.
 
-        The sentiment may come from the cache. The reply is made anew: a conversation goes on from its tokens.
+        The labels may come from the cache. The reply is made anew: a conversation goes on from its tokens. Where the
+        task `care` fires it is the vetted text, and nothing more is computed.
         """
         with self.request(terms or Terms()) as request:
-            sentiment = self._run(request, self._sentiment, {"text": text})
-            request.terms.answers.append(sentiment)
+            sentiment, care = self._label(request, text)
+            told = self._mood(sentiment)
             if request.terms.listener:
-                request.terms.listener.labelled(sentiment)
-            reply, first = self._reply(request, text, str(sentiment.label), history, seed)
-            turn = Turn(text, str(sentiment.label), reply.text, reply.result.ids, first, at=time.time())
-            request.terms.answers.append(reply)
-            return ChatAnswer(sentiment, reply, turn)
+                request.terms.listener.labelled(sentiment, care)
+            if care and care.fired:
+                reply, first = self._vetted(request, text), history[-1].first if history else 0
+            else:
+                reply, first = self._reply(request, text, told, history, seed)
+                request.terms.answers.append(reply)
+            turn = Turn(text, str(sentiment.label), reply.text, reply.result.ids, first, at=time.time(), told=told)
+            heard = reply.task == CHAT and "sentiment" in self._chat.spec.inputs
+            return ChatAnswer(sentiment, reply, turn, told if heard else None, care)
 
     def route(self, text: str, terms: Terms | None = None, *, seed: int | None = None) -> RouteAnswer:
         """Let the task `route` pick the task for `text`, and run that, as one request."""
@@ -134,11 +141,17 @@ class AllInOne:
 
     def _run(self, request: Request, task: Task, inputs: Mapping[str, str], *, seed: int | None = None) -> Answer:
         """An answer of `task`, from the cache where the request allows that."""
-        fitted, use = request.codec.tasks[task.name], request.terms.cache
+        fitted = request.codec.tasks[task.name]
 
         def compute() -> Result:
             return self._compute(request, task, fitted.prompt(inputs, _NOTHING), seed)
 
+        return self._cached(request, fitted, inputs, compute)
+
+    def _cached(
+        self, request: Request, fitted: FittedTask, inputs: Mapping[str, str], compute: Callable[[], Result]
+    ) -> Answer:
+        use = request.terms.cache
         if self._cache is None or use is None or not fitted.cacheable:
             return fitted.answer(compute())
         result, found = self._cache.run(fitted, inputs, request, compute)
@@ -147,13 +160,65 @@ class AllInOne:
             return replace(answer, cache="HIT", result=without_cost(result))
         return replace(answer, cache="MISS")
 
+    def _label(self, request: Request, text: str) -> tuple[Answer, Answer | None]:
+        """The sentiment of a chat's text, and what the task `care` says if there is one."""
+        if self._care is None:
+            [sentiment], care = self._label_together(request, [self._sentiment], {"text": text}), None
+            request.terms.answers.append(sentiment)
+        else:
+            sentiment, care = self._label_together(request, [self._sentiment, self._care], {"text": text})
+            care = replace(care, fired=care.label == self._care.labels[0])
+            request.terms.answers.extend([sentiment, care])
+        return sentiment, care
+
+    def _label_together(self, request: Request, tasks: Sequence[Task], inputs: Mapping[str, str]) -> list[Answer]:
+        """Answers of label tasks on the same inputs: what is not remembered is computed in the same steps."""
+        asked: dict[str, tuple[list[int], LabelTrie]] = {}
+        results: dict[str, Result] = {}
+
+        def look(left: Sequence[Task]) -> list[Answer]:
+            # One is looked up within the other: after the last, all that is to be computed is known.
+            if not left:
+                results.update(request.classify_all(asked))
+                return []
+            fitted, later = request.codec.tasks[left[0].name], list[Answer]()
+
+            def compute() -> Result:
+                assert fitted.trie is not None, "label tasks have labels"
+                asked[fitted.task.name] = fitted.prompt(inputs, _NOTHING), fitted.trie
+                later.extend(look(left[1:]))
+                return results[fitted.task.name]
+
+            answer = self._cached(request, fitted, inputs, compute)
+            if fitted.task.name not in asked:
+                later.extend(look(left[1:]))
+            return [answer, *later]
+
+        return look(tasks)
+
+    def _mood(self, sentiment: Answer) -> str:
+        """What a reply is told of a sentiment: its label, or the chat prompt's word for one that is unsure."""
+        label, heard = str(sentiment.label), self._chat.spec.inputs.get("sentiment")
+        if heard and heard.unsure and (sentiment.probabilities or {}).get(label, 0.0) < heard.unsure.below:
+            return heard.unsure.name
+        return label
+
+    def _vetted(self, request: Request, text: str) -> Answer:
+        """The reply where the task `care` fires. Nothing is computed for it."""
+        assert self._care and self._care.vetted, "the loader sees to it"
+        reply = self._care.vetted.reply_to(text)
+        if request.terms.listener:
+            request.terms.listener.delta(reply)
+        nothing = Result(FinishReason.STOP, ids=(), prompt_tokens=0, reused_tokens=0)
+        return Answer(CARE, nothing, text=reply, model_id=request.codec.model_id)
+
     def _reply(
-        self, request: Request, text: str, label: str, history: Sequence[Turn], seed: int | None
+        self, request: Request, text: str, mood: str, history: Sequence[Turn], seed: int | None
     ) -> tuple[Answer, int]:
         """The second half of a chat, and the number of the oldest turn in its prompt."""
         task, codec, first = self._chat, request.codec, 0
         fitted = codec.tasks[CHAT]
-        known = {"sentiment": label} if "sentiment" in task.spec.inputs else _NOTHING
+        known = {"sentiment": mood} if "sentiment" in task.spec.inputs else _NOTHING
         if not history:
             ids = fitted.prompt({"text": text}, known)
         else:

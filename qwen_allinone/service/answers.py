@@ -24,7 +24,8 @@ class Answer:
     """What a task said: `label` and `probabilities` (by label), or `text`, and its `items` if it is a list.
 
     `model_id` is the Codec's. `cache` is HIT or MISS, None where the cache was not asked. Of a request that ended with
-    an error there is an answer that says nothing: its result is UNFINISHED, and counts what was computed.
+    an error there is an answer that says nothing: its result is UNFINISHED, and counts what was computed. `fired`: it
+    is why the reply of a chat is the vetted text.
     """
 
     task: str
@@ -36,6 +37,7 @@ class Answer:
     items: tuple[str, ...] | None = None
     cache: str | None = None
     model_id: str = ""
+    fired: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class Listener(Protocol):
     def submitted(self) -> None:
         """What was asked has been checked and the engine has it; now it takes its time."""
 
-    def labelled(self, answer: Answer) -> None:
-        """The sentiment of a chat is known."""
+    def labelled(self, sentiment: Answer, care: Answer | None) -> None:
+        """The sentiment of a chat is known, and what the task `care` says if there is one."""
 
     def delta(self, text: str) -> None:
         """The next piece of a reply; never empty."""
@@ -86,8 +88,14 @@ class RouteAnswer:
 
 @dataclass(frozen=True)
 class ChatAnswer:
-    """A sentiment and the reply that was given knowing it; `turn` is both as a session keeps them."""
+    """A sentiment and the reply that was given knowing it; `turn` is both as a session keeps them.
+
+    `told` is the mood that the reply was told, None if it was told none. `care` is what the task `care` said; where it
+    fired the reply is the vetted text. None without that task.
+    """
 
     sentiment: Answer
     reply: Answer
     turn: Turn
+    told: str | None = None
+    care: Answer | None = None

@@ -75,7 +75,7 @@ def takes_late_system(tokenizer: Tokenizer) -> bool:
 
 
 def _inputs(task: Task, turn: Turn) -> dict[str, str]:
-    given = {"text": clean(turn.text) if task.spec.clean else turn.text, "sentiment": turn.sentiment}
+    given = {"text": clean(turn.text) if task.spec.clean else turn.text, "sentiment": turn.told}
     return {name: given[name] for name in task.spec.inputs}
 
 

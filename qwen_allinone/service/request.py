@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from qwen_allinone.engine import (
     Classify,
@@ -15,6 +15,7 @@ from qwen_allinone.engine import (
     Result,
     Sampling,
     ScoreOptions,
+    Ticket,
     Work,
 )
 from qwen_allinone.errors import DeadlineExceeded
@@ -44,29 +45,40 @@ class Request:
     def generate(self, name: str, prompt: Sequence[int], sampling: Sampling, reply: Reply | None = None) -> Result:
         """Free text after `prompt`; `reply` hears of it as it is made."""
         work = Generate(prompt, sampling, self.codec.stop_ids, reply.hear if reply else None)
-        return self._compute(name, work, reply)
+        return self._compute({name: work}, reply)[name]
 
     def classify(self, name: str, prompt: Sequence[int], trie: LabelTrie) -> Result:
         """One of the labels of `trie` after `prompt`, and a probability for each."""
-        return self._compute(name, Classify(prompt, trie))
+        return self.classify_all({name: (prompt, trie)})[name]
+
+    def classify_all(self, asked: Mapping[str, tuple[Sequence[int], LabelTrie]]) -> dict[str, Result]:
+        """The same for several prompts, by name: all are with the engine before one is waited for."""
+        return self._compute({name: Classify(prompt, trie) for name, (prompt, trie) in asked.items()})
 
     def score(self, name: str, text: Sequence[int], questions: Sequence[Question]) -> Result:
         """The log-probability of each option of each question after `text`, see ScoreOptions."""
-        return self._compute(name, ScoreOptions(text, questions, self.codec.context))
+        return self._compute({name: ScoreOptions(text, questions, self.codec.context)})[name]
 
-    def _compute(self, name: str, work: Work, reply: Reply | None = None) -> Result:
-        ticket = self._engine.submit(work, permit=self.permit)
+    def _compute(self, works: Mapping[str, Work], reply: Reply | None = None) -> dict[str, Result]:
+        """`reply` follows the last of them."""
+        tickets: dict[str, Ticket] = {}
         try:
+            for name, work in works.items():
+                ticket = tickets[name] = self._engine.submit(work, permit=self.permit)
             if self._is_new and self.terms.listener:
                 self.terms.listener.submitted()
             self._is_new = False
             ends = max(self.permit.deadline, time.monotonic()) + _GRACE_S
             if reply:
                 reply.follow(ticket, ends)
-            return ticket.future.result(timeout=max(ends - time.monotonic(), 0.0))
+            return {
+                name: ticket.future.result(timeout=max(ends - time.monotonic(), 0.0))
+                for name, ticket in tickets.items()
+            }
         except Exception as error:
-            if unfinished := ticket.unfinished():
-                self.terms.answers.append(Answer(name, unfinished, model_id=self.codec.model_id))
+            for name, ticket in tickets.items():
+                if unfinished := ticket.unfinished():
+                    self.terms.answers.append(Answer(name, unfinished, model_id=self.codec.model_id))
             if isinstance(error, TimeoutError):
                 # The engine ends expired requests itself; it did not, so it is stuck in a step.
                 raise DeadlineExceeded() from None

@@ -6,6 +6,7 @@ from qwen_allinone.tasks.registry import Registry
 from qwen_allinone.tasks.render import Chat, Completion, Exchange, Rendered, clean, is_blank, render, render_turns
 from qwen_allinone.tasks.routes import routes_of
 from qwen_allinone.tasks.task import (
+    CARE,
     ROUTE,
     Calibration,
     Case,
@@ -17,10 +18,12 @@ from qwen_allinone.tasks.task import (
     Quality,
     Task,
     Variable,
+    Vetted,
 )
 
 __all__ = [
     "CALIBRATION",
+    "CARE",
     "ROUTE",
     "Calibration",
     "Case",
@@ -37,6 +40,7 @@ __all__ = [
     "Rendered",
     "Task",
     "Variable",
+    "Vetted",
     "clean",
     "is_blank",
     "items_of",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from qwen_allinone.errors import TaskFileError
 from qwen_allinone.tasks.task import (
+    CARE,
     ROUTE,
     Calibration,
     Case,
@@ -21,12 +22,14 @@ from qwen_allinone.tasks.task import (
     Role,
     Task,
     Variable,
+    Vetted,
     short_hash,
 )
 
 M = TypeVar("M", bound=BaseModel)
 
 CALIBRATION = "calibration.yaml"
+REPLY, REPLY_EN = "reply.md", "reply.en.md"
 
 _ROLE_LINE = re.compile(r"^(system|user|assistant):[ \t]*", re.MULTILINE)
 _FOLDER_NAME = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
@@ -51,7 +54,26 @@ def load_task(folder: Path) -> Task:
     if folder.name != ROUTE and any(label.task for label in spec.output.labels):
         raise TaskFileError(file, "output.labels: task", "only labels of the task `route` stand for tasks", "remove it")
     calibration = _load_calibration(folder, spec)
-    return Task(folder.name, spec, messages, prompt_hash=short_hash(text), calibration=calibration)
+    vetted = _load_vetted(folder, spec) if folder.name == CARE else None
+    return Task(folder.name, spec, messages, short_hash(text), calibration, vetted)
+
+
+def _load_vetted(folder: Path, spec: FrontMatter) -> Vetted:
+    """What /chat answers where the task `care` fires. Without an English text the other one is for everybody."""
+    file = folder / "prompt.md"
+    if spec.output.kind != "label":
+        raise TaskFileError(file, "output.kind", "does not suit /chat", "write `kind: label`")
+    if set(spec.inputs) != {"text"}:
+        raise TaskFileError(file, "inputs", "do not suit /chat", "use only text")
+    chinese = _read_reply(folder / REPLY)
+    return Vetted(chinese, _read_reply(folder / REPLY_EN) if (folder / REPLY_EN).exists() else chinese)
+
+
+def _read_reply(file: Path) -> str:
+    reply = _read(file).strip()
+    if not reply:
+        raise TaskFileError(file, "(file)", "is empty", "write what /chat is to answer, see docs/care.md")
+    return reply
 
 
 def _load_calibration(folder: Path, spec: FrontMatter) -> Calibration | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qwen_allinone.errors import TaskFileError
 from qwen_allinone.tasks.registry import Registry
-from qwen_allinone.tasks.task import ROUTE, Label, Task
+from qwen_allinone.tasks.task import CARE, ROUTE, Label, Task
 
 _TEXT_ONLY = {"text"}
 
@@ -16,7 +16,8 @@ def routes_of(registry: Registry) -> Mapping[str, str]:
     """The task that each label of `route` stands for: its `task`, or the one called as the label is.
 
     Raises:
-        TaskFileError: `route` is no label task of one text, may abstain, or has a label for no task that takes a text.
+        TaskFileError: `route` is no label task of one text, may abstain, or has a label for no task that takes a text,
+            or for `care`, which is a part of /chat.
     """
     task = registry.get(ROUTE)
     file = Path(ROUTE) / "prompt.md"
@@ -33,10 +34,12 @@ def routes_of(registry: Registry) -> Mapping[str, str]:
 def _target(registry: Registry, task: Task, label: Label, file: Path) -> str:
     target = label.task or label.name
     where = f"output.labels: {label.name}"
-    takers = "、".join(t.name for t in registry if t.name != task.name and set(t.spec.inputs) == _TEXT_ONLY)
+    takers = "、".join(t.name for t in registry if t.name not in (ROUTE, CARE) and set(t.spec.inputs) == _TEXT_ONLY)
     fix = f"add `task:` with one of {takers}" if takers else "add a task whose only input is text"
     if target == task.name or target not in registry:
         raise TaskFileError(file, where, f"stands for {target!r}, which is no other task", fix)
+    if target == CARE:
+        raise TaskFileError(file, where, f"stands for {target!r}, which answers nobody by itself", fix)
     if set(registry.get(target).spec.inputs) != _TEXT_ONLY:
         needs = ", ".join(registry.get(target).spec.inputs)
         raise TaskFileError(file, where, f"stands for {target!r}, which takes {needs} and not just text", fix)

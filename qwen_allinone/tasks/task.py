@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 ROUTE = "route"  # the task whose labels stand for other tasks
+CARE = "care"  # the task whose first label has /chat answer with a text that people wrote
 
 Kind = Literal["label", "text", "list"]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
@@ -18,15 +20,25 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 # What a request body may hold beside the inputs.
 RESERVED = frozenset({"detail"})
 
+_HAN = re.compile(r"[\u3400-\u9fff\U00020000-\U0003ffff]")
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class Unsure(_Frozen):
+    """What a prompt hears in place of a label whose probability is under `below`."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^\S(.*\S)?$")]
+    below: float = Field(gt=0.0, lt=1.0)
+
+
 class Input(_Frozen):
-    """One variable of the prompt. `max_tokens` caps what a caller may put in."""
+    """One variable of the prompt. `max_tokens` caps what a caller may put in. `unsure` is for `sentiment` only."""
 
     max_tokens: int = Field(ge=1, le=32768)
+    unsure: Unsure | None = None
 
 
 class Label(_Frozen):
@@ -113,6 +125,13 @@ class FrontMatter(_Frozen):
         return self
 
     @model_validator(mode="after")
+    def _only_a_mood_is_unsure(self) -> FrontMatter:
+        for name, spec in self.inputs.items():
+            if spec.unsure and name != "sentiment":
+                raise ValueError(f"inputs.{name}.unsure: only the input `sentiment` has a probability; remove it")
+        return self
+
+    @model_validator(mode="after")
     def _labels_are_greedy(self) -> FrontMatter:
         if self.output.kind == "label" and self.decoding.strategy != "greedy":
             raise ValueError("a label task is decoded greedily; write `decoding: {strategy: greedy, ...}`")
@@ -159,14 +178,26 @@ class Calibration(_Frozen):
 
 
 @dataclass(frozen=True)
+class Vetted:
+    """A reply that people wrote. `english` is for texts without any Chinese."""
+
+    chinese: str
+    english: str
+
+    def reply_to(self, text: str) -> str:
+        return self.chinese if _HAN.search(text) else self.english
+
+
+@dataclass(frozen=True)
 class Task:
-    """A job the model does by prompt alone."""
+    """A job the model does by prompt alone. `vetted` is the task `care`'s, None for all others."""
 
     name: str
     spec: FrontMatter
     messages: tuple[Message, ...]
     prompt_hash: str = ""
     calibration: Calibration | None = None
+    vetted: Vetted | None = None
 
     @property
     def version(self) -> str:

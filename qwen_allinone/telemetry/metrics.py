@@ -79,6 +79,7 @@ class Metrics:
         self._requests = counter("requests", "Requests answered", "route", "method", "status")
         self._rejected = counter("requests_rejected", "Requests answered with an error, by its code", "code")
         self._labels = counter("labels", "Answers of label tasks, sentiment among them", "task", "label")
+        self._care = counter("care", "Chats answered with the vetted text of the task care")
         self._prompt = counter("prompt_tokens", "Tokens of prompts, reused ones included")
         self._generated = counter("generation_tokens", "Tokens generated")
         self._queries = counter("prefix_cache_queries", "Prompt tokens looked for among kept keys and values")
@@ -166,6 +167,7 @@ class Metrics:
     def _count_answer(self, answer: AnswerRecord) -> None:
         if answer.label is not None:
             self._labels.labels(answer.task, answer.label).inc()
+        self._care.inc(answer.fired)
         self._asked_cache.inc(answer.cache is not None)
         if answer.cache == "HIT":  # nothing was computed
             self._from_cache.inc()

@@ -15,7 +15,8 @@ class AnswerRecord:
     """One answer of a task within a request. Times in seconds.
 
     `inter_token_s` is the mean time between two tokens, None where there was no second. `cache` is HIT for an answer
-    that was remembered, MISS for one that was looked for, None for one that was not.
+    that was remembered, MISS for one that was looked for, None for one that was not. `fired`: it is why a chat was
+    answered with the vetted text.
     """
 
     task: str
@@ -29,6 +30,7 @@ class AnswerRecord:
     decode_s: float
     inter_token_s: float | None
     cache: str | None = None
+    fired: bool = False
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from qwen_allinone import bootstrap
 from qwen_allinone.engine import Status
 from qwen_allinone.service import AllInOne
 from qwen_allinone.settings import Settings
+from tests.support.tasks import PROJECT, WITHOUT_CARE
 
 
 class ReadingClient(FlaskClient):
@@ -71,16 +72,23 @@ def serve(environment: dict[str, str]) -> Iterator[StartServer]:
 
 
 @pytest.fixture(scope="session")
-def server(demo_checkpoint: Path) -> Iterator[Server]:
+def prompts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tasks that ship but `care`, which may fire at any text of a test."""
+    folder = tmp_path_factory.mktemp("shipped") / "prompts"
+    return Path(shutil.copytree(PROJECT / "prompts", folder, ignore=WITHOUT_CARE))
+
+
+@pytest.fixture(scope="session")
+def server(demo_checkpoint: Path, prompts_folder: Path) -> Iterator[Server]:
     """A server that all tests share; they only talk to it."""
-    with serve({"QAIO_MODEL": "demo", "QAIO_THREADS": "1"}) as start:
+    with serve({"QAIO_MODEL": "demo", "QAIO_THREADS": "1", "QAIO_PROMPTS": str(prompts_folder)}) as start:
         yield start()
 
 
 @pytest.fixture
-def start_server(demo_checkpoint: Path) -> Iterator[StartServer]:
+def start_server(demo_checkpoint: Path, prompts_folder: Path) -> Iterator[StartServer]:
     """Starts servers of a test's own, with QAIO_* settings of its own."""
-    with serve({"QAIO_MODEL": "demo", "QAIO_THREADS": "1"}) as start:
+    with serve({"QAIO_MODEL": "demo", "QAIO_THREADS": "1", "QAIO_PROMPTS": str(prompts_folder)}) as start:
         yield start
 
 

@@ -60,6 +60,7 @@ def test_a_chat_has_both_halves(server: Server) -> None:
     for half in body["detail"].values():
         assert_is_detail(half)
     assert "probabilities" in body["detail"]["sentiment"] and "probabilities" not in body["detail"]["response"]
+    assert body["detail"]["response"]["told"] in (body["sentiment"], "平静")
     versions = {half["prompt_version"] for half in body["detail"].values()}
     assert len(versions) == 2
 

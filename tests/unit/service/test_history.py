@@ -130,6 +130,13 @@ def test_blanks_around_a_reply_are_part_of_its_tokens_and_not_of_its_text(task: 
     ) + len(ids)
 
 
+def test_a_turn_reads_with_the_mood_it_was_told(task: Task, tokenizer: Tokenizer) -> None:
+    """So the prompt begins with the one before, whose reply was told that."""
+    before = asked(task, tokenizer, [], "a", "平静").ids
+    unsure = replace(turn("a", "负面"), told="平静")
+    assert common_prefix(before, asked(task, tokenizer, [unsure], "b", "正面").ids) == len(before)
+
+
 FOREIGN = {
     "of another text": (5, 6, 7),
     "none": (),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -295,6 +296,18 @@ def test_a_clock_set_by_an_hour_loses_no_session(make: Make, hours: int, monkeyp
 def test_what_is_no_turn_is_said_to_be_none(document: str) -> None:
     with pytest.raises(ValueError):
         Turn.load(document)
+
+
+def test_a_turn_keeps_the_mood_its_reply_was_told() -> None:
+    assert Turn.load(replace(TURN, told="平静").dump()).told == "平静"
+
+
+def test_a_turn_from_before_it_was_kept_was_told_its_sentiment() -> None:
+    old = json.loads(TURN.dump())
+    del old["told"]
+    assert Turn.load(json.dumps(old)) == TURN and TURN.told == "负面"
+    with pytest.raises(ValueError, match="not a turn"):
+        Turn.load(json.dumps(old | {"told": 5}))
 
 
 def test_a_turn_comes_back_as_it_was() -> None:

@@ -37,6 +37,11 @@ system: 你是一位聊天伙伴。
 user: $text
 """
 
+MOOD = CHAT.replace(
+    "inputs: {text: {max_tokens: 64}}",
+    "inputs: {text: {max_tokens: 64}, sentiment: {max_tokens: 16, unsure: {name: 平静, below: 0.75}}}",
+).replace("user: $text", "user: $sentiment $text")
+
 
 def write(folder: Path, prompt: str | bytes, cases: str | bytes | None = None) -> Path:
     folder.mkdir()
@@ -77,6 +82,11 @@ def test_a_chat_task_is_split_into_roles(tmp_path: Path) -> None:
         ("system", ("你是一位聊天伙伴。",)),
         ("user", (Variable("text"),)),
     ]
+
+
+def test_a_mood_may_be_unsure(tmp_path: Path) -> None:
+    unsure = load_task(write(tmp_path / "chat", MOOD)).spec.inputs["sentiment"].unsure
+    assert unsure is not None and (unsure.name, unsure.below) == ("平静", 0.75)
 
 
 def test_a_chat_may_show_earlier_turns(tmp_path: Path) -> None:
@@ -131,6 +141,13 @@ PROMPT_FAULTS = {
     "an abstain label for a text task": (CHAT, "{kind: text}", "{kind: text, unknown: {name: a, below: 0.5}}", "output", ["kind: label"]),
     "an abstain label that is a label": (LABEL, LABELS_LINE, LABELS_LINE + "\n  unknown: {name: 正面, below: 0.6}", "output", ["unknown.name", "another name"]),
     "an abstain bound of one": (LABEL, LABELS_LINE, LABELS_LINE + "\n  unknown: {name: 未知, below: 1.0}", "output.unknown.below", ["less than 1"]),
+    "an unsure mood for another input": (CHAT, "text: {max_tokens: 64}", "text: {max_tokens: 64, unsure: {name: 平静, below: 0.7}}", "(front matter)", ["inputs.text.unsure", "sentiment", "remove it"]),
+    "an unsure mood without a name": (MOOD, "name: 平静, ", "", "inputs.sentiment.unsure.name", ["add this key"]),
+    "an unsure mood with an empty name": (MOOD, "name: 平静", "name: ''", "inputs.sentiment.unsure.name", ["at least 1"]),
+    "an unsure mood with a long name": (MOOD, "name: 平静", "name: " + "静" * 65, "inputs.sentiment.unsure.name", ["at most 64"]),
+    "an unsure bound of one": (MOOD, "below: 0.75", "below: 1.0", "inputs.sentiment.unsure.below", ["less than 1"]),
+    "an unsure bound of nothing": (MOOD, "below: 0.75", "below: 0.0", "inputs.sentiment.unsure.below", ["greater than 0"]),
+    "an unsure mood with more to it": (MOOD, "below: 0.75", "below: 0.75, emoji: x", "inputs.sentiment.unsure.emoji", ["remove it"]),
     "an unknown kind": (CHAT, "{kind: text}", "{kind: list_of_things}", "output.kind", ["'label'", "'text'"]),
     "temperature 0": (CHAT, "temperature: 0.7", "temperature: 0", "decoding.temperature", ["greater than"]),
     "temperature -1": (CHAT, "temperature: 0.7", "temperature: -1", "decoding.temperature", ["greater than"]),

@@ -10,7 +10,7 @@ from qwen_allinone.errors import TaskFileError
 from qwen_allinone.service import AllInOne
 from qwen_allinone.tasks import Registry, load_task, routes_of
 from tests.support.engines import idle_engine
-from tests.support.tasks import KEYWORDS, ROUTE, SENTIMENT, write_prompts
+from tests.support.tasks import KEYWORDS, ROUTE, SENTIMENT, write_care, write_prompts
 
 
 def routes(tmp_path: Path, route: str) -> dict[str, str]:
@@ -56,6 +56,12 @@ def test_a_route_that_could_lead_nowhere_stops_the_start(tmp_path: Path, prompt:
 def test_the_fix_names_the_tasks_that_take_a_text(tmp_path: Path) -> None:
     with pytest.raises(TaskFileError, match="with one of keywords、sentiment$"):
         routes(tmp_path, ROUTE.replace("task: sentiment", "task: spam"))
+
+
+def test_no_label_stands_for_care(tmp_path: Path) -> None:
+    root = write_prompts(tmp_path / "prompts", route=ROUTE.replace("task: sentiment", "task: care"), keywords=KEYWORDS)
+    with pytest.raises(TaskFileError, match="'care', which answers nobody.*with one of keywords、sentiment$"):
+        routes_of(Registry.load(write_care(root)))
 
 
 def test_only_the_labels_of_route_stand_for_tasks(tmp_path: Path) -> None:

@@ -61,6 +61,13 @@ def test_labels_are_counted_from_zero_on(metrics: Metrics) -> None:
     assert read(metrics)["qaio_labels_total"] == {positive: 1, negative: 0}
 
 
+def test_a_chat_that_care_answered_is_counted_remembered_or_not(metrics: Metrics) -> None:
+    assert read(metrics)["qaio_care_total"] == {(): 0}
+    for cost in (replace(LABEL, fired=True), replace(LABEL, fired=True, cache="HIT"), LABEL):
+        metrics.count(replace(CHAT, costs=(cost,)), timed=True)
+    assert read(metrics)["qaio_care_total"] == {(): 2}
+
+
 def test_a_refusal_is_counted_by_its_code_and_does_not_make_the_service_look_fast(metrics: Metrics) -> None:
     metrics.count(RequestRecord("abc-1", "POST", "/chat", 503, 0.001, code="server_busy"), timed=True)
     seen = read(metrics)
