@@ -38,8 +38,10 @@ def closing_if_unread(app: Any) -> Any:
     """
 
     def serve(environ: dict[str, Any], start_response: Any) -> Any:
+        reader = environ["wsgi.input"].reader  # now: middleware may put something else there
+
         def start(*args: Any) -> Any:
-            if _is_unread(environ["wsgi.input"].reader):
+            if _is_unread(reader):
                 start_response.__self__.force_close()
             return start_response(*args)
 
