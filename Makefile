@@ -14,7 +14,7 @@ help:
 	@echo "make ui      a web page on port 7860 for the service on port 5000; see docs/page.md"
 	@echo "make test    install what tests need and run them all"
 	@echo "make faults  kills, floods and cuts off real servers for most of an hour; see docs/faults.md"
-	@echo "make check   ruff, mypy, import-linter, README against the settings"
+	@echo "make check   ruff, mypy, import-linter, READMEs and docs against the code"
 	@echo "make lock    write requirements.lock anew, for the image, after a change of requirements.txt"
 	@echo "make clean   remove the virtual environment and caches"
 

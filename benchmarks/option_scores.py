@@ -3,7 +3,7 @@
     python -m benchmarks.option_scores --model DIR
 
 English choices written for this, most with a right answer that is shorter or longer than the wrong ones. Each is asked
-with its text, and once without, which `gain` needs. See docs/decisions-api.md.
+with its text, and once without, which `gain` needs. See docs/decisions.md.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def decide(
 
 
 def compare(scores: OptionScores, *, rule: Rule = RULE, alone: OptionScores | None = None) -> list[float]:
-    """How well each option answers its question, see docs/decisions-api.md.
+    """How well each option answers its question, see docs/decisions.md.
 
     `mean` is the log-probability per token, which favours long options: their last tokens follow from their first.
     `sum` is that of all tokens, which favours short ones. `gain` is the sum less what the option scores `alone`, after

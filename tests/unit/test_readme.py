@@ -1,21 +1,70 @@
-"""The README's settings table is the code's."""
+"""What the READMEs and docs/ say of the code is so, and both READMEs say the same."""
 
 import re
+import subprocess
+import tomllib
 from pathlib import Path
+
+import pytest
 
 from qwen_allinone.settings import PREFIX, Settings
 from qwen_allinone.shipped import SHIPPED
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+# `engine/step.py` `step`, `_read`
+_IN_FILE = re.compile(r"`([a-z_0-9/]+\.py)` ((?:`[A-Za-z_.]+`(?:, )?)+)")
 
 
 def _row(field: str) -> str:
-    info = Settings.model_fields[field]
-    default = info.default
+    return f"{_name_and_default(field)} {Settings.model_fields[field].description} |"
+
+
+def _name_and_default(field: str) -> str:
+    default = Settings.model_fields[field].default
     if isinstance(default, Path) and default.is_absolute():
         default = default.relative_to(SHIPPED)
     shown = "unset" if default in (None, ()) else f"`{default}`"
-    return f"| `{PREFIX}{field.upper()}` | {shown} | {info.description} |"
+    return f"| `{PREFIX}{field.upper()}` | {shown} |"
+
+
+def _prose(text: str) -> str:
+    """All that is outside of fenced blocks."""
+    return _BLOCK.sub("", text)
+
+
+def _commands(text: str) -> list[str]:
+    """What stands in fenced blocks, without comments and without pictures (```text)."""
+    blocks = [body for language, body in _BLOCK.findall(text) if language != "text"]
+    return [re.sub(r"(^|\s+)# .*$", "", block, flags=re.MULTILINE) for block in blocks]
+
+
+def _headings(text: str) -> list[tuple[int, str]]:
+    return [(len(marks), title) for marks, title in re.findall(r"^(#+) (.+)$", _prose(text), re.MULTILINE)]
+
+
+def _anchors(text: str) -> set[str]:
+    """Of the headings, as GitHub makes them."""
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for _, title in _headings(text)}
+
+
+def _tree(text: str) -> list[str]:
+    """The paths that the tree names: names, then two blanks or more, then what they are for."""
+    (tree,) = [body for language, body in _BLOCK.findall(text) if language == "text"]
+    paths, folder = [], ""
+    for line in tree.splitlines():
+        names = re.split(r"\s{2,}", line.strip())[0].split(" ")
+        inside = line.startswith(" ")
+        paths += [f"{folder if inside else ''}{name}" for name in names]
+        if not inside:
+            folder = names[-1] if names[-1].endswith("/") else ""
+    return paths
 
 
 def test_every_setting_stands_in_the_readme_with_its_default_and_meaning() -> None:
@@ -26,6 +75,104 @@ def test_every_setting_stands_in_the_readme_with_its_default_and_meaning() -> No
 def test_the_readme_lists_no_setting_the_code_does_not_have() -> None:
     listed = [line.split("`")[1] for line in README.splitlines() if line.startswith(f"| `{PREFIX}")]
     assert listed == Settings.names()
+
+
+def test_the_chinese_readme_lists_the_same_settings_with_the_same_defaults() -> None:
+    listed = [line for line in CHINESE.splitlines() if line.startswith(f"| `{PREFIX}")]
+    fields = list(Settings.model_fields)
+    assert len(listed) == len(fields)
+    for line, field in zip(listed, fields, strict=True):
+        assert line.startswith(_name_and_default(field))
+        assert re.search(r"[\u4e00-\u9fff]", line), "the meaning is not translated"
+
+
+def test_both_readmes_have_the_same_commands_in_the_same_order() -> None:
+    assert _commands(README) == _commands(CHINESE)
+    assert len(_commands(README)) > 10
+
+
+def test_both_readmes_have_headings_of_the_same_levels_in_the_same_order() -> None:
+    assert [level for level, _ in _headings(README)] == [level for level, _ in _headings(CHINESE)]
+
+
+def test_both_readmes_link_to_the_same_places_and_to_each_other_at_the_top() -> None:
+    def links(text: str) -> list[str]:
+        return sorted({link for link in _LINK.findall(_prose(text)) if not link.startswith("README")})
+
+    assert links(README) == links(CHINESE)
+    assert "(README.zh-CN.md)" in README.split("\n## ")[0]
+    assert "(README.md)" in CHINESE.split("\n## ")[0]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(document: Path) -> None:
+    lost = []
+    for link in _LINK.findall(_prose(document.read_text(encoding="utf-8"))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (document.parent / name).resolve() if name else document
+        if not target.exists() or (anchor and anchor not in _anchors(target.read_text(encoding="utf-8"))):
+            lost.append(link)
+    assert lost == []
+
+
+def test_what_the_trees_name_exists_and_both_name_the_same() -> None:
+    assert [name for name in _tree(README) if not (ROOT / name).exists()] == []
+    assert [name for name in _tree(README) if (ROOT / name).is_dir() != name.endswith("/")] == []
+    assert _tree(README) == _tree(CHINESE)
+
+
+def test_the_tree_names_every_file_and_folder_of_the_top_two_levels() -> None:
+    listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listing.returncode or not listing.stdout:
+        pytest.skip("no checkout")
+    there = set()
+    for parts in (line.split("/") for line in listing.stdout.splitlines() if (ROOT / line).exists()):
+        there.update("/".join(parts[:depth]) + "/" * (depth < len(parts)) for depth in (1, 2) if depth <= len(parts))
+    assert {name for name in there if not name.endswith("/__init__.py")} - set(_tree(README)) == set()
+
+
+def test_the_readme_names_every_task_that_ships() -> None:
+    shipped = {folder.name for folder in (ROOT / "prompts").iterdir() if folder.is_dir()}
+    for text, section in ((README, "## A task is a folder"), (CHINESE, "## 一个任务就是一个文件夹")):
+        paragraph = text.split(f"{section}\n\n")[1].split("\n\n")[0]
+        assert set(re.findall(r"`([a-z_]+)`", paragraph)) == shipped
+    table = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8").split("\n## ")[0]
+    assert set(re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE)) == shipped
+
+
+def test_the_table_of_contents_has_every_document() -> None:
+    contents = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    listed = {link for link in _LINK.findall(contents) if "/" not in link}
+    assert listed == {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+
+
+def test_the_picture_of_the_rooms_is_the_one_that_import_linter_enforces() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        contract = tomllib.load(file)["tool"]["importlinter"]["contracts"][0]
+    layers = [
+        {room.strip().removeprefix("qwen_allinone.") for room in layer.split("|")} for layer in contract["layers"]
+    ]
+    picture = next(body for language, body in _BLOCK.findall(ARCHITECTURE) if language == "text")
+    drawn = [
+        {re.split(r"/|\.py", line)[0] for line in group.strip().splitlines()}
+        for group in re.split(r"^\s*│\s*$", picture, flags=re.MULTILINE)
+    ]
+    assert drawn == layers
+
+
+def test_the_architecture_names_only_functions_and_classes_that_are_there() -> None:
+    named = _IN_FILE.findall(ARCHITECTURE)
+    assert len(named) > 50
+    lost = []
+    for file, names in named:
+        source = (ROOT / "qwen_allinone" / file).read_text(encoding="utf-8")
+        for name in re.findall(r"`([^`]+)`", names):
+            lost += [
+                f"{file}: {name}" for part in name.split(".") if not re.search(rf"\b(?:def|class) {part}\b", source)
+            ]
+    assert lost == []
 
 
 def test_the_caps_of_replies_that_the_readme_names_are_those_that_hold() -> None:
