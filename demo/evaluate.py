@@ -20,8 +20,8 @@ from demo.jobs import JOBS, Row, score
 from qwen_allinone.bootstrap import build_service
 from qwen_allinone.cli.gold_cases import check_task
 from qwen_allinone.engine import Status
-from qwen_allinone.service import AllInOne
-from qwen_allinone.service.completions import COMPLETION, Completions, Wanted
+from qwen_allinone.service import AllInOne, Terms
+from qwen_allinone.service.completions import Wanted, complete
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import load_cases
 
@@ -146,21 +146,18 @@ def report_replies(service: AllInOne) -> None:
 
 def report_memory(service: AllInOne) -> None:
     """What is known of the user, told in a system prompt: used where it matters, else left alone."""
-    completions = Completions(service)
     lines = (HELD_OUT / "memory.tsv").read_text(encoding="utf-8").splitlines()[1:]
     rows = [(line.split("\t") + [""])[:4] for line in lines if line.strip()]
 
     def reply(row: list[str]) -> str:
         known = "".join(f"\n- {fact}" for fact in row[0].split("；"))
         messages = [("system", f"你是一位温暖、有同理心的聊天伙伴。\n你记得：{known}"), ("user", row[1])]
-        return completions.create(messages, Wanted(128, 0.7, 0.9)).text
+        return complete(service, messages, Wanted(128, 0.7, 0.9), Terms()).text
 
     said = at_once(reply, rows)
     used = [row[3] in text for row, text in zip(rows, said, strict=True) if row[2] == "1"]
     spared = [_unused(row, text) for row, text in zip(rows, said, strict=True) if row[2] == "0"]
-    print(
-        f"memories: used {sum(used)} of {len(used)} that matter, left alone {sum(spared)} of {len(spared)} ({COMPLETION})"
-    )
+    print(f"memories: used {sum(used)} of {len(used)} that matter, left alone {sum(spared)} of {len(spared)}")
 
 
 def _unused(row: list[str], text: str) -> bool:

@@ -50,7 +50,7 @@ class Apart:
 
     def __init__(self, sentences: Iterable[str]) -> None:
         bares = [bare(sentence) for sentence in sentences]
-        self._whole = frozenset(bares)
+        self._whole = frozenset(filter(None, bares))  # a mark or an emoji alone is nobody's
         self._runs = {run for sentence in bares for run in runs(sentence, RUN if HAN.search(sentence) else LATIN_RUN)}
 
     def clear(self, text: str) -> bool:

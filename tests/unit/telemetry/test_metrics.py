@@ -63,8 +63,8 @@ def test_labels_are_counted_from_zero_on(metrics: Metrics) -> None:
 
 def test_a_chat_that_care_answered_is_counted_remembered_or_not(metrics: Metrics) -> None:
     assert read(metrics)["qaio_care_total"] == {(): 0}
-    for cost in (replace(LABEL, fired=True), replace(LABEL, fired=True, cache="HIT"), LABEL):
-        metrics.count(replace(CHAT, costs=(cost,)), timed=True)
+    for answer in (replace(LABEL, fired=True), replace(LABEL, fired=True, cache="HIT"), LABEL):
+        metrics.count(replace(CHAT, answers=(answer,)), timed=True)
     assert read(metrics)["qaio_care_total"] == {(): 2}
 
 
