@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from qwen_allinone.errors import SettingsError
-from qwen_allinone.service_links import warning, without_service_links
+from qwen_allinone.kubernetes_env import warning, without_service_links
 from qwen_allinone.setting_types import Host, Networks, RedisUrl
 from qwen_allinone.shipped import SHIPPED
 

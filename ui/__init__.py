@@ -1,1 +1,1 @@
-"""The web page: a Gradio client of the service's HTTP API. It imports nothing of the service."""
+"""The web page: a Gradio client of the HTTP API. Of the package it uses two small modules, for CSV and for settings."""

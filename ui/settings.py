@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from qwen_allinone.service_links import warning, without_service_links
+from qwen_allinone.kubernetes_env import warning, without_service_links
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from qwen_allinone.access import keys, tokens
+from qwen_allinone.access import json_web_tokens, keys
 from qwen_allinone.access.reloaded_file import ReloadedFile
 from qwen_allinone.errors import AccessFileError
 from qwen_allinone.settings import Settings
@@ -21,10 +21,10 @@ class Credentials:
         if settings.api_keys_file is not None:
             self._keys = ReloadedFile(settings.api_keys_file, keys.parse, {})
         if settings.jwt_key_file is not None and settings.jwt_algorithm is not None:
-            parse = partial(tokens.parse_key, settings.jwt_algorithm)
+            parse = partial(json_web_tokens.parse_key, settings.jwt_algorithm)
             self._token_key = ReloadedFile(settings.jwt_key_file, parse, None)
             self._subject: Callable[[str, Any], str | None] = partial(
-                tokens.subject,
+                json_web_tokens.subject,
                 algorithm=settings.jwt_algorithm,
                 issuer=settings.jwt_issuer or "",
                 audience=settings.jwt_audience or "",

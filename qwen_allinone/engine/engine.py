@@ -16,7 +16,7 @@ import torch
 from qwen_allinone.engine.admission import Admission, Permit
 from qwen_allinone.engine.contract import Capacity, Loaded, T
 from qwen_allinone.engine.failure import fail_step
-from qwen_allinone.engine.life import Life, Status
+from qwen_allinone.engine.lifecycle import Life, Status
 from qwen_allinone.engine.scheduler import Scheduler
 from qwen_allinone.engine.slots import SlotTable
 from qwen_allinone.engine.step import compute_first, compute_prefix, step

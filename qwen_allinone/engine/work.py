@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from qwen_allinone.engine.labels import LabelScores, LabelTrie
+from qwen_allinone.engine.label_scoring import LabelScores, LabelTrie
 from qwen_allinone.engine.sampling import Sampling, choose
 from qwen_allinone.model.attention import Chunk
 

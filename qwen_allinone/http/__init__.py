@@ -2,6 +2,6 @@
 
 from qwen_allinone.http.app import create_app
 from qwen_allinone.http.guards import Guards
-from qwen_allinone.http.limits import WINDOW_S, Quota
+from qwen_allinone.http.rate_limits import WINDOW_S, Quota
 
 __all__ = ["WINDOW_S", "Guards", "Quota", "create_app"]

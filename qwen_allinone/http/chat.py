@@ -78,7 +78,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
         with _join(backend.sessions, body, asked) as conversation:
             answer = service.chat(body.text, asked, history=conversation.turns if conversation else ())
             if conversation:
-                conversation.complete(answer.turn)
+                conversation.keep_turn(answer.turn)
         shown: dict[str, Any] = {"sentiment": answer.sentiment.label, "response": answer.reply.text}
         return jsonify(shown | _fields(conversation) | _detail(service, body, answer))
 
@@ -125,7 +125,7 @@ def _stream(backend: Backend, body: ChatRequest, asked: Terms, out: sse.Writer) 
         }
         if conversation:
             out.ping()  # whoever has left by now goes no further: a turn that nobody got whole is not kept
-            conversation.complete(answer.turn)
+            conversation.keep_turn(answer.turn)
         out.send(done | _detail(backend.service, body, answer), event="done")
 
 

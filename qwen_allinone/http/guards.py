@@ -12,9 +12,9 @@ from flask import request
 from flask_openapi import OpenAPI
 
 from qwen_allinone.access import Credentials, RateCounters, client_address, counted_as
-from qwen_allinone.http import auth, limits
+from qwen_allinone.http import auth, rate_limits
 from qwen_allinone.http.errors import ErrorBody, NestedErrorBody
-from qwen_allinone.http.limits import Quota
+from qwen_allinone.http.rate_limits import Quota
 from qwen_allinone.http.request_state import state
 
 # Endpoints that a supervisor or load balancer asks without a key and as often as it likes.
@@ -37,7 +37,7 @@ class Guards:
 
 def register(app: OpenAPI, guards: Guards) -> None:
     """Guard every request to `app`, those to paths and methods that do not exist too."""
-    limited = limits.register(app, guards.quota, guards.windows)
+    limited = rate_limits.register(app, guards.quota, guards.windows)
 
     @app.before_request
     def guard() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from flask import Response, request
 
 from qwen_allinone.errors import Cancelled, ServerBusy
-from qwen_allinone.http import errors, limits
+from qwen_allinone.http import errors, rate_limits
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.request_state import current
 
@@ -157,7 +157,7 @@ class Writer:
                 self.send(errors.describe(error), event="error")
         finally:
             if self._sent:
-                limits.charge_answers(self._state.answers)
+                rate_limits.charge_answers(self._state.answers)
             self._done = True
             self._frames.put(None)
 

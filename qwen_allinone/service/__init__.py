@@ -2,9 +2,9 @@
 
 from qwen_allinone.service.allinone import CHAT, SENTIMENT, AllInOne
 from qwen_allinone.service.answers import Answer, CacheUse, ChatAnswer, Terms, unwatched
-from qwen_allinone.service.caching import ResultCache
 from qwen_allinone.service.codec import Codec, fit
 from qwen_allinone.service.fitted_task import is_cacheable
+from qwen_allinone.service.result_cache import ResultCache
 
 __all__ = [
     "CHAT",

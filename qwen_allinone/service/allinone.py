@@ -13,14 +13,14 @@ from qwen_allinone.engine import Engine, FinishReason, LabelTrie, Result
 from qwen_allinone.errors import RequestError, TaskFileError
 from qwen_allinone.service import calibration
 from qwen_allinone.service.answers import Answer, ChatAnswer, RouteAnswer, Terms
-from qwen_allinone.service.caching import ResultCache, without_cost
 from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.detokenizer import TextPieces
 from qwen_allinone.service.fitted_task import FittedTask
-from qwen_allinone.service.history import remember
-from qwen_allinone.service.inputs import check_length, prepare
+from qwen_allinone.service.input_checks import check_length, prepare
+from qwen_allinone.service.prompt_history import remember
 from qwen_allinone.service.reply import Reply
 from qwen_allinone.service.request import Request
+from qwen_allinone.service.result_cache import ResultCache, without_cost
 from qwen_allinone.state import Turn
 from qwen_allinone.tasks import CARE, ROUTE, Registry, Task, routes_of
 

@@ -21,7 +21,7 @@ from qwen_allinone.service.fitted_task import (
     sampling,
     temperature,
 )
-from qwen_allinone.service.history import takes_late_system
+from qwen_allinone.service.prompt_history import takes_late_system
 from qwen_allinone.tasks import Registry, Task
 
 # Inputs with nothing to judge: what a prompt answers to them is what it prefers by itself.

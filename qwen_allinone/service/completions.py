@@ -12,7 +12,7 @@ from qwen_allinone.service.allinone import AllInOne
 from qwen_allinone.service.answers import Answer, Terms
 from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.detokenizer import TextPieces
-from qwen_allinone.service.inputs import MOST_CHARS_PER_TOKEN
+from qwen_allinone.service.input_checks import MOST_CHARS_PER_TOKEN
 from qwen_allinone.service.reply import Reply
 from qwen_allinone.tasks import is_blank
 

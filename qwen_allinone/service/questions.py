@@ -21,7 +21,7 @@ from qwen_allinone.service.allinone import AllInOne
 from qwen_allinone.service.answers import Answer, Terms
 from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.completions import Utterance, chat_ids, chat_layout
-from qwen_allinone.service.inputs import MOST_CHARS_PER_TOKEN
+from qwen_allinone.service.input_checks import MOST_CHARS_PER_TOKEN
 from qwen_allinone.service.request import Request
 from qwen_allinone.tasks import is_blank
 

@@ -125,7 +125,7 @@ class Conversation:
         """What an answer says of it."""
         return {"session_id": self.id} if self.id else {}
 
-    def complete(self, turn: Turn) -> None:
+    def keep_turn(self, turn: Turn) -> None:
         """Keep what was asked and answered; to be called once, when the answer is whole.
 
         Raises:

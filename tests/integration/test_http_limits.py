@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from qwen_allinone.access import keys
 from qwen_allinone.engine import FinishReason, Result
-from qwen_allinone.http.limits import charge_answers
+from qwen_allinone.http.rate_limits import charge_answers
 from qwen_allinone.http.request_state import current
 from qwen_allinone.service import Answer
 from tests.integration.conftest import Server, StartServer

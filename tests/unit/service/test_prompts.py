@@ -90,6 +90,6 @@ def test_a_label_of_our_own_is_neither_checked_nor_cleaned(service: AllInOne, mo
         cleaned.append(text)
         return clean(text)
 
-    monkeypatch.setattr("qwen_allinone.service.inputs.clean", record)
+    monkeypatch.setattr("qwen_allinone.service.input_checks.clean", record)
     service.chat("今天很开心", seed=1)
     assert cleaned == ["今天很开心"], "of the sentiment task, which asks for it"

@@ -9,7 +9,7 @@ from typing import Any
 import jwt
 import pytest
 
-from qwen_allinone.access import tokens
+from qwen_allinone.access import json_web_tokens
 from qwen_allinone.errors import AccessFileError
 from tests.support.tokens import (
     AUDIENCE,
@@ -29,8 +29,8 @@ NOW = int(time.time())
 
 
 def subject(token: str, algorithm: str = "HS256") -> str | None:
-    key = tokens.parse_key(algorithm, key_file(algorithm))
-    return tokens.subject(token, key, algorithm=algorithm, issuer=ISSUER, audience=AUDIENCE)
+    key = json_web_tokens.parse_key(algorithm, key_file(algorithm))
+    return json_web_tokens.subject(token, key, algorithm=algorithm, issuer=ISSUER, audience=AUDIENCE)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -104,10 +104,10 @@ def test_a_token_that_chooses_another_algorithm_names_nobody(algorithm: str, nam
 def test_another_algorithm_with_the_right_key_names_nobody(other: str) -> None:
     algorithm = "HS256" if other.startswith("HS") else "RS256"
     signing: Any = b"s" * 64 if algorithm == "HS256" else private_key("RS256")
-    verifying = tokens.parse_key(algorithm, signing if algorithm == "HS256" else public_pem(signing))
+    verifying = json_web_tokens.parse_key(algorithm, signing if algorithm == "HS256" else public_pem(signing))
     named = {name: jwt.encode(claims(), signing, algorithm=name) for name in (algorithm, other)}
     held = {
-        name: tokens.subject(token, verifying, algorithm=algorithm, issuer=ISSUER, audience=AUDIENCE)
+        name: json_web_tokens.subject(token, verifying, algorithm=algorithm, issuer=ISSUER, audience=AUDIENCE)
         for name, token in named.items()
     }
     assert held == {algorithm: "alice", other: None}
@@ -212,8 +212,8 @@ WRONG_KEYS = {
 @pytest.mark.parametrize(("algorithm", "raw", "words"), list(WRONG_KEYS.values()), ids=list(WRONG_KEYS))
 def test_a_wrong_key_file_is_refused(algorithm: str, raw: bytes, words: str) -> None:
     with pytest.raises(AccessFileError, match=words):
-        tokens.parse_key(algorithm, raw)
+        json_web_tokens.parse_key(algorithm, raw)
 
 
 def test_a_secret_of_32_bytes_is_taken_without_its_line_break() -> None:
-    assert tokens.parse_key("HS256", b"\n" + b"a" * 30 + b" \r\n") == b"\n" + b"a" * 30 + b" "
+    assert json_web_tokens.parse_key("HS256", b"\n" + b"a" * 30 + b" \r\n") == b"\n" + b"a" * 30 + b" "

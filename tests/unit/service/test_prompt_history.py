@@ -13,7 +13,7 @@ from qwen_allinone.engine.slots import common_prefix
 from qwen_allinone.errors import InvalidInput
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.service.detokenizer import reply_text
-from qwen_allinone.service.history import Remembered, remember, takes_late_system
+from qwen_allinone.service.prompt_history import Remembered, remember, takes_late_system
 from qwen_allinone.state import Turn
 from qwen_allinone.tasks import Exchange, Task, load_task, render_turns
 from tests.support.checkpoints import CONTROL, TEMPLATE

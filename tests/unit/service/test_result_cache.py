@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_allinone.engine import FinishReason, Result
-from qwen_allinone.service.caching import dump, load, without_cost
 from qwen_allinone.service.fitted_task import is_cacheable
+from qwen_allinone.service.result_cache import dump, load, without_cost
 from qwen_allinone.tasks import Task, load_task
 from tests.support.tasks import CHAT, SENTIMENT, write_prompts
 

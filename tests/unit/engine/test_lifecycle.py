@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qwen_allinone.engine.life import Life, Status
+from qwen_allinone.engine.lifecycle import Life, Status
 
 
 def test_a_life_goes_from_loading_to_ready_and_back_over_a_failure() -> None:
