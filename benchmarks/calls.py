@@ -96,12 +96,12 @@ def _calling_file(frame: FrameType) -> str:
     return caller.f_code.co_filename if caller else ""
 
 
-def measure() -> dict[str, Walk]:
-    """Ask each of REQUESTS, by name."""
+def measure(*, care: bool) -> dict[str, Walk]:
+    """Ask each of REQUESTS, by name; without `care` /chat computes one label, not two."""
     profile = Profile()
     threading.setprofile(profile)
     with tempfile.TemporaryDirectory() as home:
-        given = {"QAIO_MODEL": "demo", "QAIO_THREADS": "1", "QAIO_PROMPTS": str(_greedy_prompts(Path(home)))}
+        given = {"QAIO_MODEL": "demo", "QAIO_THREADS": "1", "QAIO_PROMPTS": str(_greedy_prompts(Path(home), care=care))}
         settings = Settings.load(given)
         service = build_service(settings)
         app = wrap(service, settings)
@@ -129,9 +129,11 @@ def _ask(app: Flask, path: str, body: dict[str, Any]) -> None:
         assert answer.status_code == 200 and answer.data, answer.data
 
 
-def _greedy_prompts(home: Path) -> Path:
+def _greedy_prompts(home: Path, *, care: bool) -> Path:
     """The project's prompts, but that a chat's reply to a text is always the same."""
     folder = Path(shutil.copytree(PROJECT / "prompts", home / "prompts"))
+    if not care:
+        shutil.rmtree(folder / "care")
     file = folder / "chat" / "prompt.md"
     text = file.read_text("utf-8")
     sampled = "strategy: sample, temperature: 0.7, top_p: 0.9"
@@ -142,9 +144,10 @@ def _greedy_prompts(home: Path) -> Path:
 
 def main(
     every: Annotated[bool, typer.Option("--list", help="Also every function, with how often it was called")] = False,
+    care: Annotated[bool, typer.Option(help="With the task `care` beside the sentiment")] = True,
 ) -> None:
     """Count the calls of one request of each kind."""
-    console, walks = Console(), measure()
+    console, walks = Console(), measure(care=care)
     table = Table("request", "calls", "from file to file", "functions", "engine: calls", "steps", "calls a step")
     for name, walk in walks.items():
         request, engine = walk.request, walk.engine
