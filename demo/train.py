@@ -1,4 +1,4 @@
-"""Trains the demo model on two CPU cores, or on a GPU.
+"""Trains the demo model on two CPU cores.
 
     python -m demo.train --out demo/checkpoint --seed 7
 
@@ -130,8 +130,8 @@ def optimizers_of(
     layers = list(model.model.layers.parameters())
     matrices = [weight for weight in layers if weight.dim() == 2]
     rest = [weight for weight in model.parameters() if not any(weight is matrix for matrix in matrices)]
-    groups = [{"params": rest, "share": 1.0}, {"params": list(readers.parameters()), "share": 1.0}]
-    adam = torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    rest += readers.parameters()
+    adam = torch.optim.AdamW(rest, lr=options.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     return Muon(matrices, options.decay, slice(rank, None, options.processes), group.all_reduce), adam
 
 
@@ -150,8 +150,7 @@ def train(options: argparse.Namespace) -> None:
 
 def work(rank: int, options: argparse.Namespace, meet: str) -> None:
     """One process: its own stream of texts, the same weights as the others."""
-    if options.device == "cpu":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.processes))
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.processes))
     torch.manual_seed(options.seed)
     group.init_process_group("gloo", init_method=meet, rank=rank, world_size=options.processes)
     texts = Texts.read(options)
@@ -339,7 +338,6 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=math.inf, help="end by then even if steps are left")
     parser.add_argument("--scale", type=float, default=1.0, help="share of what is drawn, to try something")
     parser.add_argument("--processes", type=int, default=2, help="one for each core")
-    parser.add_argument("--device", default="cpu", choices=("cpu",))
     parser.add_argument("--no-teacher", dest="teacher", action="store_false", help="embeddings begin at random")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate of AdamW")
     parser.add_argument("--matrix-rate", type=float, default=0.02, help="peak learning rate of Muon")
