@@ -243,8 +243,8 @@ class Engine(Generic[T]):
         scheduler = Scheduler(slots, step_tokens=capacity.step_tokens, longest=longest)
         published = loaded.publish(lambda works: compute_first(works, model, cache, scheduler))
         self._serving = _Serving(model, scheduler, published)
+        log.info("ready: %s", loaded.title)  # before those who wait for it go on
         self._life.loaded()
-        log.info("ready: %s", loaded.title)
         try:
             self._loop(model, cache, scheduler)
         finally:
