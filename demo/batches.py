@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from demo.buckets import Bucket
 from demo.corpus.dialogues import CALM, NEGATIVE, POSITIVE, Dialogue, Turn
 from demo.corpus.jobs.sample import Sample
 from demo.corpus.pools import Pool
 from demo.prompts import Prompts, Seams
+from demo.variations import Variations
 
 # Nothing but repeating random tokens teaches a network of this size to copy, and what it writes is mostly copied. So it
 # begins with such drills alone, at first of a few tokens (beside anything else they teach nothing), by the prompts of
@@ -26,7 +28,6 @@ DRILLED = ("summary", "keywords")
 SHORT, LONG = 4, 20  # tokens of a drill at most: at first, in the end
 MASTERED = 1.5  # mean loss of drills that lets longer ones follow
 LONGEST, LONGEST_CONVERSATION = 260, 480  # tokens
-POOL = 1500  # texts that are put into groups of similar length at a time
 NAMED_WEIGHT = 2.0  # a reply's words taken from the text: without this, replies name a topic, but any topic
 OWN_WORDS, OWN_WORDS_WEIGHT = 0.25, 0.5  # of the user's words: how people write is worth learning too
 COMMON = "的，。！？了你我是这在一不,.!?心里让真好也都就有很"  # shared by chance
@@ -68,38 +69,6 @@ class MoodBatch(Batch):
     vectors: Tensor
 
 
-class Bucket:
-    """Numbers of items in groups of similar length and about `tokens` tokens each, in random order."""
-
-    def __init__(self, lengths: Sequence[int], tokens: int, rng: Random) -> None:
-        self._lengths, self._tokens, self._rng = lengths, tokens, rng
-        self.left: list[int] = []  # of this round through all items
-        self.groups: list[list[int]] = []
-
-    def take(self) -> list[int]:
-        """The next group."""
-        if not self.groups:
-            self._group(self._draw())
-        return self.groups.pop()
-
-    def _draw(self) -> list[int]:
-        while len(self.left) < min(POOL, len(self._lengths)):
-            more = list(range(len(self._lengths)))
-            self._rng.shuffle(more)
-            self.left = [*more, *self.left]
-        drawn, self.left = self.left[-POOL:], self.left[:-POOL]
-        return drawn
-
-    def _group(self, numbers: list[int]) -> None:
-        groups: list[list[int]] = [[]]
-        for number in sorted(numbers, key=lambda n: self._lengths[n]):
-            if groups[-1] and (len(groups[-1]) + 1) * self._lengths[number] > self._tokens:
-                groups.append([])
-            groups[-1].append(number)
-        self._rng.shuffle(groups)
-        self.groups = groups
-
-
 class Batches:
     """Draws batches for one process."""
 
@@ -112,8 +81,9 @@ class Batches:
         seed: int,
         tokens: tuple[int, int, int],
     ) -> None:
-        self.prompts, self.pool, self.dialogues, self.jobs = prompts, pool, dialogues, jobs
+        self.prompts, self.pool, self.jobs = prompts, pool, jobs
         self.rng = Random(seed)
+        self._vary = Variations(prompts, self.rng)
         self._tokens = tokens
         self._moods = Bucket([_length(text) + 8 for text in pool.texts], tokens[0], self.rng)
         self._kinds: dict[str, list[Dialogue]] = {}
@@ -151,7 +121,7 @@ class Batches:
         """Texts whose share of 正面 is learned at the last position of each row."""
         chosen = self._moods.take()
         seams = self._seams("sentiment")
-        texts = [self._blur(self._encode(self.pool.texts[number]))[:LONGEST] for number in chosen]
+        texts = [self._vary.blur(self._vary.encode(self.pool.texts[number]))[:LONGEST] for number in chosen]
         rows = [text + seams.after for text in texts]
         first = self.prompts.labels[POSITIVE][0]
         plan = [(number, len(row) - 1, first, 1.0) for number, row in enumerate(rows)]
@@ -169,7 +139,9 @@ class Batches:
         else:
             seams = self._seams(name) if task.labels else Seams(*self.prompts.cut(task))
         # What is written is copied or looked up token by token: only texts that are judged are blurred.
-        encode = (lambda text: self._blur(self._encode(text))) if task.labels else self.prompts.tokenizer.encode
+        encode = (
+            (lambda text: self._vary.blur(self._vary.encode(text))) if task.labels else self.prompts.tokenizer.encode
+        )
         texts = [encode(sample.text)[:LONGEST] for sample in samples]
         return self._written(seams, texts, [self.prompts.answer(task, sample.answer) for sample in samples])
 
@@ -250,7 +222,7 @@ class Batches:
                 told = self._told(turn.mood) if restated else shown
                 row += self.prompts.late_system(restated(told)) if restated and told != shown else self.prompts.to_user
                 shown = told
-            text = encode(self._typed(rng.choice(turn.texts)))
+            text = encode(self._vary.typed(rng.choice(turn.texts)))
             if rng.random() < OWN_WORDS:
                 plan += [(number, len(row) + i, token, OWN_WORDS_WEIGHT) for i, token in enumerate(text[1:])]
             row += text + self.prompts.to_reply
@@ -268,20 +240,6 @@ class Batches:
         if draw < MISTAKEN:
             return self.rng.choice((POSITIVE, NEGATIVE, CALM))
         return TOLD[mood][draw < MISTAKEN + UNSURE]
-
-    def _typed(self, text: str) -> str:
-        """A text as another might type it: without its last mark, with half-width marks, with a slip."""
-        draw = self.rng.random()
-        if draw < 0.12:
-            return text.rstrip("。！？!?.～~") or text
-        if draw < 0.2:
-            return text.translate(str.maketrans("，。！？", ",.!?"))
-        if draw < 0.24 and len(text) > 6:
-            place = self.rng.randrange(len(text) - 1)
-            return text[:place] + text[place + 1] + text[place] + text[place + 2 :]
-        if draw < 0.3 and text[-1].isalnum():
-            return text + self.rng.choice("。！？～，…")
-        return text
 
     def _seams(self, name: str) -> Seams:
         """The shipped prompt of a label task, or another wording of it with examples."""
@@ -321,32 +279,6 @@ class Batches:
             text.append(token)
             answer.append(token)
         return text, [*answer, end]
-
-    def _encode(self, text: str) -> list[int]:
-        """Ids of `text`, three times in ten cut into shorter pieces than need be: characters must mean something."""
-        draw = self.rng.random()
-        if draw > 0.3:
-            return self.prompts.tokenizer.encode(text)
-        share = 1.0 if draw < 0.06 else self.rng.random() * 0.5
-        ids: list[int] = []
-        start = 0
-        for place in range(1, len(text) + 1):
-            if place == len(text) or self.rng.random() < share:
-                ids += self.prompts.tokenizer.encode(text[start:place])
-                start = place
-        return ids
-
-    def _blur(self, ids: list[int]) -> list[int]:
-        """In some texts a few tokens become random ones, or many are left out: no single word may decide."""
-        draw = self.rng.random()
-        if len(ids) > 12 and draw > 0.75:
-            rate = self.rng.random() * 0.35
-            return [token for token in ids if self.rng.random() > rate] or ids
-        if len(ids) < 6 or draw > 0.25:
-            return ids
-        rate = self.rng.random() * 0.15
-        top = self.prompts.ends[0]
-        return [self.rng.randrange(256, top) if self.rng.random() < rate else token for token in ids]
 
     def _batch(
         self, prefix: list[int], rows: list[list[int]], plan: list[Learned], texts: list[int] | None = None

@@ -10,14 +10,13 @@ from __future__ import annotations
 import argparse
 import csv
 import re
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
-from demo.jobs import JOBS, Row, score
+from demo.jobs import AT_ONCE, JOBS, Row, at_once, score
 from qwen_allinone.bootstrap import build_service
+from qwen_allinone.cli.figures import Judged, figures_of
 from qwen_allinone.cli.gold_cases import check_task
 from qwen_allinone.engine import Status
 from qwen_allinone.service import AllInOne, Terms
@@ -27,16 +26,11 @@ from qwen_allinone.tasks import load_cases
 
 ROOT = Path(__file__).parents[1]
 HELD_OUT = ROOT / "demo" / "heldout"
-AT_ONCE = 8
-BINS = 15
 RUN = 8  # characters that a reply must not say twice
 SAMPLES = 10
 HELP = re.compile("12356|120|110")
 CHEERS = ("恭喜", "祝贺", "太棒了", "太好了", "真为你高兴", "替你高兴", "替你开心", "真棒")
 POSITIVE, NEEDED = "正面", "需要帮助"
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @contextmanager
@@ -48,12 +42,6 @@ def serving(folder: Path) -> Iterator[AllInOne]:
         yield service
     finally:
         service.engine.stop()
-
-
-def at_once(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """The results in order; as many together as the engine has slots."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(function, items))
 
 
 def held_out(name: str) -> list[Row]:
@@ -70,28 +58,21 @@ def reviews(path: Path) -> list[Row]:
         return [(row["label"], row["text"]) for row in csv.DictReader(file)]
 
 
-def calibration_error(sure: Sequence[float], right: Sequence[bool]) -> float:
-    """Expected calibration error: how far confidence and accuracy lie apart, over bins of equal width."""
-    error = 0.0
-    for number in range(BINS):
-        inside = [i for i, value in enumerate(sure) if min(int(value * BINS), BINS - 1) == number]
-        error += abs(sum(sure[i] for i in inside) - sum(right[i] for i in inside))
-    return error / len(sure)
-
-
 def report_labels(service: AllInOne, data: Sequence[Path], errors: bool) -> None:
     """Sentiment on every set: accuracy and how honest the probabilities are; neutral lines; words of despair."""
     sets = {name: held_out(name) for name in ("fresh", "unseen", "everyday", "development")}
     sets |= {path.stem: reviews(path) for path in data}
     for name, rows in sets.items():
         answers = at_once(lambda row: service.run("sentiment", {"text": row[1]}), rows)
-        right = [answer.label == row[0] for answer, row in zip(answers, rows, strict=True)]
-        sure = [max((answer.probabilities or {}).values()) for answer in answers]
-        print(
-            f"{name}: {sum(right) / len(rows):.1%} of {len(rows)}, ECE {calibration_error(sure, right):.3f}", flush=True
-        )
+        judged = [
+            Judged(label, str(answer.label), tuple((answer.probabilities or {}).values()))
+            for (label, _), answer in zip(rows, answers, strict=True)
+        ]
+        figures = figures_of(judged, service.registry.get("sentiment").labels)
+        print(f"{name}: {figures.accuracy:.1%} of {figures.rows}, ECE {figures.ece:.3f}", flush=True)
         if errors and name == "development":
-            print(*(f"  {label} {text}" for (label, text), ok in zip(rows, right, strict=True) if not ok), sep="\n")
+            wrong = (row for row, each in zip(rows, judged, strict=True) if each.gold != each.answer)
+            print(*(f"  {label} {text}" for label, text in wrong), sep="\n")
     neutral = [text for text, _ in held_out("neutral")]
     answers = at_once(lambda text: service.run("sentiment", {"text": text}), neutral)
     between = sum(0.3 < (answer.probabilities or {})[POSITIVE] < 0.7 for answer in answers)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from qwen_allinone.service import AllInOne, Answer
 
 JOBS = ("intent", "sentiment_en", "route", "keywords", "summary", "translate")
 AT_ONCE = 8
+T = TypeVar("T")
+R = TypeVar("R")
 Row = tuple[str, str]  # the label, or words joined by 、 that must occur; the text
 
 
@@ -21,10 +25,15 @@ class Score:
     wrong: list[tuple[Row, str]]
 
 
+def at_once(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """The results in order; as many together as the engine has slots."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(function, items))
+
+
 def score(service: AllInOne, task: str, rows: list[Row]) -> Score:
     """Run `task` on every row and judge the answers."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        answers = list(pool.map(lambda row: service.run(task, {"text": row[1]}), rows))
+    answers = at_once(lambda row: service.run(task, {"text": row[1]}), rows)
     pairs = list(zip(rows, answers, strict=True))
     wrong = [(row, _said(answer)) for row, answer in pairs if not _is_right(row, answer)]
     return Score(1 - len(wrong) / len(rows), _remark(pairs), wrong)

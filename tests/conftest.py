@@ -17,6 +17,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.telemetry.logs import StderrHandler
 from tests.support.checkpoints import Shape, write_checkpoint, write_tokenizer
 from tests.support.redis_server import BINARY, WHY_NOT, RedisServer
@@ -116,3 +117,17 @@ def _redis_in(folder: Path) -> Iterator[RedisServer]:
     server = RedisServer(folder)
     yield server
     server.end()
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every text that a tokenizer encodes from here on, in order."""
+    texts: list[str] = []
+    encode = Tokenizer.encode
+
+    def record(self: Tokenizer, text: str) -> list[int]:
+        texts.append(text)
+        return encode(self, text)
+
+    monkeypatch.setattr(Tokenizer, "encode", record)
+    return texts

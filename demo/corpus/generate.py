@@ -1,4 +1,4 @@
-"""An endless, seeded stream of labelled texts and of (text, label, reply) triples.
+"""An endless, seeded stream of labelled texts, and of (text, label, reply) triples, which the shipped checkpoint learned from.
 
 python -m demo.corpus.generate --count 20 --seed 1 [--replies]
 """

@@ -93,7 +93,7 @@ def _join(sessions: Sessions, body: ChatRequest, asked: Terms) -> AbstractContex
         raise InvalidInput("session 为 false 时不能带 session_id，请去掉其中一个", param="session")
     if body.session_id is None and not body.session:
         return nullcontext()
-    return sessions.join(body.session_id, asked.caller, new=bool(body.session), deadline_s=asked.deadline_s)
+    return sessions.join(body.session_id, asked.caller, deadline_s=asked.deadline_s)
 
 
 def _fields(conversation: Conversation | None) -> dict[str, str]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from flask import Response, request
 from flask_openapi import OpenAPI
 
-from qwen_allinone.errors import InvalidInput, ServerBusy
+from qwen_allinone.errors import InvalidInput
 from qwen_allinone.http.backend import Backend
-from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.request_state import state
 from qwen_allinone.service import Answer, CacheUse, Terms
 
@@ -55,14 +54,8 @@ def register(app: OpenAPI, backend: Backend) -> None:
 
     @app.before_request
     def check_room() -> None:
-        if not hasattr(app.view_functions.get(request.endpoint or ""), _MARK):
-            return
-        try:
+        if hasattr(app.view_functions.get(request.endpoint or ""), _MARK):
             backend.service.engine.check_room()
-        except ServerBusy:
-            # A body left behind would have the connection reset, and the answer with it.
-            cast(StrictRequest, request).read_body()
-            raise
 
 
 def terms(backend: Backend) -> Terms:

@@ -162,14 +162,11 @@ class AllInOne:
 
     def _label(self, request: Request, text: str) -> tuple[Answer, Answer | None]:
         """The sentiment of a chat's text, and what the task `care` says if there is one."""
-        if self._care is None:
-            [sentiment], care = self._label_together(request, [self._sentiment], {"text": text}), None
-            request.terms.answers.append(sentiment)
-        else:
-            sentiment, care = self._label_together(request, [self._sentiment, self._care], {"text": text})
-            care = replace(care, fired=care.label == self._care.labels[0])
-            request.terms.answers.extend([sentiment, care])
-        return sentiment, care
+        tasks = [self._sentiment, *([self._care] if self._care else [])]
+        sentiment, *others = self._label_together(request, tasks, {"text": text})
+        fired = [replace(care, fired=care.label == tasks[1].labels[0]) for care in others]
+        request.terms.answers.extend([sentiment, *fired])
+        return sentiment, fired[0] if fired else None
 
     def _label_together(self, request: Request, tasks: Sequence[Task], inputs: Mapping[str, str]) -> list[Answer]:
         """Answers of label tasks on the same inputs: what is not remembered is computed in the same steps."""

@@ -112,18 +112,18 @@ class Store(Protocol):
 
 
 class Conversation:
-    """One request's part in a session: a context in which it is held. Outside of any session it keeps nothing."""
+    """One request's part in a session: a context in which it is held."""
 
-    def __init__(self, store: Store | None, id: str | None, turns: Sequence[Turn], lease: Lease | None) -> None:
+    def __init__(self, store: Store, id: str, turns: Sequence[Turn], lease: Lease) -> None:
         self.id = id
         self.turns = tuple(turns)
         self._store = store
-        self._lease = lease
+        self._lease: Lease | None = lease  # None when the session is let go
 
     @property
     def fields(self) -> dict[str, str]:
         """What an answer says of it."""
-        return {"session_id": self.id} if self.id else {}
+        return {"session_id": self.id}
 
     def keep_turn(self, turn: Turn) -> None:
         """Keep what was asked and answered; to be called once, when the answer is whole.
@@ -132,14 +132,14 @@ class Conversation:
             StoreUnavailable: it could not be kept. SessionBusy: another request, come after this one's lease had
             ended, was faster. SessionNotFound: the session was deleted meanwhile.
         """
-        if self._store and self.id and self._lease:
+        if self._lease:
             self._store.append(self.id, turn, len(self.turns), self._lease)
             self._lease = None
 
     def close(self) -> None:
         """Let others at the session."""
         lease, self._lease = self._lease, None
-        if self._store and self.id and lease:
+        if lease:
             try:
                 self._store.release(self.id, lease)
             except StoreUnavailable:
@@ -152,9 +152,6 @@ class Conversation:
         self.close()
 
 
-NO_CONVERSATION = Conversation(None, None, (), None)
-
-
 class Sessions:
     """The sessions of all callers, of `max_turns` turns each at most."""
 
@@ -163,16 +160,12 @@ class Sessions:
         self._store = store
         self._deadline_s = deadline_s
 
-    def join(
-        self, id: str | None, owner: str | None, *, new: bool = False, deadline_s: float | None = None
-    ) -> Conversation:
-        """Hold the session `id`, or a `new` one, for a request that ends within `deadline_s`; neither: no session.
+    def join(self, id: str | None, owner: str | None, *, deadline_s: float | None = None) -> Conversation:
+        """Hold the session `id`, a new one if that is None, for a request that ends within `deadline_s`.
 
         Raises:
             SessionNotFound, SessionBusy, SessionFull, StoreUnavailable.
         """
-        if id is None and not new:
-            return NO_CONVERSATION
         longest = self._deadline_s + _GRACE_S
         lease = Lease.take(min(deadline_s or longest, self._deadline_s) + _GRACE_S, longest)
         if id is None:

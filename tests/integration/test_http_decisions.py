@@ -9,7 +9,6 @@ from typing import Any
 import openai
 import pytest
 
-from qwen_allinone.model.tokenizer import Tokenizer
 from tests.integration.conftest import Gate, Later, Server, StartServer, until
 from tests.support.openai_client import client_of
 
@@ -266,16 +265,8 @@ def test_a_calls_answers_count_against_the_callers_tokens(start_server: StartSer
 
 
 def test_a_text_is_encoded_once_however_many_questions_there_are(
-    server: Server, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+    server: Server, client: openai.OpenAI, encoded: list[str]
 ) -> None:
-    encoded: list[str] = []
-    encode = Tokenizer.encode
-
-    def record(self: Tokenizer, text: str) -> list[int]:
-        encoded.append(text)
-        return encode(self, text)
-
-    monkeypatch.setattr(Tokenizer, "encode", record)
     text = "等了两个小时没人理我，再也不来了"
     questions = [PREDICATE | {"instructions": f"第 {number} 个说法"} for number in range(40)]
     assert len(decide(client, *questions, input=text).answers) == 40

@@ -8,7 +8,8 @@ from random import Random
 import pytest
 import torch
 
-from demo.batches import Batches, Bucket
+from demo.batches import Batches
+from demo.buckets import Bucket
 from demo.corpus.dialogues import Dialogue, Turn
 from demo.corpus.jobs.sample import Sample
 from demo.corpus.pools import Pool

@@ -68,17 +68,7 @@ def service(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     made.engine.stop()
 
 
-def test_a_chat_encodes_its_text_once_for_each_half_and_nothing_else(
-    service: AllInOne, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encoded: list[str] = []
-    encode = Tokenizer.encode
-
-    def record(self: Tokenizer, text: str) -> list[int]:
-        encoded.append(text)
-        return encode(self, text)
-
-    monkeypatch.setattr(Tokenizer, "encode", record)
+def test_a_chat_encodes_its_text_once_for_each_half_and_nothing_else(service: AllInOne, encoded: list[str]) -> None:
     label = service.chat("今天很开心", seed=1).sentiment.label
     assert encoded == ["判断情感。\n输入：今天很开心\n情感：", f"system\n情绪：{label}", "user\n今天很开心"]
 
