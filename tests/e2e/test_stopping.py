@@ -10,7 +10,8 @@ import threading
 import time
 from pathlib import Path
 
-from tests.e2e.conftest import Reply, StartService, alive, assert_is_chat, until
+from tests.e2e.conftest import Reply, Service, StartService, alive, assert_is_chat, until
+from tests.e2e.test_watching import metrics
 
 ACCEPTED = 24
 # Far less than the 125 s an idle stop could last if something were waited for; seconds, on a machine that is free.
@@ -36,6 +37,8 @@ def test_a_stop_while_replies_are_generated_lets_them_finish(start_service: Star
     for thread in threads:
         thread.start()
     assert first.wait(60)
+    # One that the service has not let in yet when it is told to stop is refused, and rightly so.
+    until(lambda: len(answered) + inside(service) >= ACCEPTED, "all are let in or answered")
     stopped = time.monotonic()
     service.process.send_signal(signal.SIGTERM)
     code = service.process.wait(deadline + 5 + 2)
@@ -66,6 +69,12 @@ def test_workers_whose_master_was_killed_end_and_free_the_port(start_service: St
     service.process.wait(10)
     until(lambda: not any(alive(pid) for pid in workers), "the workers end", AT_ONCE_S)
     assert_nothing_listens(service.port)
+
+
+def inside(service: Service) -> int:
+    """Requests that are computed or wait for a slot."""
+    found = metrics(service)
+    return int(found["qaio_num_requests_running"] + found["qaio_num_requests_waiting"])
 
 
 def assert_nothing_listens(port: int) -> None:

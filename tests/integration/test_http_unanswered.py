@@ -109,7 +109,7 @@ def test_a_request_that_was_never_begun_costs_nothing(start_server: StartServer,
 
 def test_the_tasks_of_one_call_that_were_done_are_charged_though_another_fails(start_server: StartServer) -> None:
     server = start_server(QAIO_RATE_TOKENS=str(LIMIT), QAIO_CACHE_MB="0")
-    slow_down(server, 0.04)
+    slow_down(server, 0.1)  # a label takes one step, a summary several
     body = {"text": TEXT, "tasks": ["sentiment", "summary"]}
     answer = server.client.post("/v1/analyze", json=body, headers={"X-Timeout-Ms": "300"})
     assert answer.status_code == 504
