@@ -31,7 +31,7 @@ from qwen_allinone.model import checkpoint
 from qwen_allinone.model.attention import Chunk
 from qwen_allinone.model.linear import Weights
 from qwen_allinone.model.qwen2 import Qwen2
-from qwen_allinone.service import SENTIMENT, AllInOne
+from qwen_allinone.service import SENTIMENT, Service
 from qwen_allinone.settings import Settings
 
 _SEQUENCES, _PROMPT, _DECODED = 4, 64, 8
@@ -88,7 +88,7 @@ def labels(model: str, weights: Weights, texts: Sequence[str]) -> Iterator[str]:
         service.engine.stop()
 
 
-def _label(service: AllInOne, text: str) -> str:
+def _label(service: Service, text: str) -> str:
     return str(service.run(SENTIMENT, {"text": text}).label)
 
 

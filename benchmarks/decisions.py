@@ -23,7 +23,7 @@ from rich.table import Table
 from benchmarks.engine import Kind
 from qwen_allinone.bootstrap import build_service
 from qwen_allinone.engine import Status
-from qwen_allinone.service import AllInOne, Terms
+from qwen_allinone.service import Service, Terms
 from qwen_allinone.service.questions import Option, TypedQuestion, decide
 from qwen_allinone.settings import Settings
 
@@ -44,7 +44,7 @@ QUESTIONS = [
 ]
 
 
-def measure(service: AllInOne, rounds: int) -> dict[str, float]:
+def measure(service: Service, rounds: int) -> dict[str, float]:
     """Median seconds of ten questions in one call and of ten calls, and the ratios."""
     dice = random.Random(0)
 

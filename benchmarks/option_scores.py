@@ -18,7 +18,7 @@ from rich.table import Table
 from benchmarks.engine import Kind
 from qwen_allinone.bootstrap import build_service
 from qwen_allinone.engine import Status
-from qwen_allinone.service import AllInOne, Terms
+from qwen_allinone.service import Service, Terms
 from qwen_allinone.service.completions import Utterance
 from qwen_allinone.service.questions import Option, OptionScores, Rule, TypedQuestion, compare, score_options
 from qwen_allinone.settings import Settings
@@ -111,7 +111,7 @@ def questions() -> list[tuple[str, TypedQuestion, int]]:
     return asked
 
 
-def accuracy(service: AllInOne) -> dict[str, float]:
+def accuracy(service: Service) -> dict[str, float]:
     """The share of right answers under each rule."""
     asked = questions()
     right: dict[str, int] = dict.fromkeys(get_args(Rule), 0)
@@ -124,7 +124,7 @@ def accuracy(service: AllInOne) -> dict[str, float]:
     return {rule: count / len(asked) for rule, count in right.items()}
 
 
-def _scores(service: AllInOne, messages: Sequence[Utterance], question: TypedQuestion) -> OptionScores:
+def _scores(service: Service, messages: Sequence[Utterance], question: TypedQuestion) -> OptionScores:
     with service.request(Terms()) as request:
         return score_options(request, messages, [question])[0][0]
 

@@ -23,14 +23,14 @@ from rich.table import Table
 
 from qwen_allinone.bootstrap import build_service
 from qwen_allinone.engine import Status
-from qwen_allinone.service import AllInOne
+from qwen_allinone.service import Service
 from qwen_allinone.settings import Settings
 
 TOGETHER = "together"
 TEXT = "上周六带父母住了一晚，前台办理很快，房间也干净，就是隔音太差，走廊说话听得一清二楚，希望以后能改进。"
 
 
-def measure(service: AllInOne, tasks: list[str], text: str, rounds: int, progress: Progress) -> dict[str, float]:
+def measure(service: Service, tasks: list[str], text: str, rounds: int, progress: Progress) -> dict[str, float]:
     """Median seconds of each task alone and of all together."""
     took: dict[str, list[float]] = {name: [] for name in (*tasks, TOGETHER)}
     for number in progress.track(range(rounds + 1), description="rounds"):

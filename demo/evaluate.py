@@ -19,7 +19,7 @@ from qwen_allinone.bootstrap import build_service
 from qwen_allinone.cli.figures import Judged, figures_of
 from qwen_allinone.cli.gold_cases import check_task
 from qwen_allinone.engine import Status
-from qwen_allinone.service import AllInOne, Terms
+from qwen_allinone.service import Service, Terms
 from qwen_allinone.service.completions import Wanted, complete
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import load_cases
@@ -34,7 +34,7 @@ POSITIVE, NEEDED = "正面", "需要帮助"
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[AllInOne]:
+def serving(folder: Path) -> Iterator[Service]:
     """The service on the checkpoint in `folder`, remembering nothing: samples have to differ."""
     service = build_service(Settings(model=str(folder), cache_mb=0, max_waiting=64))
     try:
@@ -58,7 +58,7 @@ def reviews(path: Path) -> list[Row]:
         return [(row["label"], row["text"]) for row in csv.DictReader(file)]
 
 
-def report_labels(service: AllInOne, data: Sequence[Path], errors: bool) -> None:
+def report_labels(service: Service, data: Sequence[Path], errors: bool) -> None:
     """Sentiment on every set: accuracy and how honest the probabilities are; neutral lines; words of despair."""
     sets = {name: held_out(name) for name in ("fresh", "unseen", "everyday", "development")}
     sets |= {path.stem: reviews(path) for path in data}
@@ -79,7 +79,7 @@ def report_labels(service: AllInOne, data: Sequence[Path], errors: bool) -> None
     print(f"neutral: {between / len(neutral):.1%} of {len(neutral)} with 0.3 < p < 0.7")
 
 
-def report_care(service: AllInOne) -> None:
+def report_care(service: Service) -> None:
     """Whether /chat names help, and names none where nobody needs it."""
     rows = held_out("despair")
     named = at_once(lambda row: bool(HELP.search(service.chat(row[1]).reply.text)), rows)
@@ -88,7 +88,7 @@ def report_care(service: AllInOne) -> None:
     print(f"despair: help named {sum(needed)} of {len(needed)}; near misses left alone {sum(other)} of {len(other)}")
 
 
-def report_jobs(service: AllInOne, errors: bool) -> None:
+def report_jobs(service: Service, errors: bool) -> None:
     """The further tasks on their held-out texts."""
     for task in JOBS:
         result = score(service, task, held_out(task))
@@ -97,7 +97,7 @@ def report_jobs(service: AllInOne, errors: bool) -> None:
             print(*(f"  [{wanted}] {text} -> {said}" for (wanted, text), said in result.wrong), sep="\n")
 
 
-def report_cases(service: AllInOne, errors: bool) -> None:
+def report_cases(service: Service, errors: bool) -> None:
     """Gold cases of every task, as `qwen-allinone check` counts them."""
     for task in service.registry:
         outcomes = list(check_task(service, task.name, load_cases(ROOT / "prompts" / task.name, task), 7, AT_ONCE))
@@ -106,7 +106,7 @@ def report_cases(service: AllInOne, errors: bool) -> None:
             print(*(f"  {o.case.inputs} -> {o.answer}: {o.problem}" for o in outcomes if not o.passed), sep="\n")
 
 
-def report_replies(service: AllInOne) -> None:
+def report_replies(service: Service) -> None:
     """The form of sampled replies: repeated runs, endings, variety."""
     texts = [text for _, text in held_out("openers")]
     replies = at_once(lambda text: service.chat(text).reply, texts)
@@ -125,7 +125,7 @@ def report_replies(service: AllInOne) -> None:
     print(f"different replies in {SAMPLES} samples: {sum(different) / len(different):.1f}, at least {min(different)}")
 
 
-def report_memory(service: AllInOne) -> None:
+def report_memory(service: Service) -> None:
     """What is known of the user, told in a system prompt: used where it matters, else left alone."""
     lines = (HELD_OUT / "memory.tsv").read_text(encoding="utf-8").splitlines()[1:]
     rows = [(line.split("\t") + [""])[:4] for line in lines if line.strip()]

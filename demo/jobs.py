@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from qwen_allinone.service import AllInOne, Answer
+from qwen_allinone.service import Answer, Service
 
 JOBS = ("intent", "sentiment_en", "route", "keywords", "summary", "translate")
 AT_ONCE = 8
@@ -31,7 +31,7 @@ def at_once(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return list(pool.map(function, items))
 
 
-def score(service: AllInOne, task: str, rows: list[Row]) -> Score:
+def score(service: Service, task: str, rows: list[Row]) -> Score:
     """Run `task` on every row and judge the answers."""
     answers = at_once(lambda row: service.run(task, {"text": row[1]}), rows)
     pairs = list(zip(rows, answers, strict=True))

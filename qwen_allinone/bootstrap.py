@@ -14,7 +14,7 @@ from qwen_allinone.engine import Capacity, Engine, Loaded, Status
 from qwen_allinone.host import compute_threads, resident_bytes
 from qwen_allinone.http import WINDOW_S, Guards, Quota, create_app
 from qwen_allinone.model import checkpoint
-from qwen_allinone.service import AllInOne, Codec, ResultCache, fit
+from qwen_allinone.service import Codec, ResultCache, Service, fit
 from qwen_allinone.serving.multiprocess import metrics_share
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import RedisStore, Sessions, SqliteStore, Store
@@ -38,7 +38,7 @@ def build_app(settings: Settings | None = None) -> Flask:
     return wrap(build_service(settings), settings)
 
 
-def wrap(service: AllInOne, settings: Settings) -> Flask:
+def wrap(service: Service, settings: Settings) -> Flask:
     """The WSGI app around a service."""
     return create_app(
         service,
@@ -90,7 +90,7 @@ def public_name(model: str) -> str:
     return Path(model).resolve().name if checkpoint.is_folder(model) else model
 
 
-def build_service(settings: Settings) -> AllInOne:
+def build_service(settings: Settings) -> Service:
     """The service with its engine started."""
     registry = Registry.load(settings.prompts)
     capacity = Capacity(
@@ -101,14 +101,14 @@ def build_service(settings: Settings) -> AllInOne:
         max_waiting=settings.max_waiting,
     )
     engine = Engine(lambda: _load(settings, registry), capacity, stuck_s=settings.stuck_s)
-    service = AllInOne(registry, engine, deadline_s=settings.deadline_s, cache=_cache(settings))
+    service = Service(registry, engine, deadline_s=settings.deadline_s, cache=_cache(settings))
     engine.start()
     # A thread inside torch while the interpreter is torn down aborts the process.
     atexit.register(engine.stop)
     return service
 
 
-def _telemetry(settings: Settings, service: AllInOne) -> Telemetry:
+def _telemetry(settings: Settings, service: Service) -> Telemetry:
     """Metrics that watch the engine, and the audit log if there is to be one."""
     audit = None
     if settings.audit_file:

@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 from qwen_allinone.cli.figures import Judged
 from qwen_allinone.cli.labelled_rows import Row
 from qwen_allinone.errors import DataFileError, QaioError, ServerBusy
-from qwen_allinone.service import AllInOne
+from qwen_allinone.service import Service
 from qwen_allinone.settings import Settings
 
 _PATIENCE_S = 600.0  # for a service that is full
@@ -72,7 +72,7 @@ def ask_all(ask: Ask, rows: Sequence[Row], at_once: int) -> Iterator[AnsweredRow
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def in_process(service: AllInOne, task: str) -> Ask:
+def in_process(service: Service, task: str) -> Ask:
     """Asks the service in this process. Nothing is taken from the cache."""
 
     def ask_once(row: Row) -> AnsweredRow:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from qwen_allinone.cli.asking import patiently
 from qwen_allinone.errors import QaioError
-from qwen_allinone.service import AllInOne, Answer
+from qwen_allinone.service import Answer, Service
 from qwen_allinone.tasks import Case
 
 
@@ -25,7 +25,7 @@ class Outcome:
         return not self.problem
 
 
-def check_task(service: AllInOne, name: str, cases: Iterable[Case], seed: int, at_once: int) -> Iterator[Outcome]:
+def check_task(service: Service, name: str, cases: Iterable[Case], seed: int, at_once: int) -> Iterator[Outcome]:
     """Run `cases` of the task `name`, `at_once` at a time; yields outcomes in the order of the cases."""
 
     def run(case: Case) -> Outcome:

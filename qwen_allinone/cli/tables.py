@@ -14,7 +14,7 @@ from qwen_allinone.cli.gold_cases import Outcome
 from qwen_allinone.cli.temperature import FittedTemperature
 from qwen_allinone.host import available_cores, compute_threads, memory_limit, resident_bytes
 from qwen_allinone.model.qwen2 import Qwen2
-from qwen_allinone.service import AllInOne
+from qwen_allinone.service import Service
 from qwen_allinone.settings import PREFIX, Settings
 from qwen_allinone.tasks import Task
 
@@ -109,7 +109,7 @@ def settings_table(settings: Settings) -> Table:
     return table
 
 
-def print_model(console: Console, settings: Settings, service: AllInOne) -> None:
+def print_model(console: Console, settings: Settings, service: Service) -> None:
     """What was loaded and how the tasks look in its tokens."""
     codec, model = service.codec, _model(service)
     config = model.config
@@ -133,20 +133,20 @@ def print_model(console: Console, settings: Settings, service: AllInOne) -> None
     console.print(table)
 
 
-def _model(service: AllInOne) -> Qwen2:
+def _model(service: Service) -> Qwen2:
     model = service.engine.model
     assert model is not None, "the doctor waits until the model is loaded"
     return model
 
 
-def print_advice(console: Console, settings: Settings, service: AllInOne) -> None:
+def print_advice(console: Console, settings: Settings, service: Service) -> None:
     """What would be worth changing."""
     advice = list(_advice(settings, service)) or ["nothing to change"]
     for line in advice:
         console.print(f"- {escape(line)}")
 
 
-def _advice(settings: Settings, service: AllInOne) -> Iterator[str]:
+def _advice(settings: Settings, service: Service) -> Iterator[str]:
     cores = available_cores()
     if settings.workers * _threads(settings) > max(1, cores):
         yield f"{settings.workers} workers x {_threads(settings)} threads want more than the {cores:g} cores there are"

@@ -9,7 +9,7 @@ from rich.markup import escape
 from qwen_allinone import bootstrap
 from qwen_allinone.engine import Status
 from qwen_allinone.errors import StartupError
-from qwen_allinone.service import AllInOne
+from qwen_allinone.service import Service
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry
 from qwen_allinone.telemetry import logs
@@ -27,7 +27,7 @@ def load_settings() -> Settings:
     return settings
 
 
-def load_service(settings: Settings) -> AllInOne:
+def load_service(settings: Settings) -> Service:
     """The service with its model loaded, or an exit that says why not."""
     logs.configure(settings.model_copy(update={"log_level": "error"}))
     service = bootstrap.build_service(settings)

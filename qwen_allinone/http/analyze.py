@@ -10,10 +10,10 @@ from qwen_allinone.errors import InvalidInput
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.detail import WANTED
-from qwen_allinone.http.errors import NestedErrorBody, error_responses
+from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.tasks import AnyAnswer, serialise
 from qwen_allinone.http.terms import needs_engine, parameters, tell_cache, terms
-from qwen_allinone.service import AllInOne
+from qwen_allinone.service import Service
 
 
 class AnalyzeRequest(Body):
@@ -48,7 +48,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
         return tell_cache(jsonify(results=[serialise(service, a, body.detail) for a in answers]), answers)
 
 
-def _check_tasks(service: AllInOne, names: list[str]) -> None:
+def _check_tasks(service: Service, names: list[str]) -> None:
     """Raises InvalidInput (none, one twice, one that needs more than a text) or UnknownTask."""
     fitting = [task.name for task in service.registry if set(task.spec.inputs) == {"text"}]
     allowed = f"可用的任务有：{'、'.join(fitting)}"

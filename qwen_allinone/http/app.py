@@ -16,7 +16,7 @@ from qwen_allinone.http import (
     chat,
     classify,
     decisions,
-    errors,
+    error_answers,
     guards,
     observe,
     openai,
@@ -31,7 +31,7 @@ from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.guards import Guards
 from qwen_allinone.http.request_state import state
-from qwen_allinone.service import AllInOne
+from qwen_allinone.service import Service
 from qwen_allinone.state import Sessions
 from qwen_allinone.telemetry import Telemetry
 from qwen_allinone.telemetry.logs import begin_request
@@ -54,7 +54,7 @@ class About(BaseModel):
 
 
 def create_app(
-    service: AllInOne,
+    service: Service,
     conversations: Sessions,
     *,
     model_name: str,
@@ -74,9 +74,9 @@ def create_app(
         doc_prefix="/docs",
         doc_url="/../openapi.json",  # from the page's own folder: the one document there is
         static_folder=None,
-        validation_error_callback=errors.raise_invalid,
+        validation_error_callback=error_answers.raise_invalid,
         validation_error_status=400,
-        validation_error_model=errors.ErrorBody,
+        validation_error_model=error_answers.ErrorBody,
     )
     app.openapi_version = _OPENAPI_VERSION
     app.request_class = StrictRequest
@@ -85,7 +85,7 @@ def create_app(
     app.json.sort_keys = False  # type: ignore[attr-defined]
     observe.register(app, telemetry)  # first, so that it sees whatever the others do
     _carry_headers(app, model_name)
-    errors.register(app)
+    error_answers.register(app)
     guards.register(app, guarded_by)
     app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see serving/worker.py
     backend = Backend(service, conversations, model_name, ping_s)
@@ -128,7 +128,7 @@ def _serve_docs(app: OpenAPI, guarded_by: Guards) -> None:
 
     @app.get("/openapi.json", doc_ui=False)
     def openapi_json() -> Response:
-        document = guards.document(sse.document(errors.document_errors(app.api_doc)), guarded_by)
+        document = guards.document(sse.document(error_answers.document_errors(app.api_doc)), guarded_by)
         return jsonify(document | {"servers": [{"url": "./"}]})  # the folder that this document is in
 
     @app.get("/docs", doc_ui=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from qwen_allinone.http.disconnects import Disconnects
-from qwen_allinone.service import AllInOne
+from qwen_allinone.service import Service
 from qwen_allinone.state import Sessions
 
 
@@ -13,7 +13,7 @@ from qwen_allinone.state import Sessions
 class Backend:
     """Handed to every `register`. `model_name` is what clients call the model; streams ping every `ping_s` seconds."""
 
-    service: AllInOne
+    service: Service
     sessions: Sessions
     model_name: str
     ping_s: float

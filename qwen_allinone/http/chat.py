@@ -15,9 +15,9 @@ from qwen_allinone.http import detail, sse
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.detail import Detail
-from qwen_allinone.http.errors import ErrorBody, error_responses
+from qwen_allinone.http.error_answers import ErrorBody, error_responses
 from qwen_allinone.http.terms import needs_engine, parameters, terms
-from qwen_allinone.service import AllInOne, Answer, ChatAnswer, Terms
+from qwen_allinone.service import Answer, ChatAnswer, Service, Terms
 from qwen_allinone.state import Conversation, Sessions
 
 
@@ -100,7 +100,7 @@ def _fields(conversation: Conversation | None) -> dict[str, str]:
     return conversation.fields if conversation else {}
 
 
-def _detail(service: AllInOne, body: ChatRequest, answer: ChatAnswer) -> dict[str, Any]:
+def _detail(service: Service, body: ChatRequest, answer: ChatAnswer) -> dict[str, Any]:
     if not body.detail:
         return {}
     halves = {"sentiment": answer.sentiment, "response": answer.reply}

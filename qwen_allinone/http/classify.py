@@ -13,10 +13,10 @@ from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, WithJ
 from qwen_allinone.errors import InvalidInput, RequestError
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
-from qwen_allinone.http.errors import NestedErrorBody, error_responses
+from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.openai import check_model
 from qwen_allinone.http.terms import needs_engine, parameters, tell_cache, terms
-from qwen_allinone.service import SENTIMENT, AllInOne, Answer
+from qwen_allinone.service import SENTIMENT, Answer, Service
 
 _MOST_INPUTS = 256
 _INPUT_SCHEMA = {
@@ -104,7 +104,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
         return tell_cache(shown, answers)
 
 
-def _only_input(service: AllInOne, name: str) -> str:
+def _only_input(service: Service, name: str) -> str:
     """The name of the one input of a label task; raises UnknownTask, or InvalidInput for a task of another kind."""
     task = service.registry.get(name)
     if not task.labels:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, With
 
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
-from qwen_allinone.http.errors import TAG, NestedErrorBody, error_responses
+from qwen_allinone.http.error_answers import TAG, NestedErrorBody, error_responses
 from qwen_allinone.http.messages import JSON_PART, MOST_MESSAGES, complaint, join_parts, without_nulls
 from qwen_allinone.http.openai import check_model
 from qwen_allinone.http.terms import needs_engine, parameters, terms

@@ -13,7 +13,7 @@ from flask_openapi import OpenAPI
 
 from qwen_allinone.access import Credentials, RateCounters, client_address, counted_as
 from qwen_allinone.http import auth, rate_limits
-from qwen_allinone.http.errors import ErrorBody, NestedErrorBody
+from qwen_allinone.http.error_answers import ErrorBody, NestedErrorBody
 from qwen_allinone.http.rate_limits import Quota
 from qwen_allinone.http.request_state import state
 

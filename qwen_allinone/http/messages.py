@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from qwen_allinone.http.body import Body
-from qwen_allinone.http.errors import SAID
+from qwen_allinone.http.error_answers import SAID
 from qwen_allinone.service.completions import Utterance
 
 MOST_MESSAGES = 2048

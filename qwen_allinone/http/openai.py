@@ -15,7 +15,7 @@ from qwen_allinone.errors import InvalidInput, UnknownModel
 from qwen_allinone.http import sse
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
-from qwen_allinone.http.errors import NestedErrorBody, error_responses
+from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.messages import Messages, complaint, without_nulls
 from qwen_allinone.http.terms import needs_engine, parameters, terms
 from qwen_allinone.service import Answer

@@ -9,7 +9,7 @@ from flask_openapi import OpenAPI
 from pydantic import BaseModel, Field
 
 from qwen_allinone.http.backend import Backend
-from qwen_allinone.http.errors import NestedErrorBody, error_responses
+from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.request_state import state
 from qwen_allinone.state import Session
 from qwen_allinone.telemetry.formatting import timestamp

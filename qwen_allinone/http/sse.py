@@ -13,7 +13,7 @@ from typing import Any
 from flask import Response, request
 
 from qwen_allinone.errors import Cancelled, ServerBusy
-from qwen_allinone.http import errors, rate_limits
+from qwen_allinone.http import error_answers, rate_limits
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.request_state import current
 
@@ -154,7 +154,7 @@ class Writer:
                 self._frames.put(error)
                 return  # it gets an answer of its own, which is charged as others are
             with suppress(_Left):
-                self.send(errors.describe(error), event="error")
+                self.send(error_answers.describe(error), event="error")
         finally:
             if self._sent:
                 rate_limits.charge_answers(self._state.answers)

@@ -11,9 +11,9 @@ from pydantic import BaseModel, Field, RootModel, create_model
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.detail import WANTED, Detail, describe
-from qwen_allinone.http.errors import NestedErrorBody, error_responses
+from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.terms import needs_engine, parameters, tell_cache, terms
-from qwen_allinone.service import AllInOne, Answer, is_cacheable
+from qwen_allinone.service import Answer, Service, is_cacheable
 from qwen_allinone.tasks import Kind, Task
 
 
@@ -112,7 +112,7 @@ def _body_model(task: Task) -> type[Body]:
     return create_model(f"Task_{task.name}", __base__=Body, **fields, detail=(bool, WANTED))
 
 
-def serialise(service: AllInOne, answer: Answer, wants_detail: bool) -> dict[str, Any]:
+def serialise(service: Service, answer: Answer, wants_detail: bool) -> dict[str, Any]:
     """`task`, and `label`, `items` or `text` as the task's kind is; `detail` if it is wanted."""
     shown: dict[str, Any] = {"task": answer.task}
     if answer.label is not None:

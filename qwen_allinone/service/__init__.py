@@ -1,15 +1,15 @@
 """The service, between HTTP and the engine: tasks are run, chats answered, answers remembered. No Flask, no torch."""
 
-from qwen_allinone.service.allinone import CHAT, SENTIMENT, AllInOne
-from qwen_allinone.service.answers import Answer, CacheUse, ChatAnswer, Terms, unwatched
+from qwen_allinone.service.answer_types import Answer, CacheUse, ChatAnswer, Terms, unwatched
 from qwen_allinone.service.codec import Codec, fit
 from qwen_allinone.service.fitted_task import is_cacheable
 from qwen_allinone.service.result_cache import ResultCache
+from qwen_allinone.service.service import CHAT, SENTIMENT, Service
 
 __all__ = [
     "CHAT",
     "SENTIMENT",
-    "AllInOne",
+    "Service",
     "Answer",
     "CacheUse",
     "ChatAnswer",

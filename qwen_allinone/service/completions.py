@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from qwen_allinone.engine import Sampling
 from qwen_allinone.errors import CheckpointError, ContextExceeded, EmptyInput, InvalidInput
 from qwen_allinone.model.tokenizer import Layout
-from qwen_allinone.service.allinone import AllInOne
-from qwen_allinone.service.answers import Answer, Terms
+from qwen_allinone.service.answer_types import Answer, Terms
 from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.detokenizer import TextPieces
 from qwen_allinone.service.input_checks import MOST_CHARS_PER_TOKEN
 from qwen_allinone.service.reply import Reply
+from qwen_allinone.service.service import Service
 from qwen_allinone.tasks import is_blank
 
 # What telemetry calls these answers, which come of no task.
@@ -37,7 +37,7 @@ class Wanted:
     stop: Sequence[str] = ()
 
 
-def complete(service: AllInOne, messages: Sequence[Utterance], wanted: Wanted, terms: Terms) -> Answer:
+def complete(service: Service, messages: Sequence[Utterance], wanted: Wanted, terms: Terms) -> Answer:
     """The reply to `messages`.
 
     Raises:

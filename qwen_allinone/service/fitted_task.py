@@ -11,7 +11,7 @@ from qwen_allinone.engine import LabelTrie, Result, Sampling
 from qwen_allinone.errors import TaskFileError
 from qwen_allinone.model.tokenizer import Gap, Tokenizer
 from qwen_allinone.service import calibration
-from qwen_allinone.service.answers import Answer
+from qwen_allinone.service.answer_types import Answer
 from qwen_allinone.service.detokenizer import reply_text
 from qwen_allinone.service.input_checks import check_length, prepare
 from qwen_allinone.tasks import Task, Variable, items_of

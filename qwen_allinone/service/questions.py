@@ -17,12 +17,12 @@ from qwen_allinone.engine import Question, Result
 from qwen_allinone.engine.slots import common_prefix
 from qwen_allinone.errors import ContextExceeded, EmptyInput
 from qwen_allinone.model.tokenizer import Gap
-from qwen_allinone.service.allinone import AllInOne
-from qwen_allinone.service.answers import Answer, Terms
+from qwen_allinone.service.answer_types import Answer, Terms
 from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.completions import Utterance, chat_ids, chat_layout
 from qwen_allinone.service.input_checks import MOST_CHARS_PER_TOKEN
 from qwen_allinone.service.request import Request
+from qwen_allinone.service.service import Service
 from qwen_allinone.tasks import is_blank
 
 # What telemetry calls these answers, which come of no task.
@@ -107,7 +107,7 @@ class Decided:
 
 
 def decide(
-    service: AllInOne, messages: Sequence[Utterance], questions: Sequence[TypedQuestion], terms: Terms
+    service: Service, messages: Sequence[Utterance], questions: Sequence[TypedQuestion], terms: Terms
 ) -> tuple[list[Decided], Answer]:
     """Answers to `questions` about `messages`, in their order, and what they cost together.
 

@@ -6,7 +6,7 @@ import time
 from queue import Empty, SimpleQueue
 
 from qwen_allinone.engine import Ticket
-from qwen_allinone.service.answers import Listener
+from qwen_allinone.service.answer_types import Listener
 from qwen_allinone.service.detokenizer import TextPieces
 
 

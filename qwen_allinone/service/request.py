@@ -19,7 +19,7 @@ from qwen_allinone.engine import (
     Work,
 )
 from qwen_allinone.errors import DeadlineExceeded
-from qwen_allinone.service.answers import Answer, Terms
+from qwen_allinone.service.answer_types import Answer, Terms
 from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.reply import Reply
 
@@ -30,7 +30,7 @@ _GRACE_S = 2.0
 class Request:
     """One request, from admission to its end, however much it asks: a chat is not turned away between its two halves.
 
-    Comes from AllInOne.request. What is asked is checked before, in tokens; `codec` makes them. `name` is what
+    Comes from Service.request. What is asked is checked before, in tokens; `codec` makes them. `name` is what
     telemetry calls the answer. Everything raises ServiceError: busy, not ready, too late, failed, given up; what was
     computed until then is noted in the terms' `answers`.
     """

@@ -1,8 +1,8 @@
 """What outlives a request: conversations, in a SQLite file or in Redis; remembered answers (cache.py)."""
 
-from qwen_allinone.state.redis import RedisStore
-from qwen_allinone.state.sessions import Conversation, Session, Sessions, Store, Turn
-from qwen_allinone.state.sqlite import SqliteStore
+from qwen_allinone.state.conversations import Conversation, Session, Sessions, Store, Turn
+from qwen_allinone.state.redis_store import RedisStore
+from qwen_allinone.state.sqlite_store import SqliteStore
 
 __all__ = [
     "Conversation",

@@ -18,7 +18,7 @@ from werkzeug.test import TestResponse
 
 from qwen_allinone import bootstrap
 from qwen_allinone.engine import Status
-from qwen_allinone.service import AllInOne
+from qwen_allinone.service import Service
 from qwen_allinone.settings import Settings
 from tests.support.tasks import PROJECT, WITHOUT_CARE
 
@@ -35,7 +35,7 @@ class Server:
     """One worker's app and the service behind it."""
 
     app: Flask
-    service: AllInOne
+    service: Service
 
     @property
     def client(self) -> FlaskClient:

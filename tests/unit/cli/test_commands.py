@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from qwen_allinone.cli import app
 from qwen_allinone.errors import ServerBusy
-from qwen_allinone.service import AllInOne
+from qwen_allinone.service import Service
 
 ERRORS = 2
 # Wide enough that rich does not wrap what the tests look for.
@@ -63,14 +63,14 @@ def test_check_asks_no_more_at_once_than_the_service_takes(
 
 @pytest.mark.usefixtures("demo")
 def test_check_waits_where_the_service_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    run, refusals = AllInOne.run, iter([True, False] * 20)
+    run, refusals = Service.run, iter([True, False] * 20)
 
-    def refusing(self: AllInOne, *given: Any, **named: Any) -> Any:
+    def refusing(self: Service, *given: Any, **named: Any) -> Any:
         if next(refusals, False):
             raise ServerBusy(retry_after=0)
         return run(self, *given, **named)
 
-    monkeypatch.setattr(AllInOne, "run", refusing)
+    monkeypatch.setattr(Service, "run", refusing)
     monkeypatch.setattr("qwen_allinone.cli.asking.time.sleep", lambda _: None)
     result = runner.invoke(app, ["check", "sentiment", "--at-least", "0.5"])
     assert result.exit_code == 0, result.output

@@ -12,21 +12,21 @@ import pytest
 from qwen_allinone.bootstrap import build_service
 from qwen_allinone.engine import Classify, Status
 from qwen_allinone.errors import EngineFailed
-from qwen_allinone.service import AllInOne, Answer, CacheUse, Terms
+from qwen_allinone.service import Answer, CacheUse, Service, Terms
 from qwen_allinone.settings import Settings
 from tests.support.tasks import CHAT, VETTED, VETTED_EN, abstaining, unsure, write_care, write_prompts
 
 TEXT = "今天很开心"
 OTHER = {"负面": "中性", "中性": "负面"}
 
-Start = Callable[[Path], AllInOne]
+Start = Callable[[Path], Service]
 
 
 @pytest.fixture
 def start(tiny_checkpoint: Path) -> Iterator[Start]:
-    services: list[AllInOne] = []
+    services: list[Service] = []
 
-    def begin(prompts: Path) -> AllInOne:
+    def begin(prompts: Path) -> Service:
         given: dict[str, Any] = {"context": 256, "kv_tokens": 1024, "slots": 4, "threads": 1}
         services.append(build_service(Settings(model=str(tiny_checkpoint), prompts=prompts, **given)))
         assert services[-1].engine.wait_until_settled(30) is Status.READY, services[-1].engine.problem
@@ -38,10 +38,10 @@ def start(tiny_checkpoint: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
-def caring(start: Start, tmp_path: Path) -> Callable[..., AllInOne]:
+def caring(start: Start, tmp_path: Path) -> Callable[..., Service]:
     """A service whose task `care` fires at a text, or does not: the label that the checkpoint gives it comes first."""
 
-    def begin(text: str = TEXT, *, fires: bool = True) -> AllInOne:
+    def begin(text: str = TEXT, *, fires: bool = True) -> Service:
         label = start(write_care(write_prompts(tmp_path / "asked"))).run("care", {"text": text}).label
         first = str(label) if fires else OTHER[str(label)]
         return start(write_care(write_prompts(tmp_path / "prompts"), first))
@@ -65,7 +65,7 @@ class Heard:
         self.events.append(text)
 
 
-def works_of(service: AllInOne) -> list[Any]:
+def works_of(service: Service) -> list[Any]:
     """The work that the engine is given from now on."""
     works: list[Any] = []
     engine: Any = service.engine
@@ -79,7 +79,7 @@ def works_of(service: AllInOne) -> list[Any]:
     return works
 
 
-def prompt_of_reply(service: AllInOne, works: list[Any]) -> str:
+def prompt_of_reply(service: Service, works: list[Any]) -> str:
     return service.codec.tokenizer.decode(works[-1].prompt)
 
 
@@ -123,7 +123,7 @@ def test_an_unsure_turn_is_found_again_by_the_next(start: Start, tmp_path: Path)
     assert second.reply.result.reused_tokens >= len(before) - 1
 
 
-def test_where_care_fires_the_reply_is_the_vetted_text(caring: Callable[..., AllInOne]) -> None:
+def test_where_care_fires_the_reply_is_the_vetted_text(caring: Callable[..., Service]) -> None:
     service = caring()
     works, heard = works_of(service), Heard()
     terms = Terms(listener=heard)
@@ -136,11 +136,11 @@ def test_where_care_fires_the_reply_is_the_vetted_text(caring: Callable[..., All
     assert [(told.task, told.fired) for told in terms.answers] == [("sentiment", False), ("care", True)]
 
 
-def test_a_text_without_chinese_gets_the_english_one(caring: Callable[..., AllInOne]) -> None:
+def test_a_text_without_chinese_gets_the_english_one(caring: Callable[..., Service]) -> None:
     assert caring("the room was clean").chat("the room was clean").reply.text == VETTED_EN
 
 
-def test_where_it_does_not_fire_the_chat_goes_on(caring: Callable[..., AllInOne]) -> None:
+def test_where_it_does_not_fire_the_chat_goes_on(caring: Callable[..., Service]) -> None:
     service = caring(fires=False)
     heard = Heard()
     terms = Terms(listener=heard)
@@ -151,7 +151,7 @@ def test_where_it_does_not_fire_the_chat_goes_on(caring: Callable[..., AllInOne]
     assert [told.task for told in terms.answers] == ["sentiment", "care", "chat"]
 
 
-def test_a_conversation_goes_on_from_the_vetted_text(caring: Callable[..., AllInOne]) -> None:
+def test_a_conversation_goes_on_from_the_vetted_text(caring: Callable[..., Service]) -> None:
     service = caring()
     turn = service.chat(TEXT).turn
     works = works_of(service)
@@ -162,7 +162,7 @@ def test_a_conversation_goes_on_from_the_vetted_text(caring: Callable[..., AllIn
     assert said.startswith(f"system\n情绪：{turn.told}\n")
 
 
-def test_it_keeps_the_oldest_turn_of_its_conversation(caring: Callable[..., AllInOne]) -> None:
+def test_it_keeps_the_oldest_turn_of_its_conversation(caring: Callable[..., Service]) -> None:
     service = caring()
     turns = [service.chat(TEXT).turn] * 2
     dropped = [turns[0], replace(turns[1], first=1)]
@@ -170,7 +170,7 @@ def test_it_keeps_the_oldest_turn_of_its_conversation(caring: Callable[..., AllI
 
 
 def test_both_labels_are_asked_before_one_is_waited_for(
-    caring: Callable[..., AllInOne], monkeypatch: pytest.MonkeyPatch
+    caring: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = caring()
     engine: Any = service.engine
@@ -195,7 +195,7 @@ def test_both_labels_are_asked_before_one_is_waited_for(
 
 
 @pytest.mark.parametrize("known", [(), ("sentiment",), ("care",), ("sentiment", "care")])
-def test_what_is_remembered_is_not_computed(caring: Callable[..., AllInOne], known: tuple[str, ...]) -> None:
+def test_what_is_remembered_is_not_computed(caring: Callable[..., Service], known: tuple[str, ...]) -> None:
     service = caring()
     for name in known:
         service.run(name, {"text": TEXT}, Terms(cache=CacheUse()))
@@ -207,7 +207,7 @@ def test_what_is_remembered_is_not_computed(caring: Callable[..., AllInOne], kno
     assert len(works) == 2 - len(known)
 
 
-def test_a_step_that_fails_is_told_of_both(caring: Callable[..., AllInOne], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_fails_is_told_of_both(caring: Callable[..., Service], monkeypatch: pytest.MonkeyPatch) -> None:
     service = caring()
 
     def fail(*_: object) -> None:

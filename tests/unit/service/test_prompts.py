@@ -12,7 +12,7 @@ from hypothesis import given
 from qwen_allinone.bootstrap import build_service
 from qwen_allinone.engine import Status
 from qwen_allinone.model.tokenizer import Tokenizer
-from qwen_allinone.service import AllInOne
+from qwen_allinone.service import Service
 from qwen_allinone.service.fitted_task import cut_prompt, encode_pieces
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Task, clean, load_task, render
@@ -60,7 +60,7 @@ def test_a_cut_prompt_has_the_tokens_of_the_whole_whatever_is_put_in(
 
 
 @pytest.fixture(scope="module")
-def service(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AllInOne]:
+def service(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     prompts = write_prompts(tmp_path_factory.mktemp("once") / "prompts")
     made = build_service(Settings(model=str(tiny_checkpoint), prompts=prompts, context=256, kv_tokens=512, threads=1))
     assert made.engine.wait_until_settled(30) is Status.READY
@@ -68,12 +68,12 @@ def service(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     made.engine.stop()
 
 
-def test_a_chat_encodes_its_text_once_for_each_half_and_nothing_else(service: AllInOne, encoded: list[str]) -> None:
+def test_a_chat_encodes_its_text_once_for_each_half_and_nothing_else(service: Service, encoded: list[str]) -> None:
     label = service.chat("今天很开心", seed=1).sentiment.label
     assert encoded == ["判断情感。\n输入：今天很开心\n情感：", f"system\n情绪：{label}", "user\n今天很开心"]
 
 
-def test_a_label_of_our_own_is_neither_checked_nor_cleaned(service: AllInOne, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_label_of_our_own_is_neither_checked_nor_cleaned(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     cleaned: list[str] = []
 
     def record(text: str) -> str:

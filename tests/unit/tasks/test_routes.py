@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qwen_allinone.errors import TaskFileError
-from qwen_allinone.service import AllInOne
+from qwen_allinone.service import Service
 from qwen_allinone.tasks import Registry, load_task, routes_of
 from tests.support.engines import idle_engine
 from tests.support.tasks import KEYWORDS, ROUTE, SENTIMENT, write_care, write_prompts
@@ -48,7 +48,7 @@ FAULTS = {
 def test_a_route_that_could_lead_nowhere_stops_the_start(tmp_path: Path, prompt: str, key: str, word: str) -> None:
     registry = Registry.load(write_prompts(tmp_path / "prompts", route=prompt, keywords=KEYWORDS))
     with pytest.raises(TaskFileError) as caught:
-        AllInOne(registry, idle_engine(), deadline_s=1.0)
+        Service(registry, idle_engine(), deadline_s=1.0)
     assert (caught.value.file, caught.value.key) == (Path("route/prompt.md"), key)
     assert word in str(caught.value) and ". Fix: " in str(caught.value)
 
@@ -72,4 +72,4 @@ def test_only_the_labels_of_route_stand_for_tasks(tmp_path: Path) -> None:
 
 
 def test_a_service_without_route_needs_none(tmp_path: Path) -> None:
-    AllInOne(Registry.load(write_prompts(tmp_path / "prompts")), idle_engine(), deadline_s=1.0)
+    Service(Registry.load(write_prompts(tmp_path / "prompts")), idle_engine(), deadline_s=1.0)

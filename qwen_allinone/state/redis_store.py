@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from qwen_allinone.errors import SessionBusy, SessionNotFound, StoreUnavailable
 from qwen_allinone.redis_link import Away, RedisLink
+from qwen_allinone.state.conversations import Session, Turn, now
 from qwen_allinone.state.lease import Lease, is_dead
-from qwen_allinone.state.sessions import Session, Turn, now
 
 log = logging.getLogger(__name__)
 

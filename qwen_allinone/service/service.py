@@ -12,7 +12,7 @@ from pathlib import Path
 from qwen_allinone.engine import Engine, FinishReason, LabelTrie, Result
 from qwen_allinone.errors import RequestError, TaskFileError
 from qwen_allinone.service import calibration
-from qwen_allinone.service.answers import Answer, ChatAnswer, RouteAnswer, Terms
+from qwen_allinone.service.answer_types import Answer, ChatAnswer, RouteAnswer, Terms
 from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.detokenizer import TextPieces
 from qwen_allinone.service.fitted_task import FittedTask
@@ -32,7 +32,7 @@ _AT_ONCE = 4
 _NOTHING: Mapping[str, str] = {}
 
 
-class AllInOne:
+class Service:
     """Runs the registry's tasks on one engine. Thread-safe.
 
     What asks for an answer raises RequestError: a text is empty or too long, a task is unknown; ServiceError: busy, not

@@ -18,8 +18,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from qwen_allinone.errors import QaioError, SessionBusy, SessionNotFound, StoreUnavailable
+from qwen_allinone.state.conversations import Session, Turn, now
 from qwen_allinone.state.lease import Lease, is_dead
-from qwen_allinone.state.sessions import Session, Turn, now
 
 log = logging.getLogger(__name__)
 

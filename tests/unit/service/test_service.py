@@ -26,7 +26,7 @@ from qwen_allinone.errors import (
     UnknownTask,
 )
 from qwen_allinone.model import checkpoint
-from qwen_allinone.service import AllInOne, Terms
+from qwen_allinone.service import Service, Terms
 from qwen_allinone.service.codec import fit, fixed_prefix
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry, items_of
@@ -35,15 +35,15 @@ from tests.support.tasks import CHAT, KEYWORDS, ROUTE, SENTIMENT, abstaining, wr
 
 WAIT = 30.0
 
-Start = Callable[..., AllInOne]
+Start = Callable[..., Service]
 
 
 @pytest.fixture(scope="module")
 def begin() -> Iterator[Start]:
     """Starts services and stops them at the end."""
-    services: list[AllInOne] = []
+    services: list[Service] = []
 
-    def start(model: Path, prompts: Path, *, ready: bool = True, **settings: object) -> AllInOne:
+    def start(model: Path, prompts: Path, *, ready: bool = True, **settings: object) -> Service:
         given: dict[str, Any] = {
             "model": str(model),
             "prompts": prompts,
@@ -64,12 +64,12 @@ def begin() -> Iterator[Start]:
 
 
 @pytest.fixture(scope="module")
-def service(begin: Start, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> AllInOne:
+def service(begin: Start, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Service:
     return begin(tiny_checkpoint, write_prompts(tmp_path_factory.mktemp("tasks") / "prompts"))
 
 
 @pytest.fixture
-def submitted(service: AllInOne, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def submitted(service: Service, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The work handed to the engine during a test."""
     works: list[Any] = []
     submit = service.engine.submit
@@ -82,7 +82,7 @@ def submitted(service: AllInOne, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return works
 
 
-def test_a_label_task_answers_with_a_label_and_all_probabilities(service: AllInOne) -> None:
+def test_a_label_task_answers_with_a_label_and_all_probabilities(service: Service) -> None:
     answer = service.run("sentiment", {"text": "今天很开心"})
     assert answer.task == "sentiment" and answer.text == ""
     assert answer.probabilities is not None and set(answer.probabilities) == {"正面", "负面"}
@@ -92,13 +92,13 @@ def test_a_label_task_answers_with_a_label_and_all_probabilities(service: AllInO
     assert answer.result.finish_reason == "label"
 
 
-def test_the_answer_depends_on_the_text(service: AllInOne) -> None:
+def test_the_answer_depends_on_the_text(service: Service) -> None:
     answers = [service.run("sentiment", {"text": text}) for text in ("今天很开心", "the room was clean", "今天很开心")]
     assert answers[0].probabilities == pytest.approx(answers[2].probabilities, abs=1e-4)
     assert answers[0].probabilities != pytest.approx(answers[1].probabilities, abs=1e-2)
 
 
-def test_a_text_task_answers_with_text_that_its_seed_repeats(service: AllInOne) -> None:
+def test_a_text_task_answers_with_text_that_its_seed_repeats(service: Service) -> None:
     inputs = {"text": "今天很开心", "sentiment": "正面"}
     answers = [service.run("chat", inputs, seed=seed) for seed in (3, 3, 4, 5, 6)]
     assert answers[0].text == answers[1].text
@@ -107,25 +107,25 @@ def test_a_text_task_answers_with_text_that_its_seed_repeats(service: AllInOne) 
     assert 1 <= len(answers[0].result.ids) <= 12
 
 
-def test_a_reply_has_no_blanks_around_it_and_no_half_character(service: AllInOne) -> None:
+def test_a_reply_has_no_blanks_around_it_and_no_half_character(service: Service) -> None:
     for seed in range(20):
         text = service.run("chat", {"text": "今天", "sentiment": "正面"}, seed=seed).text
         assert text == text.strip() and not text.endswith("\ufffd")
 
 
 @pytest.fixture(scope="module")
-def routing(begin: Start, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> AllInOne:
+def routing(begin: Start, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Service:
     prompts = write_prompts(tmp_path_factory.mktemp("tasks") / "prompts", keywords=KEYWORDS, route=ROUTE)
     return begin(tiny_checkpoint, prompts)
 
 
-def test_a_list_task_answers_with_the_items_of_its_text(routing: AllInOne) -> None:
+def test_a_list_task_answers_with_the_items_of_its_text(routing: Service) -> None:
     answer = routing.run("keywords", {"text": "今天很开心"})
     assert answer.items == items_of(answer.text, 3) and answer.label is None
     assert routing.run("sentiment", {"text": "今天很开心"}).items is None
 
 
-def test_a_route_is_the_task_it_picks_on_the_same_text(routing: AllInOne) -> None:
+def test_a_route_is_the_task_it_picks_on_the_same_text(routing: Service) -> None:
     targets = {"情感": "sentiment", "keywords": "keywords"}
     texts = ["今天很开心", "the room was clean", "好", "负面", "I like it", "天气", "酒店的早餐"]
     for text in texts:
@@ -140,7 +140,7 @@ def test_a_route_is_the_task_it_picks_on_the_same_text(routing: AllInOne) -> Non
         )
 
 
-def test_a_route_takes_one_place_for_both_steps(routing: AllInOne, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_route_takes_one_place_for_both_steps(routing: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     permits, used = [], []
     admit, submit = routing.engine.admit, routing.engine.submit
 
@@ -158,17 +158,17 @@ def test_a_route_takes_one_place_for_both_steps(routing: AllInOne, monkeypatch: 
     assert len(permits) == 1 and len(used) == 2 and used[0] is used[1]
 
 
-def test_a_route_needs_its_task(service: AllInOne) -> None:
+def test_a_route_needs_its_task(service: Service) -> None:
     with pytest.raises(UnknownTask, match="route"):
         service.route("今天很开心")
 
 
-def test_a_route_refuses_an_empty_text(routing: AllInOne) -> None:
+def test_a_route_refuses_an_empty_text(routing: Service) -> None:
     with pytest.raises(EmptyInput):
         routing.route(" \n")
 
 
-def test_chat_passes_the_label_to_the_reply(service: AllInOne, submitted: list[Any]) -> None:
+def test_chat_passes_the_label_to_the_reply(service: Service, submitted: list[Any]) -> None:
     for text in ("今天很开心", "the room was clean", "负面"):
         submitted.clear()
         answer = service.chat(text, seed=1)
@@ -198,14 +198,14 @@ def test_chat_leaves_out_a_label_its_prompt_does_not_ask_for(
     assert service.chat("今天很开心", seed=1).sentiment.label in {"正面", "负面"}
 
 
-def test_only_the_task_that_asks_for_it_gets_clean_text(service: AllInOne, submitted: list[Any]) -> None:
+def test_only_the_task_that_asks_for_it_gets_clean_text(service: Service, submitted: list[Any]) -> None:
     service.chat("ＯＫ！！！！\u200b", seed=1)
     prompts = [service.codec.tokenizer.decode(work.prompt) for work in submitted]
     assert "输入：OK!!\n" in prompts[0]
     assert "user\nＯＫ！！！！\u200b\n" in prompts[1]
 
 
-def test_control_tokens_in_a_text_stay_text(service: AllInOne, submitted: list[Any]) -> None:
+def test_control_tokens_in_a_text_stay_text(service: Service, submitted: list[Any]) -> None:
     text = "好<|im_end|>"
     service.run("chat", {"text": text, "sentiment": "正面"}, seed=1)
     prompt, tokenizer = submitted[0].prompt, service.codec.tokenizer
@@ -213,7 +213,7 @@ def test_control_tokens_in_a_text_stay_text(service: AllInOne, submitted: list[A
     assert f"user\n{text}\n" in tokenizer.decode(prompt)
 
 
-def test_the_fixed_beginning_of_a_prompt_is_never_computed_again(service: AllInOne) -> None:
+def test_the_fixed_beginning_of_a_prompt_is_never_computed_again(service: Service) -> None:
     sentiment = service.run("sentiment", {"text": "今天"})
     chat = service.run("chat", {"text": "今天", "sentiment": "正面"})
     for answer in (sentiment, chat):
@@ -237,7 +237,7 @@ REFUSED = {
 @pytest.mark.parametrize(("text", "error", "code"), REFUSED.values(), ids=REFUSED)
 @pytest.mark.parametrize("task", ["sentiment", "chat"])
 def test_a_text_that_cannot_be_used_is_refused_within_a_second(
-    service: AllInOne, submitted: list[Any], task: str, text: str, error: type[InvalidInput], code: str
+    service: Service, submitted: list[Any], task: str, text: str, error: type[InvalidInput], code: str
 ) -> None:
     inputs = {"text": text} if task == "sentiment" else {"text": text, "sentiment": "正面"}
     began = time.process_time()
@@ -249,14 +249,14 @@ def test_a_text_that_cannot_be_used_is_refused_within_a_second(
 
 
 @pytest.mark.parametrize("mark", ["\u0301", "\u0315\u0300\u05ae", "\u200d", "👨\u200d"])
-def test_ten_thousand_hostile_characters_are_answered_or_refused_within_a_second(service: AllInOne, mark: str) -> None:
+def test_ten_thousand_hostile_characters_are_answered_or_refused_within_a_second(service: Service, mark: str) -> None:
     began = time.process_time()
     with pytest.raises(InvalidInput):
         service.run("sentiment", {"text": mark * (10_000 // len(mark))})
     assert time.process_time() - began < 1.0
 
 
-def test_a_text_of_just_the_tokens_allowed_is_taken(service: AllInOne) -> None:
+def test_a_text_of_just_the_tokens_allowed_is_taken(service: Service) -> None:
     tokenizer = service.codec.tokenizer
     text = "a" * 40
     count = len(tokenizer.encode(text))
@@ -268,19 +268,19 @@ def test_a_text_of_just_the_tokens_allowed_is_taken(service: AllInOne) -> None:
         service.run("sentiment", {"text": text + "!"})
 
 
-def test_the_input_at_fault_is_named(service: AllInOne) -> None:
+def test_the_input_at_fault_is_named(service: Service) -> None:
     with pytest.raises(EmptyInput) as caught:
         service.run("chat", {"text": "好", "sentiment": " "})
     assert caught.value.param == "sentiment"
 
 
-def test_an_unknown_task_is_refused(service: AllInOne) -> None:
+def test_an_unknown_task_is_refused(service: Service) -> None:
     with pytest.raises(UnknownTask, match="chat、sentiment"):
         service.run("poem", {"text": "好"})
 
 
 @pytest.mark.parametrize("deadline_s", [1e-9, 0.001])
-def test_a_chat_past_its_deadline_says_so(service: AllInOne, deadline_s: float) -> None:
+def test_a_chat_past_its_deadline_says_so(service: Service, deadline_s: float) -> None:
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded) as caught:
         service.chat("今天很开心", Terms(deadline_s=deadline_s))
@@ -398,7 +398,7 @@ def test_tasks_that_cannot_make_a_chat_stop_startup(
 ) -> None:
     registry = Registry.load(write_prompts(tmp_path / "prompts", **tasks))
     with pytest.raises(TaskFileError) as caught:
-        AllInOne(registry, idle_engine(), deadline_s=1.0)
+        Service(registry, idle_engine(), deadline_s=1.0)
     assert file in str(caught.value) and word in str(caught.value) and ". Fix: " in str(caught.value)
 
 
