@@ -37,7 +37,8 @@ RUN useradd --uid 10001 --no-create-home --home-dir /models qaio \
 # Nothing but /models, /data, /tmp and /dev/shm is written to when it runs: the root may be read-only. A number, so that
 # Kubernetes can tell it is not root.
 ENV HF_HOME=/models \
-    QAIO_SESSIONS_FILE=/data/sessions.db
+    QAIO_SESSIONS_FILE=/data/sessions.db \
+    QAIO_FIT_FILE=/data/fits.json
 USER 10001:10001
 
 # With a model id here, the weights become part of the image and the container needs no network.

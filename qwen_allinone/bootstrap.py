@@ -14,7 +14,7 @@ from qwen_allinone.engine import Capacity, Engine, Loaded, Status
 from qwen_allinone.host import compute_threads, resident_bytes
 from qwen_allinone.http import WINDOW_S, Guards, Quota, create_app
 from qwen_allinone.model import checkpoint
-from qwen_allinone.service import Codec, ResultCache, Service, fit
+from qwen_allinone.service import Codec, Fitting, ResultCache, Service, fit
 from qwen_allinone.serving.multiprocess import metrics_share
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import RedisStore, Sessions, SqliteStore, Store
@@ -127,6 +127,7 @@ def _telemetry(settings: Settings, service: Service) -> Telemetry:
             resident_bytes=resident_bytes(),
             lost_log_lines=logs.lost_lines(),
             lost_audit_lines=audit.lost if audit else 0,
+            gold_accuracy={name: fit.accuracy for name, fit in service.gold_fits().items()},
         )
 
     metrics.watch(vitals)
@@ -147,4 +148,5 @@ def _load(settings: Settings, registry: Registry) -> Loaded[Codec]:
         log.warning("QAIO_MODEL=demo: a tiny stand-in model, not Qwen; see demo/MODEL_CARD.md")
     loaded = checkpoint.load(settings.model, settings.model_revision, settings.weights, settings.context)
     title = f"model {loaded.name}, kernel {loaded.model.kernel}, weights {settings.weights}"
-    return fit(registry, loaded, public_name(settings.model), title)
+    fitting = Fitting(settings.fit, settings.fit_s, settings.fit_file)
+    return fit(registry, loaded, public_name(settings.model), title, fitting)

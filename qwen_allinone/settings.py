@@ -37,6 +37,17 @@ class Settings(BaseModel):
         description="`fp32`; `fp16`: half the memory, arithmetic still FP32; `int8`: a quarter, fastest, approximate",
     )
     prompts: Path = Field(SHIPPED / "prompts", description="Folder of the tasks, one folder each")
+    fit: Literal["gold", "contextual", "off"] = Field(
+        "gold",
+        description="Label tasks are fitted to the model by their gold cases (`gold`), by what they answer to nothing "
+        "(`contextual`), or not (`off`)",
+    )
+    fit_s: float = Field(
+        15.0, ge=0, le=3600, description="Seconds a start may take to fit; what is left answers as the model has it"
+    )
+    fit_file: Path = Field(
+        Path("data/fits.json"), description="File where fits that took over a second are kept for the next start"
+    )
     host: Host = Field("0.0.0.0", description="Address to listen on; `::` is every address, IPv6 too")
     port: int = Field(5000, ge=1, le=65535, description="Port to listen on")
     workers: int = Field(1, ge=1, le=16, description="Gunicorn workers; each holds a copy of the model")

@@ -130,6 +130,9 @@ def print_model(console: Console, settings: Settings, service: Service) -> None:
     for task in service.registry:
         for label in task.labels:
             table.add_row(f"{task.name}: tokens of {escape(label)}", str(codec.tokenizer.encode(label)))
+    for name, fit in service.gold_fits().items():
+        fitted = "" if fit.prior is None else f", fitted: {fit.accuracy:.0%}"
+        table.add_row(f"{name}: right of {fit.cases} gold cases", f"{fit.raw:.0%}{fitted}")
     console.print(table)
 
 
@@ -160,6 +163,9 @@ def _advice(settings: Settings, service: Service) -> Iterator[str]:
         )
     if _model(service).kernel == "dense":
         yield "plain products are used on this CPU: packed kernels fail here or are no faster"
+    for name, fit in service.gold_fits().items():
+        if fit.guesses:
+            yield f"{name} does no better than guessing on its gold cases: rewrite its prompt or take another model"
     if settings.model == "demo":
         yield "the demo model is a stand-in; set QAIO_MODEL to a Qwen checkpoint for real use"
 

@@ -91,7 +91,7 @@ def create_app(
     backend = Backend(service, conversations, model_name, ping_s)
     for routes in (terms, chat, sessions, tasks, classify, decisions, openai, route, analyze):
         routes.register(app, backend)
-    ops.register(app, service.engine)
+    ops.register(app, service)
     _serve_docs(app, guarded_by)
     return app
 

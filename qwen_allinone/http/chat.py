@@ -17,7 +17,7 @@ from qwen_allinone.http.body import Body
 from qwen_allinone.http.detail import Detail
 from qwen_allinone.http.error_answers import ErrorBody, error_responses
 from qwen_allinone.http.terms import needs_engine, parameters, terms
-from qwen_allinone.service import Answer, ChatAnswer, Service, Terms
+from qwen_allinone.service import Answer, ChatAnswer, Terms
 from qwen_allinone.state import Conversation, Sessions
 
 
@@ -80,7 +80,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
             if conversation:
                 conversation.keep_turn(answer.turn)
         shown: dict[str, Any] = {"sentiment": answer.sentiment.label, "response": answer.reply.text}
-        return jsonify(shown | _fields(conversation) | _detail(service, body, answer))
+        return jsonify(shown | _fields(conversation) | _detail(body, answer))
 
 
 def _join(sessions: Sessions, body: ChatRequest, asked: Terms) -> AbstractContextManager[Conversation | None]:
@@ -100,11 +100,11 @@ def _fields(conversation: Conversation | None) -> dict[str, str]:
     return conversation.fields if conversation else {}
 
 
-def _detail(service: Service, body: ChatRequest, answer: ChatAnswer) -> dict[str, Any]:
+def _detail(body: ChatRequest, answer: ChatAnswer) -> dict[str, Any]:
     if not body.detail:
         return {}
     halves = {"sentiment": answer.sentiment, "response": answer.reply}
-    shown: dict[str, Any] = {name: detail.describe(service.registry, half) for name, half in halves.items()}
+    shown: dict[str, Any] = {name: detail.describe(half) for name, half in halves.items()}
     if answer.told is not None:
         shown["response"]["told"] = answer.told
     if answer.care:
@@ -126,7 +126,7 @@ def _stream(backend: Backend, body: ChatRequest, asked: Terms, out: sse.Writer) 
         if conversation:
             out.ping()  # whoever has left by now goes no further: a turn that nobody got whole is not kept
             conversation.keep_turn(answer.turn)
-        out.send(done | _detail(backend.service, body, answer), event="done")
+        out.send(done | _detail(body, answer), event="done")
 
 
 class _Events:

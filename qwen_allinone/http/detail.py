@@ -7,7 +7,6 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from qwen_allinone.service import Answer
-from qwen_allinone.tasks import Registry
 
 # For the field `detail` of request bodies.
 WANTED: Any = Field(False, description="true：附带概率、用量、耗时、模型和提示词版本")
@@ -37,18 +36,18 @@ class Detail(BaseModel):
     usage: Usage
     timings: Timings
     model: str = Field(description="Name @ what is in its files : how its weights are kept")
-    prompt_version: str = Field(description="Changes with prompt.md and with its calibration")
+    prompt_version: str = Field(description="Changes with prompt.md, its calibration and its fit to the model")
     finish_reason: str = Field(description="label, stop or length")
 
 
-def describe(registry: Registry, answer: Answer) -> dict[str, Any]:
+def describe(answer: Answer) -> dict[str, Any]:
     """The `detail` of one answer, ready for JSON."""
     detail = Detail(
         probabilities=dict(answer.probabilities) if answer.probabilities is not None else None,
         usage=Usage(**usage(answer)),
         timings=Timings(**timings(answer)),
         model=answer.model_id,
-        prompt_version=registry.get(answer.task).version,
+        prompt_version=answer.version,
         finish_reason=answer.result.finish_reason.value,
     )
     return detail.model_dump(exclude_none=True)

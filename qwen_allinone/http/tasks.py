@@ -13,8 +13,17 @@ from qwen_allinone.http.body import Body
 from qwen_allinone.http.detail import WANTED, Detail, describe
 from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.terms import needs_engine, parameters, tell_cache, terms
-from qwen_allinone.service import Answer, Service, is_cacheable
+from qwen_allinone.service import Answer, GoldFit, Service, is_cacheable
 from qwen_allinone.tasks import Kind, Task
+
+
+class GoldInfo(BaseModel):
+    """How a label task does on its gold cases under the model in use. Shares of 1."""
+
+    cases: int
+    accuracy: float = Field(description="Of the answers it gives; where fitted, of a fit to the other cases")
+    raw_accuracy: float = Field(description="Of the answers as the model has them")
+    fitted: bool = Field(description="Whether what the prompt prefers is taken out of the answers")
 
 
 class TaskInfo(BaseModel):
@@ -25,6 +34,7 @@ class TaskInfo(BaseModel):
     kind: Kind
     inputs: dict[str, dict[str, int]] = Field(description="Each input with its cap in tokens")
     labels: list[str] = Field(description="The labels of a label task; empty for the other kinds")
+    gold: GoldInfo | None = Field(None, description="Absent for the other kinds, and until a model is there")
 
 
 class TaskList(BaseModel):
@@ -70,7 +80,8 @@ def register(app: OpenAPI, backend: Backend) -> None:
 
     @app.get("/v1/tasks", summary="列出所有任务", responses={200: TaskList})
     def list_tasks() -> Response:
-        return jsonify(tasks=[_describe(task) for task in service.registry])
+        fits = service.gold_fits()
+        return jsonify(tasks=[_describe(task, fits.get(task.name)) for task in service.registry])
 
     for task in service.registry:
         _register_task(app, backend, task)
@@ -122,15 +133,20 @@ def serialise(service: Service, answer: Answer, wants_detail: bool) -> dict[str,
     else:
         shown["text"] = answer.text
     if wants_detail:
-        shown["detail"] = describe(service.registry, answer)
+        shown["detail"] = describe(answer)
     return shown
 
 
-def _describe(task: Task) -> dict[str, Any]:
-    return TaskInfo(
+def _describe(task: Task, fit: GoldFit | None) -> dict[str, Any]:
+    shown = TaskInfo(
         name=task.name,
         description=task.spec.description,
         kind=task.spec.output.kind,
         inputs={name: {"max_tokens": spec.max_tokens} for name, spec in task.spec.inputs.items()},
         labels=list(task.labels),
-    ).model_dump()
+        gold=None,
+    ).model_dump(exclude={"gold"})
+    if fit:
+        accuracy, raw, fitted = round(fit.accuracy, 4), round(fit.raw, 4), fit.prior is not None
+        shown["gold"] = GoldInfo(cases=fit.cases, accuracy=accuracy, raw_accuracy=raw, fitted=fitted).model_dump()
+    return shown

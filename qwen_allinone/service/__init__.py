@@ -3,6 +3,8 @@
 from qwen_allinone.service.answer_types import Answer, CacheUse, ChatAnswer, Terms, unwatched
 from qwen_allinone.service.codec import Codec, fit
 from qwen_allinone.service.fitted_task import is_cacheable
+from qwen_allinone.service.fitting import Fitting
+from qwen_allinone.service.gold_fit import GoldFit
 from qwen_allinone.service.result_cache import ResultCache
 from qwen_allinone.service.service import CHAT, SENTIMENT, Service
 
@@ -14,6 +16,8 @@ __all__ = [
     "CacheUse",
     "ChatAnswer",
     "Codec",
+    "Fitting",
+    "GoldFit",
     "ResultCache",
     "Terms",
     "fit",

@@ -23,9 +23,9 @@ def unwatched(_: Callable[[], None]) -> AbstractContextManager[None]:
 class Answer:
     """What a task said: `label` and `probabilities` (by label), or `text`, and its `items` if it is a list.
 
-    `model_id` is the Codec's. `cache` is HIT or MISS, None where the cache was not asked. Of a request that ended with
-    an error there is an answer that says nothing: its result is UNFINISHED, and counts what was computed. `fired`: it
-    is why the reply of a chat is the vetted text.
+    `model_id` is the Codec's, `version` the FittedTask's. `cache` is HIT or MISS, None where the cache was not asked.
+    Of a request that ended with an error there is an answer that says nothing: its result is UNFINISHED, and counts
+    what was computed. `fired`: it is why the reply of a chat is the vetted text.
     """
 
     task: str
@@ -37,6 +37,7 @@ class Answer:
     items: tuple[str, ...] | None = None
     cache: str | None = None
     model_id: str = ""
+    version: str = ""
     fired: bool = False
 
 

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qwen_allinone.engine import Classify, Compute, Loaded
+from qwen_allinone.engine import Compute, Loaded
 from qwen_allinone.engine.slots import common_prefix
 from qwen_allinone.errors import TaskFileError
 from qwen_allinone.model.checkpoint import Checkpoint
 from qwen_allinone.model.tokenizer import Tokenizer
-from qwen_allinone.service import calibration
 from qwen_allinone.service.fitted_task import (
     FittedTask,
     cut_prompt,
@@ -21,11 +20,9 @@ from qwen_allinone.service.fitted_task import (
     sampling,
     temperature,
 )
+from qwen_allinone.service.fitting import CONTENT_FREE, UNFITTED, Fitting, fit_tasks
 from qwen_allinone.service.prompt_history import takes_late_system
-from qwen_allinone.tasks import Registry, Task
-
-# Inputs with nothing to judge: what a prompt answers to them is what it prefers by itself.
-_CONTENT_FREE = ("", "N/A", "无")
+from qwen_allinone.tasks import Registry, Task, short_hash
 
 
 @dataclass(frozen=True)
@@ -46,14 +43,10 @@ class Codec:
     late_system: bool
     tasks: Mapping[str, FittedTask]
 
-    def with_priors(self, compute: Compute) -> Codec:
-        """The same, knowing what the contextual tasks answer where there is nothing to judge."""
-        contextual = [fitted for fitted in self.tasks.values() if fitted.task.spec.output.contextual]
-        learned = {fitted.task.name: replace(fitted, prior=_prior(fitted, compute)) for fitted in contextual}
-        return replace(self, tasks={**self.tasks, **learned})
 
-
-def fit(registry: Registry, checkpoint: Checkpoint, name: str, title: str) -> Loaded[Codec]:
+def fit(
+    registry: Registry, checkpoint: Checkpoint, name: str, title: str, fitting: Fitting = UNFITTED
+) -> Loaded[Codec]:
     """Fit the tasks to a checkpoint: what the engine serves. `name` is what clients may know of the checkpoint.
 
     Raises:
@@ -62,14 +55,28 @@ def fit(registry: Registry, checkpoint: Checkpoint, name: str, title: str) -> Lo
     tokenizer, context = checkpoint.tokenizer, checkpoint.model.context
     model_id = f"{name}@{checkpoint.identity}"
     tasks = {task.name: _fitted(task, checkpoint, model_id) for task in registry}
-    prefixes = [fixed_prefix(fitted) for fitted in tasks.values()]
-    for fitted, prefix in zip(tasks.values(), prefixes, strict=True):
-        nothing = [fitted.encode(dict.fromkeys(fitted.task.spec.inputs, word)) for word in _CONTENT_FREE]
-        contextual = fitted.task.spec.output.contextual
+    plain = (
+        {}
+        if fitting.how == "off"
+        else {
+            name: _fitted(form, checkpoint, model_id, " plain")
+            for name, form in ((task.name, task.as_plain) for task in registry)
+            if form
+        }
+    )
+    prefixes = [fixed_prefix(fitted) for fitted in (*tasks.values(), *plain.values())]
+    for fitted, prefix in zip((*tasks.values(), *plain.values()), prefixes, strict=True):
+        nothing = [fitted.encode(dict.fromkeys(fitted.task.spec.inputs, word)) for word in CONTENT_FREE]
+        contextual = fitted.task.spec.output.contextual or fitting.how == "contextual"
         _check_fits(fitted.task, max(map(len, nothing)) if contextual else len(prefix), context)
     late_system = takes_late_system(tokenizer)
     codec = Codec(tokenizer, checkpoint.stop_ids, context, checkpoint.folder, model_id, late_system, tasks)
-    return Loaded(checkpoint.model, codec.with_priors, [prefix for prefix in prefixes if prefix], title)
+
+    def publish(compute: Compute) -> Codec:
+        cases = {task.name: registry.cases(task.name) for task in registry}
+        return replace(codec, tasks=fit_tasks(tasks, plain, cases, fitting, compute))
+
+    return Loaded(checkpoint.model, publish, [prefix for prefix in prefixes if prefix], title)
 
 
 def fixed_prefix(fitted: FittedTask) -> list[int]:
@@ -82,27 +89,22 @@ def fixed_prefix(fitted: FittedTask) -> list[int]:
     return one[: common_prefix(one, other)]
 
 
-def _fitted(task: Task, checkpoint: Checkpoint, model_id: str) -> FittedTask:
+def _fitted(task: Task, checkpoint: Checkpoint, model_id: str, form: str = "") -> FittedTask:
     tokenizer = checkpoint.tokenizer
     pieces = cut_prompt(task, tokenizer)
     return FittedTask(
         task=task,
         tokenizer=tokenizer,
+        context=checkpoint.model.context,
         pieces=pieces,
         fixed=len(encode_pieces(pieces, dict.fromkeys(task.spec.inputs, ""), tokenizer)),
         sampling=sampling(task),
         trie=label_trie(task, tokenizer),
         temperature=temperature(task, checkpoint.identity),
         model_id=model_id,
-        version=task.version,
+        version=short_hash(f"{task.version}{form}") if form else task.version,
         cacheable=is_cacheable(task),
     )
-
-
-def _prior(fitted: FittedTask, compute: Compute) -> calibration.Probabilities:
-    assert fitted.trie is not None, "contextual tasks have labels"
-    prompts = [fitted.encode(dict.fromkeys(fitted.task.spec.inputs, word)) for word in _CONTENT_FREE]
-    return calibration.mean([result.probabilities for result in compute([Classify(p, fitted.trie) for p in prompts])])
 
 
 def _check_fits(task: Task, fixed: int, context: int) -> None:

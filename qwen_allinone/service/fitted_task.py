@@ -13,8 +13,9 @@ from qwen_allinone.model.tokenizer import Gap, Tokenizer
 from qwen_allinone.service import calibration
 from qwen_allinone.service.answer_types import Answer
 from qwen_allinone.service.detokenizer import reply_text
+from qwen_allinone.service.gold_fit import GoldFit
 from qwen_allinone.service.input_checks import check_length, prepare
-from qwen_allinone.tasks import Task, Variable, items_of
+from qwen_allinone.tasks import Task, Variable, items_of, short_hash
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +30,14 @@ Piece = tuple[int, ...] | tuple[str | Variable, ...]
 class FittedTask:
     """A task with all that its checkpoint's tokens make of it. `fixed`: tokens of the prompt with nothing filled in.
 
-    `prior` is what the prompt prefers with nothing to judge, None where that is not taken out. `version` is the task's.
+    `prior` is what is taken out of the model's answers, None where they are believed as they are. `fit` is how the task
+    does on its gold cases, None where that was not asked. `version` changes with all of it.
     `cacheable`: the same inputs always get the same answer. It holds no model.
     """
 
     task: Task
     tokenizer: Tokenizer
+    context: int
     pieces: tuple[Piece, ...]
     fixed: int
     sampling: Sampling
@@ -44,6 +47,18 @@ class FittedTask:
     version: str
     cacheable: bool
     prior: calibration.Probabilities | None = None
+    fit: GoldFit | None = None
+
+    def with_prior(self, prior: calibration.Probabilities | None) -> FittedTask:
+        """The same, with `prior` taken out of its answers."""
+        return self if prior is None else replace(self, prior=prior, version=short_hash(f"{self.version} {prior}"))
+
+    def with_fit(self, fit: GoldFit) -> FittedTask:
+        """The same, answering as `fit` found best. A temperature from `calibrate` goes before the one found there."""
+        if fit.prior is None:
+            return replace(self, fit=fit)
+        temperature = fit.temperature if self.temperature == 1.0 else self.temperature
+        return replace(self.with_prior(fit.prior), fit=fit, temperature=temperature)
 
     def encode(self, inputs: Mapping[str, str]) -> list[int]:
         """Token ids of the prompt with `inputs`, which are taken as they are. Each text is encoded once."""
@@ -69,7 +84,7 @@ class FittedTask:
             return self._label_answer(result)
         text, output = reply_text(self.tokenizer, result.ids), self.task.spec.output
         items = items_of(text, output.max_items) if output.kind == "list" else None
-        return Answer(self.task.name, result, text=text, items=items, model_id=self.model_id)
+        return Answer(self.task.name, result, text=text, items=items, model_id=self.model_id, version=self.version)
 
     def raw_probabilities(self, answer: Answer) -> calibration.Probabilities:
         """Probabilities of an answer as they are before the temperature."""
@@ -82,7 +97,7 @@ class FittedTask:
         # Without a prior the order is the engine's, which goes by tokens where labels share some.
         best = labels[result.label if self.prior is None else shares.index(max(shares))]
         probabilities = dict(zip([label.name for label in labels], shares, strict=True))
-        answer = Answer(task.name, result, probabilities=probabilities, model_id=self.model_id)
+        answer = Answer(task.name, result, probabilities=probabilities, model_id=self.model_id, version=self.version)
         unknown = task.spec.output.unknown
         if unknown and max(shares) < unknown.below:
             return replace(answer, label=unknown.name)
@@ -148,7 +163,8 @@ def label_trie(task: Task, tokenizer: Tokenizer) -> LabelTrie | None:
     """
     if not task.labels:
         return None
-    ids = tuple(tuple(tokenizer.encode(label)) for label in task.labels)
+    lead = " " if blank_before_label(task) else ""
+    ids = tuple(tuple(tokenizer.encode(lead + label)) for label in task.labels)
     most = task.spec.decoding.max_new_tokens
     for label, tokens in zip(task.labels, ids, strict=True):
         if len(tokens) > most:
@@ -157,6 +173,18 @@ def label_trie(task: Task, tokenizer: Tokenizer) -> LabelTrie | None:
         return LabelTrie(ids)
     except ValueError as error:
         raise _label_error(task, str(error)) from None
+
+
+def blank_before_label(task: Task) -> bool:
+    """Whether a plain prompt's examples have a blank between what it ends with and a label: then an answer has it too.
+
+    Most tokenizers have other tokens for a word behind a blank.
+    """
+    if task.is_chat or not isinstance(task.messages[0].parts[-1], str):
+        return False
+    text = "".join(part if isinstance(part, str) else "\n" for part in task.messages[0].parts)
+    end = text.rpartition("\n")[2]
+    return any(f"{end} {label}" in text for label in task.labels)
 
 
 def sampling(task: Task) -> Sampling:

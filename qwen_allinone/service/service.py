@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from qwen_allinone.engine import Engine, FinishReason, LabelTrie, Result
-from qwen_allinone.errors import RequestError, TaskFileError
+from qwen_allinone.errors import NotReady, RequestError, TaskFileError
 from qwen_allinone.service import calibration
 from qwen_allinone.service.answer_types import Answer, ChatAnswer, RouteAnswer, Terms
 from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.detokenizer import TextPieces
 from qwen_allinone.service.fitted_task import FittedTask
+from qwen_allinone.service.gold_fit import GoldFit
 from qwen_allinone.service.input_checks import check_length, prepare
 from qwen_allinone.service.prompt_history import remember
 from qwen_allinone.service.reply import Reply
@@ -139,6 +140,14 @@ class Service:
         """Probabilities of a label task's answer as they are before its temperature."""
         return self.codec.tasks[answer.task].raw_probabilities(answer)
 
+    def gold_fits(self) -> dict[str, GoldFit]:
+        """How the label tasks do on their gold cases; empty while there is no model."""
+        try:
+            tasks = self.codec.tasks
+        except NotReady:
+            return {}
+        return {name: fitted.fit for name, fitted in tasks.items() if fitted.fit}
+
     def _run(self, request: Request, task: Task, inputs: Mapping[str, str], *, seed: int | None = None) -> Answer:
         """An answer of `task`, from the cache where the request allows that."""
         fitted = request.codec.tasks[task.name]
@@ -207,7 +216,8 @@ class Service:
         if request.terms.listener:
             request.terms.listener.delta(reply)
         nothing = Result(FinishReason.STOP, ids=(), prompt_tokens=0, reused_tokens=0)
-        return Answer(CARE, nothing, text=reply, model_id=request.codec.model_id)
+        codec = request.codec
+        return Answer(CARE, nothing, text=reply, model_id=codec.model_id, version=codec.tasks[CARE].version)
 
     def _reply(
         self, request: Request, text: str, mood: str, history: Sequence[Turn], seed: int | None

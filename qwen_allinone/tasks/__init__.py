@@ -19,6 +19,7 @@ from qwen_allinone.tasks.task import (
     Task,
     Variable,
     Vetted,
+    short_hash,
 )
 
 __all__ = [
@@ -49,4 +50,5 @@ __all__ = [
     "render",
     "render_turns",
     "routes_of",
+    "short_hash",
 ]

@@ -51,6 +51,8 @@ def load_task(folder: Path) -> Task:
     spec = _validated(FrontMatter, _parse_yaml(file, header), file)
     messages = _parse_messages(file, body)
     _check_variables(file, spec, messages)
+    if spec.plain and messages[0].role is None:
+        raise TaskFileError(file, "plain", "is for chat prompts, and this one is plain already", "remove it")
     if folder.name != ROUTE and any(label.task for label in spec.output.labels):
         raise TaskFileError(file, "output.labels: task", "only labels of the task `route` stand for tasks", "remove it")
     calibration = _load_calibration(folder, spec)

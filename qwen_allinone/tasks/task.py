@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -109,6 +109,13 @@ class Decoding(_Frozen):
         return self
 
 
+class Plain(_Frozen):
+    """The words that stand before a text and before its label where a chat prompt is written as a plain text."""
+
+    text: Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^\S(.*\S)?$")]
+    label: Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^\S(.*\S)?$")]
+
+
 class FrontMatter(_Frozen):
     """The keys between the `---` lines of prompt.md."""
 
@@ -117,6 +124,7 @@ class FrontMatter(_Frozen):
     clean: bool = False
     output: Output
     decoding: Decoding
+    plain: Plain | None = None
 
     @model_validator(mode="after")
     def _inputs_do_not_take_the_requests_own_words(self) -> FrontMatter:
@@ -129,6 +137,12 @@ class FrontMatter(_Frozen):
         for name, spec in self.inputs.items():
             if spec.unsure and name != "sentiment":
                 raise ValueError(f"inputs.{name}.unsure: only the input `sentiment` has a probability; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _only_labels_have_a_plain_form(self) -> FrontMatter:
+        if self.plain and self.output.kind != "label":
+            raise ValueError("plain is for `kind: label` only; remove it or change the kind")
         return self
 
     @model_validator(mode="after")
@@ -206,6 +220,20 @@ class Task:
             return self.prompt_hash
         fitted = f"{self.prompt_hash} {self.calibration.temperature!r} {self.calibration.model}"
         return short_hash(fitted)
+
+    @property
+    def as_plain(self) -> Task | None:
+        """The same task with its chat prompt as a plain text, if it may be written so: some models know only such."""
+        words = self.spec.plain
+        if words is None or not self.is_chat:
+            return None
+        parts = list[Part]()
+        for message in self.messages[:-1]:
+            before = {"user": f"{words.text}: ", "assistant": f"{words.label}: "}.get(str(message.role), "")
+            parts += [before, *message.parts, "\n" if message.role == "user" else "\n\n"]
+        parts += [f"{words.text}: ", *self.messages[-1].parts, f"\n{words.label}:"]
+        whole = Message(None, tuple(part for part in parts if part))
+        return replace(self, messages=(whole,))
 
     @property
     def is_chat(self) -> bool:

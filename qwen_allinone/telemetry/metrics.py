@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client import values as client_values
@@ -39,6 +39,7 @@ class Vitals:
     resident_bytes: int
     lost_log_lines: int
     lost_audit_lines: int
+    gold_accuracy: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,15 +105,20 @@ class Metrics:
         self._between = histogram("inter_token_latency", "Mean time between two tokens of an answer", TOKEN_S)
 
     def _define_gauges(self, build: Mapping[str, str]) -> None:
-        def gauge(name: str, help_text: str, *labels: str, each: bool = False) -> Gauge:
-            mode = "liveall" if each else "livesum"
+        def gauge(name: str, help_text: str, *labels: str, mode: str = "livesum") -> Gauge:
             return Gauge(f"qaio_{name}", help_text, labels, registry=self.registry, multiprocess_mode=mode)  # type: ignore[arg-type]
 
         self._running = gauge("num_requests_running", "Requests being computed")
         self._waiting = gauge("num_requests_waiting", "Requests waiting for a slot")
         self._workers = gauge("workers", "Workers alive")
         self._ready = gauge("workers_ready", "Workers whose model is loaded and answers")
-        self._resident = gauge("resident_memory_bytes", "Resident memory of each worker", each=True)
+        self._resident = gauge("resident_memory_bytes", "Resident memory of each worker", mode="liveall")
+        self._gold = gauge(
+            "task_gold_accuracy",
+            "Share of a label task's gold cases that are right",
+            "task",
+            mode="livemin",
+        )
         info = gauge("build_info", "Workers by what they run", "version", "model", "weights")
         info.labels(**build).set(1)
         self._workers.set(1)
@@ -139,6 +145,8 @@ class Metrics:
             self._running.set(vitals.running)
             self._waiting.set(vitals.waiting)
             self._resident.set(vitals.resident_bytes)
+            for task, accuracy in vitals.gold_accuracy.items():
+                self._gold.labels(task).set(accuracy)
             self._count_lost("log", self._lost_log, vitals.lost_log_lines)
             self._count_lost("audit", self._lost_audit, vitals.lost_audit_lines)
 
