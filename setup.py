@@ -1,4 +1,4 @@
-"""Puts what lies beside the package in a checkout into the wheel, where qwen_allinone/shipped.py finds it."""
+"""Puts what lies beside the package in a checkout into the wheel, where qwen_allinone/shipped_files.py finds it."""
 
 from pathlib import Path
 from shutil import copy, copytree

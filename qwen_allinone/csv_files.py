@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
-from qwen_allinone.invisible import is_invisible
+from qwen_allinone.invisible_characters import is_invisible
 
 _DELIMITERS = (",", "\t", ";")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]+', re.IGNORECASE)  # Excel's own, before the header

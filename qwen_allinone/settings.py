@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from qwen_allinone.errors import SettingsError
 from qwen_allinone.kubernetes_env import warning, without_service_links
 from qwen_allinone.setting_types import Host, Networks, RedisUrl
-from qwen_allinone.shipped import SHIPPED
+from qwen_allinone.shipped_files import SHIPPED
 
 PREFIX = "QAIO_"
 _SECRET = {"redis_url"}  # may hold a password: never shown

@@ -14,7 +14,7 @@ from qwen_allinone.cli.asking import most_at_once
 from qwen_allinone.cli.gold_cases import Outcome, check_task
 from qwen_allinone.cli.terminal import err, exit_with, load_service, load_settings, out
 from qwen_allinone.errors import QaioError
-from qwen_allinone.shipped import SHIPPED
+from qwen_allinone.shipped_files import SHIPPED
 from qwen_allinone.tasks import Registry
 
 

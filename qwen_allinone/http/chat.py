@@ -16,7 +16,7 @@ from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.detail import Detail
 from qwen_allinone.http.error_answers import ErrorBody, error_responses
-from qwen_allinone.http.terms import needs_engine, parameters, terms
+from qwen_allinone.http.request_terms import needs_engine, parameters, terms
 from qwen_allinone.service import Answer, ChatAnswer, Terms
 from qwen_allinone.state import Conversation, Sessions
 

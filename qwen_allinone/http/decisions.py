@@ -14,7 +14,7 @@ from qwen_allinone.http.body import Body
 from qwen_allinone.http.error_answers import TAG, NestedErrorBody, error_responses
 from qwen_allinone.http.messages import JSON_PART, MOST_MESSAGES, complaint, join_parts, without_nulls
 from qwen_allinone.http.openai import check_model
-from qwen_allinone.http.terms import needs_engine, parameters, terms
+from qwen_allinone.http.request_terms import needs_engine, parameters, terms
 from qwen_allinone.service import Answer, questions
 from qwen_allinone.service.completions import Utterance
 from qwen_allinone.service.questions import Decided, Option, TypedQuestion

@@ -17,7 +17,7 @@ from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.messages import Messages, complaint, without_nulls
-from qwen_allinone.http.terms import needs_engine, parameters, terms
+from qwen_allinone.http.request_terms import needs_engine, parameters, terms
 from qwen_allinone.service import Answer
 from qwen_allinone.service.completions import Wanted, complete
 

@@ -10,8 +10,8 @@ from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.detail import WANTED
 from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
+from qwen_allinone.http.request_terms import needs_engine, parameters, tell_cache, terms
 from qwen_allinone.http.tasks import AnyAnswer, serialise
-from qwen_allinone.http.terms import needs_engine, parameters, tell_cache, terms
 from qwen_allinone.tasks import ROUTE
 
 

@@ -72,10 +72,15 @@ class Attention:
             self._prompts.append((chunk, rows, _causal_mask(chunk)))
             row = rows.stop
 
-    def __call__(self, layer: int, qkv: Tensor) -> Tensor:
-        """qkv [tokens, (heads + 2 kv_heads) * dim] -> attention output [tokens, heads * dim]."""
+    def __call__(self, layer: int, qkv: Tensor, head_norms: Tensor | None) -> Tensor:
+        """qkv [tokens, (heads + 2 kv_heads) * dim] -> attention output [tokens, heads * dim].
+
+        `head_norms` [heads + kv_heads, dim]: the weights of the RMS norms of queries and keys, None without.
+        """
         qkv = qkv.view(qkv.shape[0], -1, self._config.head_dim)
         turned, value = torch.split(qkv, self._rotated_and_value, dim=1)
+        if head_norms is not None:
+            turned = F.rms_norm(turned, (self._config.head_dim,), eps=self._config.rms_norm_eps) * head_norms
         # Neighbouring components are rotated together, as complex numbers.
         pairs = torch.view_as_complex(turned.view(*turned.shape[:-1], -1, 2)) * self._rotations
         query, key = torch.split(torch.view_as_real(pairs).flatten(2), self._query_and_key, dim=1)

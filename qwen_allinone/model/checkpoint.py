@@ -25,7 +25,7 @@ from qwen_allinone.model.linear import Weights
 from qwen_allinone.model.qwen2 import Qwen2
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.model.weights import WeightReader, fingerprint, weight_files
-from qwen_allinone.shipped import SHIPPED
+from qwen_allinone.shipped_files import SHIPPED
 
 DEMO = "demo"
 DEMO_FOLDER = SHIPPED / "demo" / "checkpoint"

@@ -1,4 +1,4 @@
-"""The shape of a Qwen2ForCausalLM checkpoint, read from its config.json."""
+"""The shape of a Qwen2ForCausalLM or Qwen3ForCausalLM checkpoint, read from its config.json."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from qwen_allinone.errors import CheckpointError
 
-ARCHITECTURE = "Qwen2ForCausalLM"
+QWEN2, QWEN3 = "Qwen2ForCausalLM", "Qwen3ForCausalLM"
 
 
 class ModelConfig(BaseModel):
@@ -28,13 +28,17 @@ class ModelConfig(BaseModel):
     rms_norm_eps: float = 1e-6
     rope_theta: float = 1e4
     tie_word_embeddings: bool = False
-    head_dim: int = Field(0, description="hidden_size / num_attention_heads when the file does not say")
+    head_dim: int = Field(0, description="When the file does not say: hidden_size / num_attention_heads; of Qwen3, 128")
+    head_norms: bool = Field(False, description="Qwen3: queries and keys are normalised head by head")
 
     @model_validator(mode="before")
     @classmethod
     def _read_variants(cls, raw: Any) -> Any:
         """Newer files keep rope_theta in rope_parameters; older ones leave out what equals a default."""
         raw = dict(raw)
+        raw["head_norms"] = raw.get("architectures") == [QWEN3]
+        if raw["head_norms"] and raw.get("attention_bias"):
+            raise ValueError("attention_bias is not supported for Qwen3")
         rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
         raw.setdefault("rope_theta", rope.get("rope_theta", 1e4))
         kind = rope.get("rope_type", rope.get("type", "default"))
@@ -49,6 +53,8 @@ class ModelConfig(BaseModel):
         heads = raw.get("num_attention_heads")
         raw.setdefault("num_key_value_heads", heads)
         hidden = raw.get("hidden_size")
+        if raw["head_norms"] and raw.get("head_dim") is None:
+            raw["head_dim"] = 128
         if not raw.get("head_dim") and isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
             raw["head_dim"] = hidden // heads
         return raw
@@ -76,8 +82,10 @@ class ModelConfig(BaseModel):
         except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{file} cannot be read ({error})") from None
         found = raw.get("architectures") if isinstance(raw, dict) else None
-        if found != [ARCHITECTURE]:
-            raise CheckpointError(f"{file} describes {found or 'no architecture'}; this service runs {ARCHITECTURE}")
+        if found not in ([QWEN2], [QWEN3]):
+            raise CheckpointError(
+                f"{file} describes {found or 'no architecture'}; this service runs {QWEN2} and {QWEN3}"
+            )
         try:
             return cls.model_validate(raw)
         except ValidationError as error:

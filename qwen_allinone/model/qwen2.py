@@ -1,4 +1,4 @@
-"""The Qwen2 forward pass over a flat batch (Qwen2 technical report, arXiv:2407.10671).
+"""The forward pass of Qwen2 and Qwen3 over a flat batch (technical reports, arXiv:2407.10671 and 2505.09388).
 
 A step is one list of tokens from all running sequences: linears see one tall matrix, attention runs per
 slot on that slot's own keys and values. Query, key and value projections are one linear, gate and up are one.
@@ -32,6 +32,7 @@ class Layer:
 
     attention_norm: Tensor
     qkv: Linear
+    head_norms: Tensor | None
     out: Linear
     mlp_norm: Tensor
     gate_up: Linear
@@ -39,7 +40,7 @@ class Layer:
 
 
 class Qwen2:
-    """A loaded model. Not thread-safe: one engine thread owns it and its caches."""
+    """A loaded model, Qwen2 or Qwen3. Not thread-safe: one engine thread owns it and its caches."""
 
     def __init__(
         self,
@@ -65,14 +66,12 @@ class Qwen2:
         # The first of each shape alone: its kernels are measured, and nothing else should run meanwhile. The rest side
         # by side, since packing is slow and does not use several cores itself.
         layers, heads = (
-            [_load_layer(reader, 0, linears, config.head_dim)],
+            [_load_layer(reader, 0, linears, config)],
             [_load_rows(reader, head, parts[0], linears)],
         )
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             more = [pool.submit(_load_rows, reader, head, part, linears) for part in parts[1:]]
-            layers += pool.map(
-                lambda i: _load_layer(reader, i, linears, config.head_dim), range(1, config.num_hidden_layers)
-            )
+            layers += pool.map(lambda i: _load_layer(reader, i, linears, config), range(1, config.num_hidden_layers))
             heads += [loaded.result() for loaded in more]
         self._layers = layers
         self._head = Stacked(heads) if len(heads) > 1 else heads[0]
@@ -105,7 +104,7 @@ class Qwen2:
         x = self._embedding.read([token for chunk in batch for token in chunk.tokens])
         for number, layer in enumerate(self._layers):
             qkv = layer.qkv(self._rms_norm(x, layer.attention_norm))
-            x = x + layer.out(attention(number, qkv))
+            x = x + layer.out(attention(number, qkv, layer.head_norms))
             gate, up = layer.gate_up(self._rms_norm(x, layer.mlp_norm)).chunk(2, dim=-1)
             x = x + layer.down(F.silu(gate).mul_(up))
         begins = dict(zip(order, itertools.accumulate((len(chunk.tokens) for chunk in batch), initial=0), strict=False))
@@ -151,9 +150,9 @@ def _load_rows(reader: WeightReader, name: str, rows: slice, linears: Linears) -
     return part
 
 
-def _load_layer(reader: WeightReader, number: int, linears: Linears, dim: int) -> Layer:
-    """Decoder block `number`; `dim` is the size of a head."""
-    prefix = f"model.layers.{number}."
+def _load_layer(reader: WeightReader, number: int, linears: Linears, config: ModelConfig) -> Layer:
+    """Decoder block `number`."""
+    prefix, dim = f"model.layers.{number}.", config.head_dim
 
     def rotated(name: str) -> Tensor:
         return interleaved(reader.read(f"{prefix}self_attn.{name}"), dim)
@@ -161,15 +160,18 @@ def _load_layer(reader: WeightReader, number: int, linears: Linears, dim: int) -
     def fused(*names: str) -> Linear:
         return linears.make(torch.cat([reader.read(f"{prefix}{name}.weight") for name in names]))
 
-    qkv, bias = (
-        torch.cat(
-            [rotated(f"q_proj.{kind}"), rotated(f"k_proj.{kind}"), reader.read(f"{prefix}self_attn.v_proj.{kind}")]
-        )
-        for kind in ("weight", "bias")
-    )
+    def projections(kind: str) -> Tensor:
+        parts = [rotated(f"q_proj.{kind}"), rotated(f"k_proj.{kind}"), reader.read(f"{prefix}self_attn.v_proj.{kind}")]
+        return torch.cat(parts)
+
+    def head_norms() -> Tensor:
+        heads = (config.num_attention_heads, config.num_key_value_heads)
+        return torch.cat([rotated(f"{n}_norm.weight").float().expand(h, dim) for n, h in zip("qk", heads, strict=True)])
+
     layer = Layer(
         attention_norm=_norm_weight(reader, prefix + "input_layernorm.weight"),
-        qkv=linears.make(qkv, bias.float()),
+        qkv=linears.make(projections("weight"), projections("bias").float() if reader.has_biases else None),
+        head_norms=head_norms() if config.head_norms else None,
         out=fused("self_attn.o_proj"),
         mlp_norm=_norm_weight(reader, prefix + "post_attention_layernorm.weight"),
         gate_up=fused("mlp.gate_proj", "mlp.up_proj"),

@@ -107,7 +107,8 @@ class Tokenizer:
             raise CheckpointError("the checkpoint has no chat template, which chat tasks need")
         messages = [{"role": role, "content": _MARK.format(number)} for number, role in enumerate(roles)]
         try:
-            text = self._template.render(messages=messages, add_generation_prompt=True)
+            # Qwen3's would have the model think first; others do not know the word.
+            text = self._template.render(messages=messages, add_generation_prompt=True, enable_thinking=False)
         except Exception as error:  # a template is a program: it raises what it likes
             raise CheckpointError(f"the checkpoint's chat template cannot be rendered ({error})") from None
         layout: list[tuple[int, ...] | Gap] = []

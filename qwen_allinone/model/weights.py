@@ -126,9 +126,14 @@ class WeightReader:
             _, handle = handles.popitem()
             handle.__exit__(None, None, None)
 
+    @property
+    def has_biases(self) -> bool:
+        """Whether queries, keys and values have biases: those of Qwen2 do, those of Qwen3 do not."""
+        return any(name.endswith("self_attn.q_proj.bias") for name in self._files)
+
     def check(self, config: ModelConfig) -> None:
         """Every tensor the config calls for is there in the right shape; raises CheckpointError if not."""
-        for name, shape in expected_shapes(config):
+        for name, shape in expected_shapes(config, self.has_biases):
             if name not in self._files:
                 raise CheckpointError(f"the weights lack the tensor {name}")
             stored = self._handle(self._files[name]).get_slice(name)
@@ -163,8 +168,8 @@ class WeightReader:
         return handles
 
 
-def expected_shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of a Qwen2 checkpoint, as transformers writes them."""
+def expected_shapes(config: ModelConfig, with_biases: bool = True) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of a checkpoint, as transformers writes them; a Qwen2 may do without its biases."""
     hidden, inner, head = config.hidden_size, config.intermediate_size, config.head_dim
     query, key = config.num_attention_heads * head, config.num_key_value_heads * head
     yield "model.embed_tokens.weight", (config.vocab_size, hidden)
@@ -177,7 +182,10 @@ def expected_shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]
         yield prefix + "post_attention_layernorm.weight", (hidden,)
         for name, rows in (("q", query), ("k", key), ("v", key)):
             yield f"{prefix}self_attn.{name}_proj.weight", (rows, hidden)
-            yield f"{prefix}self_attn.{name}_proj.bias", (rows,)
+            if with_biases:
+                yield f"{prefix}self_attn.{name}_proj.bias", (rows,)
+        for name in ("q_norm", "k_norm") if config.head_norms else ():
+            yield f"{prefix}self_attn.{name}.weight", (head,)
         yield prefix + "self_attn.o_proj.weight", (hidden, query)
         yield prefix + "mlp.gate_proj.weight", (inner, hidden)
         yield prefix + "mlp.up_proj.weight", (inner, hidden)

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from qwen_allinone.invisible import is_invisible
+from qwen_allinone.invisible_characters import is_invisible
 from qwen_allinone.tasks.task import Message, Task
 
 _BLANKS = re.compile(r"[^\S\n]+")

@@ -1,4 +1,4 @@
-"""Tiny Qwen2 checkpoints with random weights: the files of a real one, in a few hundred kilobytes."""
+"""Tiny Qwen2 and Qwen3 checkpoints with random weights: the files of a real one, in a few hundred kilobytes."""
 
 from __future__ import annotations
 
@@ -50,6 +50,13 @@ class Shape:
     tied: bool = True
     positions: int = 512
     theta: float = 10_000.0
+    biases: bool = True
+    qwen3: bool = False
+    head_dim: int = 0  # 0: hidden / heads
+
+    @property
+    def head(self) -> int:
+        return self.head_dim or self.hidden // self.heads
 
 
 @cache
@@ -107,9 +114,11 @@ def write_checkpoint(
 
 def config_of(shape: Shape) -> dict[str, Any]:
     """config.json as transformers 4 wrote it for Qwen1.5."""
+    family = "qwen3" if shape.qwen3 else "qwen2"
     return {
-        "architectures": ["Qwen2ForCausalLM"],
-        "model_type": "qwen2",
+        "architectures": [f"{family.title()}ForCausalLM"],
+        "model_type": family,
+        **({"head_dim": shape.head, "attention_bias": False} if shape.qwen3 else {}),
         "hidden_act": "silu",
         "hidden_size": shape.hidden,
         "intermediate_size": shape.inner,
@@ -164,7 +173,7 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def _shapes(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
-    head = shape.hidden // shape.heads
+    head = shape.head
     vocabulary = build_tokenizer().get_vocab_size()
     yield "model.embed_tokens.weight", (vocabulary, shape.hidden)
     if not shape.tied:
@@ -174,7 +183,11 @@ def _shapes(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield prefix + "input_layernorm.weight", (shape.hidden,)
         for name, heads in (("q", shape.heads), ("k", shape.kv_heads), ("v", shape.kv_heads)):
             yield f"{prefix}self_attn.{name}_proj.weight", (heads * head, shape.hidden)
-            yield f"{prefix}self_attn.{name}_proj.bias", (heads * head,)
+            if shape.biases and not shape.qwen3:
+                yield f"{prefix}self_attn.{name}_proj.bias", (heads * head,)
+        if shape.qwen3:
+            yield prefix + "self_attn.q_norm.weight", (head,)
+            yield prefix + "self_attn.k_norm.weight", (head,)
         yield prefix + "self_attn.o_proj.weight", (shape.hidden, shape.heads * head)
         yield prefix + "post_attention_layernorm.weight", (shape.hidden,)
         yield prefix + "mlp.gate_proj.weight", (shape.inner, shape.hidden)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qwen_allinone.settings import PREFIX, Settings
-from qwen_allinone.shipped import SHIPPED
+from qwen_allinone.shipped_files import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

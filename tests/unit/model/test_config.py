@@ -59,6 +59,10 @@ def test_qwen_costs_192_kib_of_keys_and_values_a_token(tmp_path: Path) -> None:
         ({"rms_norm_eps": None}, "rms_norm_eps", 1e-6),
         ({"quantization_config": {}}, "hidden_size", 64),
         ({"a_key_of_the_future": 1}, "hidden_size", 64),
+        ({}, "head_norms", False),
+        ({"architectures": ["Qwen3ForCausalLM"]}, "head_norms", True),
+        ({"architectures": ["Qwen3ForCausalLM"]}, "head_dim", 128),
+        ({"architectures": ["Qwen3ForCausalLM"], "head_dim": 32, "attention_bias": False}, "head_dim", 32),
     ],
 )
 def test_variants_of_the_file_mean_the_same(tmp_path: Path, changes: dict[str, Any], name: str, value: object) -> None:
@@ -68,8 +72,10 @@ def test_variants_of_the_file_mean_the_same(tmp_path: Path, changes: dict[str, A
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"architectures": ["LlamaForCausalLM"]}, ["LlamaForCausalLM", "runs Qwen2ForCausalLM"]),
+        ({"architectures": ["LlamaForCausalLM"]}, ["LlamaForCausalLM", "runs Qwen2ForCausalLM and Qwen3ForCausalLM"]),
         ({"architectures": ["Qwen2MoeForCausalLM"]}, ["Qwen2MoeForCausalLM"]),
+        ({"architectures": ["Qwen3MoeForCausalLM"]}, ["Qwen3MoeForCausalLM"]),
+        ({"architectures": ["Qwen3ForCausalLM"], "attention_bias": True}, ["attention_bias"]),
         ({"architectures": None}, ["no architecture"]),
         ({"architectures": "Qwen2ForCausalLM"}, ["Qwen2ForCausalLM"]),
         ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, ["'yarn'", "rope"]),

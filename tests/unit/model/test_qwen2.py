@@ -44,8 +44,10 @@ def last_logits(model: Qwen2, ids: Sequence[int], cuts: Sequence[int] = ()) -> T
         Shape(kv_heads=4, tied=False, theta=1e6),
         Shape(kv_heads=1),
         Shape(hidden=48, inner=80, heads=3, kv_heads=3, layers=3, tied=False),
+        Shape(qwen3=True, head_dim=32, theta=1e6),
+        Shape(qwen3=True, kv_heads=4, tied=False),
     ],
-    ids=["grouped, tied", "ungrouped, untied", "one key head", "odd sizes"],
+    ids=["grouped, tied", "ungrouped, untied", "one key head", "odd sizes", "Qwen3, wide heads", "Qwen3, untied"],
 )
 def test_logits_are_those_of_transformers(tmp_path: Path, shape: Shape) -> None:
     from tests.support.reference import logits
@@ -55,6 +57,20 @@ def test_logits_are_those_of_transformers(tmp_path: Path, shape: Shape) -> None:
     model = load(folder)
     for length in (1, 2, 17, 60):
         torch.testing.assert_close(last_logits(model, IDS[:length]), expected[length - 1], atol=2e-4, rtol=2e-4)
+
+
+def test_a_qwen2_without_biases_is_one_whose_biases_are_zero(tmp_path: Path) -> None:
+    without = write_checkpoint(tmp_path / "without", Shape(biases=False), seed=3)
+    weights = random_weights(Shape(biases=False), 3)
+    for name, size in (
+        (n, w.shape[0])
+        for n, w in list(weights.items())
+        if n.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight"))
+    ):
+        weights[name.replace("weight", "bias")] = torch.zeros(size)
+    zero = write_checkpoint(tmp_path / "zero")
+    write_weights(zero, weights)
+    assert torch.equal(last_logits(load(without), IDS), last_logits(load(zero), IDS))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

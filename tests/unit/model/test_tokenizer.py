@@ -234,6 +234,17 @@ def test_a_template_that_cannot_be_rendered_is_a_checkpoint_error(tmp_path: Path
     assert word in str(caught.value)
 
 
+def test_a_model_that_may_think_first_is_told_not_to(tmp_path: Path) -> None:
+    """As Qwen3's template does it: an empty thought stands before the answer, and is no part of it."""
+    think = "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    write_tokenizer(
+        tmp_path, template=TEMPLATE.replace("<|im_start|>assistant\n' }}", "<|im_start|>assistant\n' }}" + think)
+    )
+    tokenizer = Tokenizer.load(tmp_path)
+    ids = tokenizer.encode_rendered(Chat((("user", "很好"),)))
+    assert tokenizer.decode(ids).endswith("assistant\n<think>\n\n</think>\n\n")
+
+
 def test_a_template_may_use_what_transformers_offers(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """Loop controls and trimmed blocks, as in the templates of newer checkpoints."""
     template = """
