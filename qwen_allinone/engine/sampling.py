@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,17 +16,24 @@ _BLOCK = 64  # tokens
 
 @dataclass(frozen=True)
 class Sampling:
-    """Knobs of one request, named as in transformers. `temperature` 0 is greedy.
+    """Knobs of one request, named as in transformers and OpenAI's API. `temperature` 0 is greedy.
 
-    `top_k` 0 and `top_p` 1 keep every token. The repetition penalty (CTRL, arXiv:1909.05858) looks at
-    prompt and reply alike, as transformers does. Equal seeds give equal replies to equal prompts.
+    `top_k` 0, `top_p` 1 and `min_p` 0 keep every token; `min_p` is a share of the likeliest token's probability. The
+    repetition penalty (CTRL, arXiv:1909.05858) looks at prompt and reply alike, as transformers does; presence and
+    frequency penalty look at the reply alone: the first is taken once from the logit of each token in it, the second
+    for each time. `logit_bias` is added to the logits of tokens, by id. Equal seeds give equal replies to equal
+    prompts.
     """
 
     max_new_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int | None = None
 
     def generator(self) -> torch.Generator:
@@ -38,13 +46,20 @@ class Sampling:
         return generator
 
 
-def choose(logits: Tensor, seen: Sequence[int], sampling: Sampling, generator: torch.Generator) -> int:
-    """The next token from `logits` [vocab]; `seen` are the ids so far."""
+def choose(logits: Tensor, seen: Sequence[int], sampling: Sampling, generator: torch.Generator, prompt: int = 0) -> int:
+    """The next token from `logits` [vocab]; `seen` are the ids so far, of which the first `prompt` were given."""
+    if sampling.logit_bias:
+        biased, added = zip(*sampling.logit_bias, strict=True)
+        logits = logits.index_add(0, torch.tensor(biased), torch.tensor(added, dtype=logits.dtype))
+    if (sampling.presence_penalty or sampling.frequency_penalty) and len(seen) > prompt:
+        logits = _less_of_what_was_said(logits, seen[prompt:], sampling)
     if sampling.repetition_penalty != 1.0:
         logits = _penalise(logits, seen, sampling.repetition_penalty)
     if sampling.temperature == 0.0:
         return int(logits.numpy().argmax())  # numpy's is many times faster than torch's
     logits = logits / sampling.temperature
+    if sampling.min_p:
+        logits = logits.masked_fill(logits < logits.max() + math.log(sampling.min_p), -math.inf)
     if not sampling.top_k:
         drawn = _draw(logits.softmax(-1), sampling.top_p, generator)
         if drawn is not None:
@@ -116,6 +131,11 @@ def _smallest_set(probabilities: Tensor, top_p: float) -> Tensor:
     size = max(1, int((cumulative - probabilities < top_p).sum()))
     kept = probabilities[:size]
     return kept / kept.sum()
+
+
+def _less_of_what_was_said(logits: Tensor, said: Sequence[int], sampling: Sampling) -> Tensor:
+    ids, counts = torch.unique(torch.tensor(said), return_counts=True)
+    return logits.index_add(0, ids, -(sampling.presence_penalty + sampling.frequency_penalty * counts).to(logits.dtype))
 
 
 def _penalise(logits: Tensor, seen: Sequence[int], penalty: float) -> Tensor:

@@ -118,7 +118,7 @@ class Generate(_Sequential):
         row = logits[0]
         if len(self.tokens) == len(self.prompt):
             row = row.index_fill(0, torch.tensor(sorted(self._stop_ids), dtype=torch.long), -torch.inf)
-        token = choose(row, self.tokens, self._sampling, self._generator)
+        token = choose(row, self.tokens, self._sampling, self._generator, len(self.prompt))
         if token in self._stop_ids:
             return FinishReason.STOP
         self.tokens.append(token)

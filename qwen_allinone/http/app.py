@@ -21,11 +21,11 @@ from qwen_allinone.http import (
     observe,
     openai,
     ops,
+    request_terms,
     route,
     sessions,
     sse,
     tasks,
-    terms,
 )
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import StrictRequest
@@ -89,7 +89,7 @@ def create_app(
     guards.register(app, guarded_by)
     app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see serving/worker.py
     backend = Backend(service, conversations, model_name, ping_s)
-    for routes in (terms, chat, sessions, tasks, classify, decisions, openai, route, analyze):
+    for routes in (request_terms, chat, sessions, tasks, classify, decisions, openai, route, analyze):
         routes.register(app, backend)
     ops.register(app, service)
     _serve_docs(app, guarded_by)

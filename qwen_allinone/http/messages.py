@@ -66,6 +66,12 @@ def content_schema(kind: str) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": part}]})
 
 
+def _said_nothing(message: Any) -> Any:
+    """A message of the model's without content, as clients keep one that only called a tool, is an empty one."""
+    silent = isinstance(message, dict) and message.get("role") == "assistant" and "content" not in message
+    return {**message, "content": ""} if silent else message
+
+
 class ChatMessage(Body):
     """One message: who says what."""
 
@@ -74,7 +80,9 @@ class ChatMessage(Body):
         Field(description="文字，或若干 text 段")
     )
 
-    _unset = model_validator(mode="before")(without_nulls)
+    tool_calls: Annotated[list[Any], Field(max_length=0)] = Field([], description="只能是空的")
+
+    _unset = model_validator(mode="before")(lambda value: _said_nothing(without_nulls(value)))
 
     @property
     def pair(self) -> Utterance:

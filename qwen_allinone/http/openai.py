@@ -22,6 +22,7 @@ from qwen_allinone.service import Answer
 from qwen_allinone.service.completions import Wanted, complete
 
 _MOST_STOPS, _LONGEST_STOP = 4, 128
+_MOST_BIASES = 1024
 _SEED = 2**63
 
 
@@ -42,15 +43,61 @@ _STOP_SCHEMA = {
 }
 
 
+def _biases(value: Any) -> tuple[tuple[int, float], ...]:
+    given = value.items() if isinstance(value, dict) else None
+    if given is None or len(value) > _MOST_BIASES or not all(_is_bias(token, bias) for token, bias in given):
+        raise complaint(f"必须是对象：token 编号到 -100 至 100 的数，最多 {_MOST_BIASES} 项")
+    return tuple((int(token), float(bias)) for token, bias in given)
+
+
+def _is_bias(token: str, bias: Any) -> bool:
+    return token.isascii() and token.isdigit() and len(token) < 10 and type(bias) in (int, float) and abs(bias) <= 100
+
+
 class StreamOptions(Body):
     """What a stream carries besides the reply."""
 
     include_usage: bool = Field(False, description="true：在 [DONE] 之前多发一块，带 usage")
+    include_obfuscation: Literal[False] = Field(False, description="只能是 false")
 
     _unset = model_validator(mode="before")(without_nulls)
 
 
-class ChatCompletionRequest(Body):
+class TextFormat(Body):
+    """Free text, the only format there is."""
+
+    type: Literal["text"]
+
+
+Nothing = Annotated[list[Any], Field(max_length=0)]
+
+
+class NeutralFields(Body):
+    """What clients send with the value that asks for nothing: taken with that value, refused with any other.
+
+    The last four are a client's notes to a provider; nothing is done with them.
+    """
+
+    n: Literal[1] = Field(1, description="只能是 1")
+    logprobs: Literal[False] = Field(False, description="只能是 false")
+    top_logprobs: Literal[0] = Field(0, description="只能是 0")
+    tools: Nothing = Field([], description="只能是空的")
+    functions: Nothing = Field([], description="只能是空的")
+    tool_choice: Literal["none", "auto"] = Field("none", description="没有工具可选")
+    function_call: Literal["none", "auto"] = Field("none", description="没有函数可选")
+    parallel_tool_calls: bool = Field(True, description="没有工具，无作用")
+    response_format: TextFormat | None = Field(None, description='只能是 {"type": "text"}')
+    modalities: list[Literal["text"]] = Field(["text"], description="只有文字")
+    store: Literal[False] = Field(False, description="只能是 false：回复不会被保存")
+    service_tier: Literal["auto", "default"] = Field("auto", description="只有一种")
+    reasoning_effort: Literal["none", "minimal"] = Field("none", description="模型不思考")
+    metadata: dict[str, str] = Field({}, description="客户端自己的备注，不作处理")
+    user: str = Field("", description="同上")
+    safety_identifier: str = Field("", description="同上")
+    prompt_cache_key: str = Field("", description="同上")
+
+
+class ChatCompletionRequest(NeutralFields):
     """A conversation to be continued. Null is the same as not set; a field that is not listed is refused."""
 
     model: str = Field(description="本服务的模型名，见 GET /v1/models")
@@ -59,13 +106,22 @@ class ChatCompletionRequest(Body):
     stream_options: StreamOptions | None = Field(None, description="只能与 stream: true 一起用")
     temperature: float = Field(1.0, ge=0.0, le=2.0, description="0：总取概率最大的")
     top_p: float = Field(1.0, ge=0.0, le=1.0)
-    max_tokens: int | None = Field(None, ge=1, description="回复最多的 token 数；缺省 512，或上下文所余")
+    top_k: int = Field(0, ge=0, description="只从概率最大的几个里取；0：不限")
+    min_p: float = Field(0.0, ge=0.0, le=1.0, description="不取概率低于最大者这个比例的；0：不限")
+    repetition_penalty: float = Field(1.0, gt=0.0, le=5.0, description="大于 1：少重复提示和回复里有过的")
+    presence_penalty: float = Field(0.0, ge=-2.0, le=2.0, description="大于 0：少说回复里有过的")
+    frequency_penalty: float = Field(0.0, ge=-2.0, le=2.0, description="同上，每出现一次减一次")
+    logit_bias: Annotated[
+        tuple[tuple[int, float], ...],
+        BeforeValidator(_biases),
+        WithJsonSchema({"type": "object", "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100}}),
+    ] = Field((), description="token 编号到 -100 至 100 的数，加到它的 logit 上")
+    max_tokens: int | None = Field(None, ge=1, description="回复最多的 token 数；缺省 512；不超过上下文所余")
     max_completion_tokens: int | None = Field(None, ge=1, description="与 max_tokens 相同，二者只能给一个")
     stop: Annotated[tuple[str, ...], BeforeValidator(_stops), WithJsonSchema(_STOP_SCHEMA)] = Field(
         (), description="遇到即停，本身不输出；最多 4 个"
     )
     seed: int | None = Field(None, ge=-_SEED, lt=_SEED, description="同样的请求和种子得到同样的回复")
-    n: Literal[1] = Field(1, description="只能是 1")
 
     _unset = model_validator(mode="before")(without_nulls)
 
@@ -76,7 +132,19 @@ class ChatCompletionRequest(Body):
         if self.stream_options is not None and not self.stream:
             raise InvalidInput("stream_options 只能与 stream: true 一起用", param="stream_options")
         most = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
-        return Wanted(most, self.temperature, self.top_p, self.seed, self.stop)
+        return Wanted(
+            most,
+            self.temperature,
+            self.top_p,
+            self.seed,
+            self.stop,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            logit_bias=self.logit_bias,
+        )
 
 
 class ChatCompletionMessage(BaseModel):

@@ -90,6 +90,11 @@ class Tokenizer:
         return self._control.get(token)
 
     @property
+    def size(self) -> int:
+        """How many tokens there are: every smaller number is one of them."""
+        return self._fast.get_vocab_size(with_added_tokens=True)
+
+    @property
     def ids(self) -> frozenset[int]:
         """All ids there are. A model's vocabulary may be larger: padded, with ids that mean nothing."""
         return frozenset(self._fast.get_vocab(with_added_tokens=True).values())

@@ -28,24 +28,40 @@ Utterance = tuple[str, str]  # role and content
 
 @dataclass(frozen=True)
 class Wanted:
-    """How a reply is to be made. `stop` texts end it and are not part of it; `max_tokens` None: as many as is usual."""
+    """How a reply is to be made; see Sampling. `stop` texts end it and are not part of it.
+
+    `max_tokens` None: as many as is usual; beyond what the context leaves: what it leaves.
+    """
 
     max_tokens: int | None = None
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int | None = None
     stop: Sequence[str] = ()
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
 
 def complete(service: Service, messages: Sequence[Utterance], wanted: Wanted, terms: Terms) -> Answer:
     """The reply to `messages`.
 
     Raises:
-        ContextExceeded, InvalidInput: more than fits, or an order of roles that the model's template refuses.
+        ContextExceeded, InvalidInput: more than fits, an order of roles that the model's template refuses, or a biased
+            token that there is none.
         ServiceError: busy, not ready, too late, failed, given up.
     """
     with service.request(terms) as request:
         codec = request.codec
+        if messages and messages[-1][0] == "assistant":
+            raise InvalidInput(
+                "messages 的最后一条不能是 assistant：不续写已有的回复，请以 user 结尾", param="messages"
+            )
+        if any(token >= codec.tokenizer.size for token, _ in wanted.logit_bias):
+            raise InvalidInput(f"logit_bias 里的 token 编号必须小于 {codec.tokenizer.size}", param="logit_bias")
         ids = chat_ids(messages, codec)
         reply = Reply(TextPieces(codec.tokenizer.decode, stops=wanted.stop, strip=False), terms.listener)
         result = request.generate(COMPLETION, ids, _sampling(wanted, _most_tokens(len(ids), wanted, codec)), reply)
@@ -91,19 +107,20 @@ def chat_layout(messages: Sequence[Utterance], codec: Codec, param: str) -> Layo
 
 def _most_tokens(prompt: int, wanted: Wanted, codec: Codec) -> int:
     """Tokens the reply may have."""
-    left = codec.context - prompt
-    if wanted.max_tokens is None:
-        return min(left, DEFAULT_MAX_TOKENS)
-    if wanted.max_tokens > left:
-        raise ContextExceeded(
-            f"messages 有 {prompt} 个 token，上下文最多 {codec.context} 个，"
-            f"max_tokens 最多 {left}，请缩短 messages 或减小 max_tokens",
-            param="max_tokens",
-        )
-    return wanted.max_tokens
+    return min(codec.context - prompt, DEFAULT_MAX_TOKENS if wanted.max_tokens is None else wanted.max_tokens)
 
 
 def _sampling(wanted: Wanted, max_new_tokens: int) -> Sampling:
     greedy = wanted.temperature < _COLDEST or wanted.top_p == 0  # a nucleus of nothing is the likeliest token alone
-    temperature = 0.0 if greedy else wanted.temperature
-    return Sampling(max_new_tokens, temperature=temperature, top_p=wanted.top_p, seed=wanted.seed)
+    return Sampling(
+        max_new_tokens,
+        temperature=0.0 if greedy else wanted.temperature,
+        top_p=wanted.top_p,
+        top_k=wanted.top_k,
+        min_p=wanted.min_p,
+        repetition_penalty=wanted.repetition_penalty,
+        presence_penalty=wanted.presence_penalty,
+        frequency_penalty=wanted.frequency_penalty,
+        logit_bias=wanted.logit_bias,
+        seed=wanted.seed,
+    )

@@ -155,8 +155,17 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown field": ({"extra_body": {"best_of": 2}}, "best_of"),
     "tools": ({"tools": [{"type": "function", "function": {"name": "x"}}]}, "tools"),
     "logprobs": ({"logprobs": True}, "logprobs"),
-    "a penalty": ({"frequency_penalty": 0.5}, "frequency_penalty"),
-    "a format": ({"response_format": {"type": "json_object"}}, "response_format"),
+    "a heavy penalty": ({"frequency_penalty": 2.5}, "frequency_penalty"),
+    "a bias of no token": ({"logit_bias": {"a": 1}}, "logit_bias"),
+    "a bias beyond the tokens": ({"logit_bias": {"999999": 1}}, "logit_bias"),
+    "a heavy bias": ({"logit_bias": {"5": 101}}, "logit_bias"),
+    "a list of biases": ({"extra_body": {"logit_bias": [1]}}, "logit_bias"),
+    "a tool to choose": ({"tool_choice": "required"}, "tool_choice"),
+    "thoughts": ({"reasoning_effort": "high"}, "reasoning_effort"),
+    "to be stored": ({"store": True}, "store"),
+    "min_p": ({"extra_body": {"min_p": 1.5}}, "min_p"),
+    "a reply to be continued": ({"messages": [*ASKED, {"role": "assistant", "content": "我"}]}, "messages"),
+    "a format": ({"response_format": {"type": "json_object"}}, "response_format.type"),
     "two choices": ({"n": 2}, "n"),
     "hot": ({"temperature": 2.1}, "temperature"),
     "cold": ({"temperature": -1}, "temperature"),
@@ -174,8 +183,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an empty message": ({"messages": [{"role": "user", "content": " \n"}]}, "messages"),
     "a role": ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].role"),
     "a name": ({"messages": [{"role": "user", "content": "a", "name": "b"}]}, "messages[0].name"),
-    "no content": ({"messages": [*ASKED, {"role": "assistant", "content": None}]}, "messages[1].content"),
-    "a tool call": ({"messages": [{"role": "assistant", "content": "a", "tool_calls": []}]}, "messages[0].tool_calls"),
+    "no content": ({"messages": [*ASKED, {"role": "user", "content": None}]}, "messages[1].content"),
+    "a tool call": ({"messages": [{"role": "assistant", "content": "a", "tool_calls": [{"id": "1"}]}]}, "messages[0].tool_calls"),
     "an image": ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a"}}]}]}, "messages[0].content"),
     "a broken part": ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content"),
     "a part of no kind": ({"messages": [{"role": "user", "content": ["a"]}]}, "messages[0].content"),
@@ -208,13 +217,52 @@ def test_more_than_the_context_holds_is_a_400_with_the_code_that_clients_know(
     prompt = create(client, max_tokens=1).usage.prompt_tokens
     assert create(client, max_tokens=context - prompt, stop=["。"]).choices
     for fields in (
-        {"max_tokens": context - prompt + 1},
         {"messages": [{"role": "user", "content": "好，" * context}]},
         {"messages": [{"role": "user", "content": "a" * (17 * context)}]},
     ):
         error = refusal(client, **fields)
         assert error.code == "context_length_exceeded" and error.status_code == 400
-    assert refusal(client, stream=True, max_tokens=context).code == "context_length_exceeded"
+    long = [{"role": "user", "content": "好，" * context}]
+    assert refusal(client, stream=True, messages=long).code == "context_length_exceeded"
+
+
+def test_more_tokens_than_the_context_leaves_are_as_many_as_it_leaves(server: Server, client: openai.OpenAI) -> None:
+    codec = server.service.codec
+    never = dict.fromkeys(map(str, codec.stop_ids), -100)
+    given = [{"role": "user", "content": "好" * (codec.context // 2)}]
+    reply = create(client, messages=given, max_tokens=10 * codec.context, logit_bias=never)
+    assert reply.usage.total_tokens == codec.context
+    assert reply.choices[0].finish_reason == "length"
+
+
+NEUTRAL: dict[str, Any] = {
+    "frequency_penalty": 0, "presence_penalty": 0, "logprobs": False, "tools": [], "tool_choice": "auto", "n": 1,
+    "parallel_tool_calls": False, "response_format": {"type": "text"}, "logit_bias": {}, "store": False,
+    "metadata": {"a": "b"}, "user": "u", "safety_identifier": "s", "prompt_cache_key": "k", "service_tier": "auto",
+    "reasoning_effort": "minimal", "modalities": ["text"], "functions": [], "function_call": "none",
+    "extra_body": {"top_k": 0, "min_p": 0, "repetition_penalty": 1},
+}  # fmt: skip
+
+
+def test_values_that_ask_for_nothing_change_nothing(client: openai.OpenAI) -> None:
+    plain = create(client, seed=3).choices[0].message.content
+    assert create(client, seed=3, **NEUTRAL).choices[0].message.content == plain
+    for name, value in NEUTRAL.items():
+        assert create(client, seed=3, **{name: value}).choices[0].message.content == plain, name
+
+
+def test_a_silent_turn_in_the_history_is_a_turn(client: openai.OpenAI) -> None:
+    for silent in ({"content": None}, {"content": ""}, {"content": None, "tool_calls": []}):
+        messages = [*ASKED, {"role": "assistant", **silent}, *ASKED]
+        assert create(client, messages=messages).choices[0].message.content
+
+
+def test_a_biased_token_is_said_again_and_again_or_less(server: Server, client: openai.OpenAI) -> None:
+    [token] = server.service.codec.tokenizer.encode("好")
+    only = create(client, temperature=0, max_tokens=6, logit_bias={str(token): 100})
+    assert only.choices[0].message.content == "好" * 6
+    other = create(client, temperature=0, max_tokens=60, frequency_penalty=2, logit_bias={str(token): 40})
+    assert 20 <= other.choices[0].message.content.count("好") < 60
 
 
 def test_another_model_is_a_404_in_openais_shape(client: openai.OpenAI) -> None:

@@ -48,6 +48,42 @@ def theirs(logits: Tensor, seen: Sequence[int], sampling: Sampling) -> Tensor:
     return scores[0].softmax(-1)
 
 
+@pytest.mark.parametrize("min_p", [0.01, 0.2, 1.0])
+def test_min_p_keeps_the_tokens_that_transformers_keeps(min_p: float) -> None:
+    from transformers import MinPLogitsWarper
+
+    for seed in range(3):
+        logits = some_logits(seed, 300, 2.0)
+        kept = MinPLogitsWarper(min_p)(torch.tensor([[0]]), logits[None].clone())[0].softmax(-1).tolist()
+        sampling = Sampling(1, temperature=1.0, min_p=min_p)
+        generator = torch.Generator().manual_seed(seed)
+        drawn = Counter(choose(logits, [], sampling, generator) for _ in range(3000))
+        assert set(drawn) <= {token for token, share in enumerate(kept) if share > 0}
+        for token, share in enumerate(kept):
+            assert drawn[token] / 3000 == pytest.approx(share, abs=0.05)
+
+
+def test_presence_and_frequency_look_at_the_reply_alone() -> None:
+    logits, generator = torch.tensor([3.0, 2.5, 2.0, 0.0]), torch.Generator()
+
+    def chosen(seen: list[int], prompt: int, **knobs: float) -> int:
+        return choose(logits, seen, Sampling(1, **knobs), generator, prompt)  # type: ignore[arg-type]
+
+    assert chosen([0, 0, 0], 3, presence_penalty=2.0) == 0, "it stands in the prompt only"
+    assert chosen([0, 0, 0], 2, presence_penalty=0.6) == 1
+    assert chosen([3, 0, 0], 1, presence_penalty=0.4) == 0, "once, however often it was said"
+    assert chosen([3, 0, 0], 1, frequency_penalty=0.3) == 1, "twice 0.3"
+    assert chosen([3, 0, 1], 1, frequency_penalty=2.0) == 2
+    assert chosen([3, 3], 0, presence_penalty=-2.0, frequency_penalty=-0.6) == 3, "less than nothing: said again"
+
+
+def test_a_bias_is_added_by_id() -> None:
+    logits, generator = torch.tensor([3.0, 2.5, 2.0, 0.0]), torch.Generator()
+    assert choose(logits, [], Sampling(1, logit_bias=((3, 3.5), (0, -1.0))), generator) == 3
+    assert choose(logits, [], Sampling(1, logit_bias=((0, -100.0),)), generator) == 1
+    assert logits.tolist() == [3.0, 2.5, 2.0, 0.0], "nobody else's logits change"
+
+
 @pytest.mark.parametrize("top_k", [0, 1, 50, 5000])
 @pytest.mark.parametrize("top_p", [0.01, 0.9, 0.999, 1.0])
 @pytest.mark.parametrize(("size", "spread"), [(1000, 3.0), (1000, 0.1), (40, 1.0), (3000, 1.0)])
