@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
@@ -22,7 +22,7 @@ from qwen_allinone.engine.slots import SlotTable
 from qwen_allinone.engine.step import compute_first, compute_prefix, step
 from qwen_allinone.engine.ticket import Ticket
 from qwen_allinone.engine.watchdog import Watchdog
-from qwen_allinone.engine.work import Work
+from qwen_allinone.engine.work import Result, Work
 from qwen_allinone.errors import (
     Cancelled,
     Draining,
@@ -216,6 +216,8 @@ class Engine(Generic[T]):
         try:
             self._serve(loaded)
         except Exception as error:
+            if self._stopping.is_set():
+                return True
             log.exception("engine loop failed, restarting it")
             self._life.failed(str(error) or type(error).__name__)
             return self._steps > steps
@@ -241,7 +243,13 @@ class Engine(Generic[T]):
             compute_prefix(prefix, model, cache, slots)
         longest = min(model.context, capacity.kv_tokens)
         scheduler = Scheduler(slots, step_tokens=capacity.step_tokens, longest=longest)
-        published = loaded.publish(lambda works: compute_first(works, model, cache, scheduler))
+
+        def compute(works: Sequence[Work]) -> list[Result]:
+            if self._stopping.is_set():  # it may take a while, and nobody waits for it any more
+                raise NotReady()
+            return compute_first(works, model, cache, scheduler)
+
+        published = loaded.publish(compute)
         self._serving = _Serving(model, scheduler, published)
         log.info("ready: %s", loaded.title)  # before those who wait for it go on
         self._life.loaded()

@@ -70,6 +70,7 @@ def fit_tasks(
             tried = [meeting.fitted(form, cases[name]) for form in forms]
         except TimeoutError:
             late.append(name)
+            met[name] = fitted.with_prior(meeting.prior(fitted))
             continue
         met[name] = min(tried, key=lambda form: form.fit.loss if form.fit else 0.0)
     _tell(met, late, fitting)
@@ -88,18 +89,26 @@ class _Meeting:
 
     def fitted(self, fitted: FittedTask, cases: Sequence[Case]) -> FittedTask:
         """The task with its prior and its fit; raises TimeoutError."""
-        contextual = fitted.task.spec.output.contextual or self._how == "contextual"
-        prior = self._content_free(fitted) if contextual else None
+        prior = self.prior(fitted)
         asked = _askable(fitted, cases) if self._how != "off" else []
         if not asked:
             return fitted.with_prior(prior)
-        key = _key(fitted, asked, contextual)
+        key = _key(fitted, asked, prior)
         found = self._kept.get(key)
-        if found is None:
+        if found is None or (found.prior and len(found.prior) != len(fitted.task.labels)):
             answers, gold = self._answers(fitted, [ids for ids, _ in asked]), [label for _, label in asked]
-            found = accuracy_of(answers, gold, prior) if contextual else fit_to_gold(answers, gold)
+            found = fit_to_gold(answers, gold) if prior is None else accuracy_of(answers, gold, prior)
             self.fresh[key] = found
         return fitted.with_fit(found)
+
+    def prior(self, fitted: FittedTask) -> calibration.Probabilities | None:
+        """What a contextual task answers with nothing to judge; None for the others."""
+        if not (fitted.task.spec.output.contextual or self._how == "contextual"):
+            return None
+        assert fitted.trie is not None, "label tasks have labels"
+        prompts = [fitted.encode(dict.fromkeys(fitted.task.spec.inputs, word)) for word in CONTENT_FREE]
+        results = self._compute([Classify(prompt, fitted.trie) for prompt in prompts])
+        return calibration.mean([result.probabilities for result in results])
 
     def _answers(self, fitted: FittedTask, prompts: Sequence[Sequence[int]]) -> list[calibration.Probabilities]:
         """Probabilities of the labels after each prompt."""
@@ -111,12 +120,6 @@ class _Meeting:
             works = [Classify(prompt, fitted.trie) for prompt in prompts[first : first + _AT_ONCE]]
             answers += [result.probabilities for result in self._compute(works)]
         return answers
-
-    def _content_free(self, fitted: FittedTask) -> calibration.Probabilities:
-        assert fitted.trie is not None, "label tasks have labels"
-        prompts = [fitted.encode(dict.fromkeys(fitted.task.spec.inputs, word)) for word in CONTENT_FREE]
-        results = self._compute([Classify(prompt, fitted.trie) for prompt in prompts])
-        return calibration.mean([result.probabilities for result in results])
 
 
 def _askable(fitted: FittedTask, cases: Sequence[Case]) -> list[tuple[list[int], int]]:
@@ -161,9 +164,9 @@ def _percent(share: float) -> str:
     return f"{share:.0%}"
 
 
-def _key(fitted: FittedTask, cases: Sequence[tuple[list[int], int]], contextual: bool) -> str:
+def _key(fitted: FittedTask, cases: Sequence[tuple[list[int], int]], prior: calibration.Probabilities | None) -> str:
     """Changes with all that the figures depend on."""
-    return short_hash(f"{fitted.model_id} {fitted.task.name} {fitted.task.prompt_hash} {contextual} {cases}")
+    return short_hash(f"{fitted.model_id} {fitted.task.name} {fitted.task.prompt_hash} {prior} {cases}")
 
 
 def _read(file: Path) -> dict[str, GoldFit]:
