@@ -8,12 +8,15 @@ needs no pass: its own logits come from the token before it.
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from qwen_allinone.engine.option_trie import ROOT, OptionTrie
 from qwen_allinone.engine.slots import common_prefix
 from qwen_allinone.engine.work import FinishReason
 from qwen_allinone.model.attention import Chunk, Tree
@@ -43,15 +46,15 @@ class Question:
 class _Node:
     """One token of a round. `parent`: slot index of the preceding token. `position`: its rotary position.
 
-    `path` is the part of an option up to here, if what may follow it is to be scored: () at the end of the question
-    itself, None where nothing is scored. `ends_question`: the options come next.
+    `scored` is the node of the question's trie whose children are to be scored here: the root at the end of the
+    question itself, None where nothing is scored. `ends_question`: the options come next.
     """
 
     question: int
     token: int
     parent: int
     position: int
-    path: tuple[int, ...] | None
+    scored: int | None
     ends_question: bool = False
 
 
@@ -72,9 +75,10 @@ class ScoreOptions:
         self._text = list(text)
         self.prompt = (*text, *(token for question in questions for token in question.ids))
         self._questions = questions
-        self._found: list[dict[tuple[int, ...], float]] = [{} for _ in questions]  # log-probability by path
-        self._rounds = [self._laid_out(parts) for parts in _rounds(questions, longest - len(text))]
-        self.most_tokens = len(text) + max(map(len, self._rounds))
+        self._tries = [OptionTrie(question.options) for question in questions]
+        self._found = [array("d", [0.0]) * len(trie) for trie in self._tries]  # log-probability of each node
+        self._rounds = _rounds(questions, self._tries, longest - len(text))
+        self.most_tokens = len(text) + max(sum(map(self._size, parts)) for parts in self._rounds)
         self._begin_round()
 
     def chunk(self, slot: int, start: int, end: int) -> Chunk:
@@ -85,13 +89,11 @@ class ScoreOptions:
         norms = torch.logsumexp(logits.float(), -1)
         for row, norm in zip(logits, norms.tolist(), strict=True):
             node = self._pending.pop()
-            assert node.path is not None
-            depth = len(node.path)
-            options = self._questions[node.question].options
-            following = sorted({o[depth] for o in options if o[:depth] == node.path and len(o) > depth})
-            found = self._found[node.question]
-            for token, logit in zip(following, row[following].tolist(), strict=True):
-                found[(*node.path, token)] = logit - norm
+            assert node.scored is not None
+            trie, found = self._tries[node.question], self._found[node.question]
+            children = trie.children(node.scored)
+            for child, logit in zip(children, row[[trie.tokens[c] for c in children]].tolist(), strict=True):
+                found[child] = logit - norm
         if self._pending:
             return None
         if not self._rounds:
@@ -101,8 +103,8 @@ class ScoreOptions:
 
     def fields(self) -> dict[str, object]:
         scores = tuple(
-            tuple(_log_probability(found, option) for option in question.options)
-            for question, found in zip(self._questions, self._found, strict=True)
+            tuple(math.fsum(found[node] for node in trie.path(end)) for end in trie.ends)
+            for trie, found in zip(self._tries, self._found, strict=True)
         )
         return {"scores": scores}
 
@@ -119,25 +121,35 @@ class ScoreOptions:
                 positions.append(index)
                 continue
             node = self._nodes[index - first]
-            visible[row, :first] = True
-            visible[row, self._ancestry[index - first]] = True
+            self._see_ancestors(visible, row, node, start)
+            visible[row, index] = True
             positions.append(node.position)
-            if node.path is not None:
+            if node.scored is not None:
                 wanted.append(row)
         return Tree(positions, visible, wanted)
 
+    def _see_ancestors(self, visible: Tensor, row: int, node: _Node, start: int) -> None:
+        """Let the token of `row` see what its parent sees, and the parent; `start`: slot index of row 0."""
+        first, parent = len(self._text), node.parent
+        if parent >= start:
+            visible[row] = visible[parent - start]
+            return
+        visible[row, :first] = True
+        while parent >= first:
+            visible[row, parent] = True
+            parent = self._nodes[parent - first].parent
+
     def _begin_round(self) -> None:
-        self._nodes = self._rounds.pop(0)
+        self._nodes = self._laid_out(self._rounds.pop(0))
         first = len(self._text)
         self.tokens = [*self._text, *(node.token for node in self._nodes)]
         # The first of the questions goes on where the text ends: up to its end it is one sequence.
         chain = next(index for index, node in enumerate(self._nodes) if node.ends_question)
         self.sequence = self.tokens[: first + chain + 1]
-        self._pending = [node for node in reversed(self._nodes) if node.path is not None]
-        self._ancestry: list[list[int]] = []  # slot indexes of a node and all before it, behind the text
-        for index, node in enumerate(self._nodes):
-            before = self._ancestry[node.parent - first] if node.parent >= first else []
-            self._ancestry.append([*before, first + index])
+        self._pending = [node for node in reversed(self._nodes) if node.scored is not None]
+
+    def _size(self, part: _Part) -> int:
+        return len(self._questions[part.question].ids) - part.computed + len(part.inner)
 
     def _laid_out(self, parts: Sequence[_Part]) -> list[_Node]:
         """The nodes of one round: one part behind the other and all behind the text."""
@@ -149,51 +161,53 @@ class ScoreOptions:
             parent = chain[-1] if chain else first - 1
             for depth, token in enumerate(ids[len(chain) :], len(chain) + 1):
                 # An option's first token is scored once, however many parts its question has.
-                path: tuple[int, ...] | None = () if depth == len(ids) and part.is_first else None
-                nodes.append(_Node(part.question, token, parent, first + depth - 1, path, depth == len(ids)))
+                scored = ROOT if depth == len(ids) and part.is_first else None
+                nodes.append(_Node(part.question, token, parent, first + depth - 1, scored, depth == len(ids)))
                 parent = first + len(nodes) - 1
                 chain.append(parent)
-            indexes: dict[tuple[int, ...], int] = {(): parent}
-            for path in part.paths:
-                position = first + len(ids) + len(path) - 1
-                nodes.append(_Node(part.question, path[-1], indexes[path[:-1]], position, path))
-                indexes[path] = first + len(nodes) - 1
+            trie = self._tries[part.question]
+            placed = {ROOT: (parent, first + len(ids) - 1)}  # slot index and position of what was laid out
+            for node in part.inner:
+                before, position = placed[trie.parents[node]]
+                nodes.append(_Node(part.question, trie.tokens[node], before, position + 1, node))
+                placed[node] = first + len(nodes) - 1, position + 1
         return nodes
 
 
 @dataclass
 class _Part:
-    """A question, or as much of one as fits a round: `paths` are the option prefixes to compute, each after its own
-    prefix. Whole options are not among them. `computed`: tokens of the question that the part before has too."""
+    """A question, or as much of one as fits a round: `inner` are the nodes of its trie to compute, each after its
+    parent. Those that nothing follows are not among them. `computed`: tokens of the question that the part before has
+    too."""
 
     question: int
-    paths: tuple[tuple[int, ...], ...]
+    inner: Sequence[int]
     is_first: bool
     computed: int = 0
 
 
-def _parts(number: int, question: Question, most: int) -> list[_Part]:
+def _parts(number: int, question: Question, trie: OptionTrie, most: int) -> list[_Part]:
     """A question whose options need more than `most` tokens is asked again for the rest of them."""
     parts: list[_Part] = []
-    paths: dict[tuple[int, ...], None] = {}
-    for option in sorted(question.options):
-        more = [option[:depth] for depth in range(1, len(option)) if option[:depth] not in paths]
-        if more and paths and len(question.ids) + len(paths) + len(more) > most:
-            parts.append(_Part(number, tuple(paths), not parts))
-            paths = {}
-            more = [option[:depth] for depth in range(1, len(option))]
-        paths.update(dict.fromkeys(more))
-    return [*parts, _Part(number, tuple(paths), not parts)]
+    inner: dict[int, None] = {}
+    for end in sorted(trie.ends):
+        path = [node for node in trie.path(end) if trie.is_inner(node)]
+        more = [node for node in path if node not in inner]
+        if more and inner and len(question.ids) + len(inner) + len(more) > most:
+            parts.append(_Part(number, array("i", inner), not parts))
+            inner, more = {}, path
+        inner.update(dict.fromkeys(more))
+    return [*parts, _Part(number, array("i", inner), not parts)]
 
 
-def _rounds(questions: Sequence[Question], most: int) -> list[list[_Part]]:
+def _rounds(questions: Sequence[Question], tries: Sequence[OptionTrie], most: int) -> list[list[_Part]]:
     """What is computed together: parts of at most `most` tokens, or one. Questions alike stand side by side."""
     rounds: list[list[_Part]] = [[]]
     used, before = 0, tuple[int, ...]()
     for number, question in sorted(enumerate(questions), key=lambda entry: entry[1].ids):
         ids = question.ids
-        for part in _parts(number, question, most):
-            size = len(ids) + len(part.paths)
+        for part in _parts(number, question, tries[number], most):
+            size = len(ids) + len(part.inner)
             # Never the last token of a question, which its options follow.
             part.computed = min(common_prefix(before, ids), len(ids) - 1)
             if rounds[-1] and used + size - part.computed > min(most, _ROUND):
@@ -203,7 +217,3 @@ def _rounds(questions: Sequence[Question], most: int) -> list[list[_Part]]:
             rounds[-1].append(part)
             before = ids
     return rounds
-
-
-def _log_probability(found: dict[tuple[int, ...], float], option: tuple[int, ...]) -> float:
-    return sum(found[option[: depth + 1]] for depth in range(len(option)))

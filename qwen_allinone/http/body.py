@@ -16,6 +16,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from qwen_allinone.errors import InvalidInput, PayloadTooLarge, UnsupportedMediaType
 
 _LONGEST_SHOWN = 64
+_MOST_KEYS = 2048
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -121,6 +122,8 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > _MOST_KEYS:  # a complaint about each would take half a second
+        raise InvalidInput(f"请求体中有一个对象的键太多，最多 {_MOST_KEYS} 个")
     value = dict(pairs)
     if len(value) != len(pairs):
         raise InvalidInput("请求体中有重复的键，请每个键只写一次")

@@ -123,7 +123,7 @@ class ChoiceQuestion(Body):
     type: Literal["choice"]
     name: str | None = None
     instructions: Instructions
-    choices: list[Choice] = Field(min_length=2, max_length=_MOST_CHOICES)
+    choices: list[Choice] = Field(min_length=2, max_length=_MOST_CHOICES, fail_fast=True)
 
     @model_validator(mode="after")
     def _unique(self) -> ChoiceQuestion:
@@ -154,7 +154,7 @@ class ScoreQuestion(Body):
     type: Literal["score"]
     name: str | None = None
     instructions: Instructions
-    levels: list[Level] = Field(min_length=2, max_length=_MOST_LEVELS)
+    levels: list[Level] = Field(min_length=2, max_length=_MOST_LEVELS, fail_fast=True)
 
     @model_validator(mode="after")
     def _unique(self) -> ScoreQuestion:
@@ -190,7 +190,7 @@ class DecisionRequest(Body):
 
     model: str = Field(description="本服务的模型名，见 GET /v1/models")
     input: Input = Field(min_length=1, max_length=MOST_MESSAGES, description="要判断的文字或对话")
-    questions: list[AnyQuestion] = Field(min_length=1, max_length=_MOST_QUESTIONS)
+    questions: list[AnyQuestion] = Field(min_length=1, max_length=_MOST_QUESTIONS, fail_fast=True)
     safety_identifier: str | None = Field(None, description="接受但不使用：这里没有按最终用户的统计")
 
     _unset = model_validator(mode="before")(without_nulls)

@@ -90,4 +90,4 @@ class ChatMessage(Body):
         return ("system" if self.role == "developer" else self.role, self.content)
 
 
-Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES)]
+Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from qwen_allinone.engine import Question, Result
+from qwen_allinone.engine import Permit, Question, Result
 from qwen_allinone.engine.slots import common_prefix
 from qwen_allinone.errors import ContextExceeded, EmptyInput
 from qwen_allinone.model.tokenizer import Gap
@@ -150,8 +150,11 @@ def score_options(
 ) -> tuple[list[OptionScores], Result]:
     """What the options of each question score after `messages`; raises as `decide`."""
     encode = request.codec.tokenizer.encode
-    options = [tuple(tuple(encode(option.text)) for option in question.in_prompt) for question in questions]
-    prompts = _Prompts(messages, request.codec)
+    options = list[tuple[tuple[int, ...], ...]]()
+    for question in questions:
+        request.permit.check()  # long texts take the tokenizer a while: whoever has left meanwhile is not served
+        options.append(tuple(tuple(encode(option.text)) for option in question.in_prompt))
+    prompts = _Prompts(messages, request.codec, request.permit)
     asked = [
         prompts.encode(number, question, max(map(len, options[number]))) for number, question in enumerate(questions)
     ]
@@ -168,8 +171,9 @@ def score_options(
 class _Prompts:
     """The prompts of all questions about the same messages, which are encoded once. `before`: what all begin with."""
 
-    def __init__(self, messages: Sequence[Utterance], codec: Codec) -> None:
+    def __init__(self, messages: Sequence[Utterance], codec: Codec, permit: Permit[Codec]) -> None:
         self._messages = messages
+        self._permit = permit
         self._codec = codec
         self._contents = [content for _, content in messages]
         self._most_characters = codec.context * MOST_CHARS_PER_TOKEN - sum(map(len, self._contents))
@@ -185,6 +189,7 @@ class _Prompts:
     def encode(self, number: int, question: TypedQuestion, longest_option: int) -> list[int]:
         """The same for the first wording of a question that fits with its longest option."""
         context = self._codec.context
+        self._permit.check()
         for wording in question.wordings:
             if len(wording) <= self._most_characters:
                 ids = self._codec.tokenizer.encode_layout(self._rest, [*self._contents, wording])

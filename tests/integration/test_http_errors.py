@@ -352,3 +352,9 @@ def test_an_encoding_that_changes_nothing_is_no_obstacle(server: Server, path: s
 @pytest.mark.parametrize("path", ["/chat", "/v1/tasks", "/health", "/openapi.json", "/nowhere"])
 def test_json_says_that_it_is_utf_8(server: Server, path: str) -> None:
     assert server.client.get(path).content_type == "application/json; charset=utf-8"
+
+
+def test_an_object_of_too_many_keys_is_refused_before_each_is_complained_of(server: Server) -> None:
+    body = {"text": "好"} | {f"k{number}": 1 for number in range(3000)}
+    answer = server.post("/chat", body)
+    assert answer.status_code == 400 and "键太多" in answer.get_json()["error"]
