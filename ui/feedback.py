@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from qwen_allinone import csv_files
@@ -14,6 +15,14 @@ _ENCODINGS = {
     "Big5": f"文件像是 Big5 编码（第 {{0}} 行），{_SAVE_AS}",
     "mixed": f"第 {{0}} 行不是 UTF-8，第 {{1}} 行却是：一个文件里混有两种编码，{_SAVE_AS}",
 }
+
+
+# Names of columns with what people say, and of those beside them.
+_FEEDBACK = re.compile(
+    r"留言|反馈|评论|评价|评语|点评|意见|内容|正文|建议|说法|text|review|comment|feedback|message|content", re.I
+)
+_ABOUT_IT = re.compile(r"时间|日期|编号|序号|次数|数量|星级|评分|得分|人$|\bid\b|date|time|count|score|rating", re.I)
+_MOST_COLUMNS = 1000
 
 
 class Unreadable(Exception):
@@ -47,9 +56,17 @@ class Sheet:
     beyond: int
 
     def likely_column(self) -> int:
-        """The column that holds the feedback: the one with the longest texts."""
+        """The column that holds the feedback: of those that are named so, else of those that hold words, the one with
+        the longest texts. A date or a number can be longer than what people say."""
         sample = self.rows[:100]
-        return max(range(len(self.columns)), key=lambda column: sum(len(row.cells[column]) for row in sample))
+
+        def likely(column: int) -> tuple[bool, int, int]:
+            cells = [row.cells[column] for row in sample]
+            named = bool(_FEEDBACK.search(self.columns[column])) and not _ABOUT_IT.search(self.columns[column])
+            letters = sum(character.isalpha() for cell in cells for character in cell)
+            return named and letters > 0, letters, sum(map(len, cells))
+
+        return max(range(len(self.columns)), key=likely)
 
 
 def read(data: bytes, *, header: bool, most: int) -> Sheet:
@@ -59,22 +76,29 @@ def read(data: bytes, *, header: bool, most: int) -> Sheet:
         Unreadable: an unknown encoding, or no record at all.
     """
     text, encoding = _decode(data)
-    rows, bad = _records(text)
-    if not rows:
+    columns: tuple[str, ...] | None = None
+    good, bad, beyond = list[Row](), list[BadRow](), 0
+    for row in _records(text):
+        if isinstance(row, BadRow):
+            bad.append(row)
+            continue
+        if columns is None:
+            columns = _names(row.cells if header else ("",) * len(row.cells))
+            if header:
+                continue
+        if (fitted := _fit(row, len(columns))) is None:
+            bad.append(BadRow(row.line, f"有 {len(row.cells)} 列，应为 {len(columns)} 列"))
+        elif len(good) < most:
+            good.append(fitted)
+        else:
+            beyond += 1
+    if columns is None:
         raise Unreadable(
             "文件里没有数据，请选择有内容的 CSV 文件" if not bad else f"第 {bad[0].line} 行：{bad[0].reason}"
         )
-    first = rows.pop(0) if header else None
-    columns = _names(first.cells if first else ("",) * len(rows[0].cells))
-    good: list[Row] = []
-    for row in rows:
-        if fitted := _fit(row, len(columns)):
-            good.append(fitted)
-        else:
-            bad.append(BadRow(row.line, f"有 {len(row.cells)} 列，应为 {len(columns)} 列"))
     if not good:
         raise Unreadable("除列名外没有可用的数据行" if header else "没有可用的数据行")
-    return Sheet(columns, tuple(good[:most]), tuple(sorted(bad, key=lambda b: b.line)), encoding, len(good[most:]))
+    return Sheet(columns, tuple(good), tuple(bad), encoding, beyond)
 
 
 def write(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
@@ -92,24 +116,23 @@ def _decode(data: bytes) -> tuple[str, str]:
     return text, name
 
 
-def _records(text: str) -> tuple[list[Row], list[BadRow]]:
+def _records(text: str) -> Iterator[Row | BadRow]:
     """Records with the line each begins in; empty lines are none."""
-    rows: list[Row] = []
-    bad: list[BadRow] = []
     for line, cells in csv_files.records(text):
         if isinstance(cells, csv.Error):
-            bad.append(BadRow(line, "单元格太长" if "limit" in str(cells) else "引号没有配对，无法分列"))
+            yield BadRow(line, "单元格太长" if "limit" in str(cells) else "引号没有配对，无法分列")
         elif any(cell.strip() for cell in cells):
-            rows.append(Row(line, tuple(cells)))
-    return rows, bad
+            yield Row(line, tuple(cells))
 
 
 def _names(cells: Sequence[str]) -> tuple[str, ...]:
-    """Column names, each there and each different."""
-    names: list[str] = []
+    """Column names, each there and each different; raises Unreadable for more than a table has."""
+    if len(cells) > _MOST_COLUMNS:
+        raise Unreadable(f"第一行有 {len(cells)} 列，最多 {_MOST_COLUMNS} 列，请检查分隔符")
+    names = dict[str, None]()
     for number, cell in enumerate(cells, 1):
         name = " ".join(cell.split()) or f"第 {number} 列"
-        names.append(name if name not in names else f"{name} ({number})")
+        names[name if name not in names else f"{name} ({number})"] = None
     return tuple(names)
 
 

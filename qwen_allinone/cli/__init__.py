@@ -1,10 +1,28 @@
 """The command line: its commands, their tables, gold cases, and what labelled data say of a task."""
 
+from typing import Annotated
+
 import typer
 
+from qwen_allinone import __version__
 from qwen_allinone.cli import commands, key_commands, labelled_commands
 
 app = typer.Typer(help="One small language model, many jobs.", no_args_is_help=True, add_completion=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"qwen-allinone {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which one")] = False,
+) -> None:
+    pass
+
+
 app.command()(commands.serve)
 app.command()(commands.ask)
 app.command()(commands.check)

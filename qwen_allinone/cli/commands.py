@@ -35,7 +35,7 @@ def ask(text: Annotated[str, typer.Argument(help="What to say")]) -> None:
     sentiment = answer.sentiment
     probability = max((sentiment.probabilities or {}).values())
     out.print(f"{sentiment.emoji or ''} {sentiment.label} ({probability:.2f})", highlight=False, markup=False)
-    out.print(answer.reply.text, highlight=False, markup=False)
+    out.print(answer.reply.text, highlight=False, markup=False, soft_wrap=not out.is_terminal)
 
 
 def check(

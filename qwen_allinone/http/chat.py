@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Response, jsonify
 from flask_openapi import OpenAPI
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from qwen_allinone.errors import InvalidInput
 from qwen_allinone.http import detail, sse
@@ -23,6 +23,9 @@ from qwen_allinone.state import Conversation, Sessions
 
 class ChatRequest(Body):
     """What the user said."""
+
+    # What the page of the documentation proposes to send: a session_id made up there would be a 404.
+    model_config = ConfigDict(json_schema_extra={"example": {"text": "今天心情特别差，工作也不顺利"}})
 
     text: str = Field(description="要分析和回应的文字", examples=["今天心情特别差，工作也不顺利"])
     stream: bool | None = Field(

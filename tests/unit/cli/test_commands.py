@@ -7,6 +7,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from qwen_allinone import __version__
 from qwen_allinone.cli import app
 from qwen_allinone.errors import ServerBusy
 from qwen_allinone.service import Service
@@ -160,3 +161,8 @@ def test_a_misspelt_setting_stops_the_keys_command(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("QAIO_API_KEY_FILE", "/x")
     result = keys_command("list")
     assert result.exit_code == ERRORS and "QAIO_API_KEYS_FILE" in result.stderr
+
+
+def test_the_version_is_told() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"qwen-allinone {__version__}\n")

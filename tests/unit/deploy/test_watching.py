@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from qwen_allinone.telemetry.metrics import Metrics
+from qwen_allinone.telemetry.metrics import Metrics, Vitals
 from qwen_allinone.telemetry.records import AnswerRecord, RequestRecord
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -29,6 +29,8 @@ def busy_metrics() -> Metrics:
     metrics = Metrics({"version": "1", "model": "demo", "weights": "fp32"}, {"sentiment": ["正面", "负面"]})
     cost = AnswerRecord("sentiment", "正面", "label", 1, 1, 1, 0.1, 0.1, 0.1, 0.1)
     metrics.count(RequestRecord("a", "POST", "/chat", 200, 1.0, code="odd", answers=(cost,)), timed=True)
+    metrics.watch(lambda: Vitals(True, 1, 1, 1, 0, 0, gold_accuracy={"sentiment": 0.9}))
+    metrics.stop()
     return metrics
 
 
@@ -127,6 +129,18 @@ def test_the_scrape_configuration_asks_our_port_with_a_key_from_a_file() -> None
     assert [DEPLOY / name for name in config["rule_files"]] == [DEPLOY / "alerts.yml"]
 
 
+def test_in_compose_prometheus_asks_the_service_by_its_name_there() -> None:
+    alone, within = (yaml.safe_load((DEPLOY / f"prometheus{kind}.yml").read_text()) for kind in ("", ".compose"))
+    (job,) = within["scrape_configs"]
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    assert job["static_configs"] == [{"targets": ["qwen:5000"]}]
+    assert set(compose["services"]["qwen"]["networks"]) & set(compose["services"]["prometheus"]["networks"])
+    assert "./prometheus.compose.yml:/etc/prometheus/prometheus.yml:ro" in compose["services"]["prometheus"]["volumes"]
+    assert {key: value for key, value in within.items() if key != "scrape_configs"} == {
+        key: value for key, value in alone.items() if key != "scrape_configs"
+    }
+
+
 def promtool(*arguments: str) -> str:
     done = subprocess.run([str(PROMTOOL), *arguments], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -136,6 +150,7 @@ def promtool(*arguments: str) -> str:
 @needs_promtool
 def test_prometheus_takes_the_scrape_configuration_and_the_rules() -> None:
     promtool("check", "config", "--syntax-only", str(DEPLOY / "prometheus.yml"))
+    promtool("check", "config", "--syntax-only", str(DEPLOY / "prometheus.compose.yml"))
     assert "7 rules found" in promtool("check", "rules", str(DEPLOY / "alerts.yml"))
 
 

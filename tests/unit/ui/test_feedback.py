@@ -52,6 +52,31 @@ def test_a_file_without_column_names_gets_some() -> None:
     assert sheet("a,,a\n1,2,3\n").columns == ("a", "第 2 列", "a (3)")
 
 
+@pytest.mark.parametrize(
+    ("text", "likely"),
+    [
+        ("日期,留言\n2026-11-28 10:30:00,很好\n2026-11-28 11:00:00,太慢\n", "留言"),
+        ("订单号,金额,话\n20261128000123456,1299.00,不错\n", "话"),
+        ("姓名,评价时间,评价内容\n欧阳娜娜小姐,2026年11月28日星期六,好\n", "评价内容"),
+        ("product,review_date,review\nA very long product name indeed,2026-11-28,ok\n", "review"),
+        ("a,b\n很长很长的一句话,短\n", "a"),
+        ("评论数,备注\n123456789,好\n", "备注"),
+    ],
+)
+def test_the_column_of_what_people_say_is_found_beside_longer_ones(text: str, likely: str) -> None:
+    found = sheet(text)
+    assert found.columns[found.likely_column()] == likely
+
+
+def test_a_head_of_many_commas_is_refused_at_once() -> None:
+    with pytest.raises(Unreadable, match="80001 列"):
+        sheet("a," * 80_000 + "\n")
+
+
+def test_the_same_name_again_and_again_is_told_apart() -> None:
+    assert sheet("a,a,a (2)\n1,2,3\n").columns == ("a", "a (2)", "a (2) (3)")
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_the_delimiter_is_found(delimiter: str) -> None:
     read_sheet = sheet(f"编号{delimiter}反馈\n1{delimiter}房间很干净，下次还来\n")
