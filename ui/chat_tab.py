@@ -23,7 +23,7 @@ def add(api: Api) -> None:
     """Build it."""
     talk = gr.State(None)
     unanswered = gr.Textbox(visible="hidden", label="没有得到回答的话")
-    shown = html(show.conversation([]), elem_id="conversation", autoscroll=True, max_height=560)
+    shown = html(show.conversation([]), elem_id="conversation")
     with gr.Row(elem_classes="composer"):
         box = gr.Textbox(
             placeholder="想说点什么？回车发送",

@@ -45,7 +45,8 @@ def conversation(turns: Sequence[Turn]) -> str:
             '<div class="empty"><div class="empty-face emoji">😄 😢</div>'
             "<p>说说今天的事吧。先判断这句话的情感，再温暖地回应。</p></div>"
         )
-    return f'<div class="talk" role="log" aria-live="polite" aria-label="对话">{"".join(map(_turn, turns))}</div>'
+    talk = f'<div class="talk" role="log" aria-live="polite" aria-label="对话">{"".join(map(_turn, turns))}</div>'
+    return f'<div class="newest" tabindex="0">{talk}</div>'
 
 
 def _turn(turn: Turn) -> str:

@@ -6,6 +6,9 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.e2e.conftest import until
 from tests.support.relay import Planted, Relay
@@ -61,6 +64,18 @@ def test_a_conversation_keeps_its_turns_until_a_new_one_is_begun(visit: Visit, f
     visitor.page.locator(".empty").wait_for()
     assert visitor.page.locator(".mine").count() == 0
     until(lambda: ("DELETE", kept) in [(seen.method, seen.path) for seen in front.seen], "the service forgets it too")
+
+
+@pytest.mark.parametrize("window", [{}, {"viewport": {"width": 390, "height": 844}}], ids=["wide", "narrow"])
+def test_the_newest_turn_is_in_view_however_long_the_conversation(visit: Visit, window: dict[str, Any]) -> None:
+    visitor = visit(**window)
+    for turn in range(1, 9):
+        visitor.say(f"第 {turn} 件事，今天真开心")
+        visitor.wait_answered(turn)
+        box, end = (visitor.page.locator(name).bounding_box() for name in ("#conversation", ".theirs >> nth=-1"))
+        assert end["y"] + end["height"] <= box["y"] + box["height"] + 1, turn
+        assert end["y"] >= box["y"], turn
+    assert visitor.page.evaluate("document.querySelector('.newest').scrollHeight") > box["height"]
 
 
 def test_an_answer_can_be_stopped_and_the_next_one_comes(visit: Visit) -> None:
