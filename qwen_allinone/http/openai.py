@@ -115,7 +115,7 @@ class ChatCompletionRequest(NeutralFields):
         tuple[tuple[int, float], ...],
         BeforeValidator(_biases),
         WithJsonSchema({"type": "object", "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100}}),
-    ] = Field((), description="token 编号到 -100 至 100 的数，加到它的 logit 上")
+    ] = Field(default_factory=tuple, description="token 编号到 -100 至 100 的数，加到它的 logit 上")
     max_tokens: int | None = Field(None, ge=1, description="回复最多的 token 数；缺省 512；不超过上下文所余")
     max_completion_tokens: int | None = Field(None, ge=1, description="与 max_tokens 相同，二者只能给一个")
     stop: Annotated[tuple[str, ...], BeforeValidator(_stops), WithJsonSchema(_STOP_SCHEMA)] = Field(

@@ -54,6 +54,9 @@ def register(app: OpenAPI, backend: Backend) -> None:
 
     @app.before_request
     def check_room() -> None:
+        most = request.max_content_length
+        if most is not None and (request.content_length or 0) > most:
+            return  # a 413, room or not: nobody should try that again
         if hasattr(app.view_functions.get(request.endpoint or ""), _MARK):
             backend.service.engine.check_room()
 

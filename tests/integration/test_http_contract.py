@@ -60,6 +60,8 @@ def test_a_content_type_may_name_its_charset(server: Server, content_type: str) 
 def test_the_list_of_tasks_says_what_each_takes_and_answers(server: Server) -> None:
     tasks = {task["name"]: task for task in server.client.get("/v1/tasks").get_json()["tasks"]}
     assert set(tasks) == {task.name for task in server.service.registry}
+    gold = tasks["sentiment"].pop("gold")
+    assert gold["cases"] == len(server.service.registry.cases("sentiment"))
     assert tasks["sentiment"] == {
         "name": "sentiment",
         "description": "判断一段文字的情感极性",

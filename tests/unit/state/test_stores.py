@@ -15,7 +15,7 @@ import pytest
 
 from qwen_allinone.errors import SessionBusy, SessionNotFound, StoreUnavailable
 from qwen_allinone.state import RedisStore, SqliteStore, Store, Turn
-from qwen_allinone.state import redis as redis_module
+from qwen_allinone.state import redis_store as redis_module
 from qwen_allinone.state import sqlite_store as sqlite_module
 from qwen_allinone.state.lease import Lease, _place, is_dead
 from tests.support.redis_server import RedisServer
