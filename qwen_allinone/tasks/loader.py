@@ -135,7 +135,7 @@ def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")  # editors on Windows put a byte order mark first
     except FileNotFoundError:
-        raise TaskFileError(file, "(file)", "is missing", "create it, see the README's section on tasks") from None
+        raise TaskFileError(file, "(file)", "is missing", "create it, see docs/task-folder.md") from None
     except OSError as error:
         raise TaskFileError(file, "(file)", f"cannot be read ({error.strerror})", "make it a readable file") from None
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""What the READMEs and docs/ say of the code is so, and both READMEs say the same."""
+"""What the READMEs and docs/ say of the code is so, and each pair of English and Chinese documents says the same."""
 
 import re
 import subprocess
@@ -13,8 +13,14 @@ from qwen_allinone.shipped_files import SHIPPED
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
+SETTINGS, SETTINGS_CHINESE = (
+    (ROOT / "docs" / f"settings{language}.md").read_text(encoding="utf-8") for language in ("", ".zh-CN")
+)
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+TREE = ARCHITECTURE.split("## What is where")[1].split("\n## ")[0]
 DOCUMENTS = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("*.md"))]
+IN_CHINESE = [path for path in DOCUMENTS if path.name.endswith(".zh-CN.md")]
+IN_BOTH = pytest.mark.parametrize("chinese", IN_CHINESE, ids=lambda path: path.name.removesuffix(".zh-CN.md"))
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -54,6 +60,10 @@ def _anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for _, title in _headings(text)}
 
 
+def _english(chinese: Path) -> Path:
+    return chinese.with_name(chinese.name.replace(".zh-CN", ""))
+
+
 def _tree(text: str) -> list[str]:
     """The paths that the tree names: names, then two blanks or more, then what they are for."""
     (tree,) = [body for language, body in _BLOCK.findall(text) if language == "text"]
@@ -67,18 +77,18 @@ def _tree(text: str) -> list[str]:
     return paths
 
 
-def test_every_setting_stands_in_the_readme_with_its_default_and_meaning() -> None:
-    missing = [_row(field) for field in Settings.model_fields if _row(field) not in README]
+def test_every_setting_stands_in_the_settings_with_its_default_and_meaning() -> None:
+    missing = [_row(field) for field in Settings.model_fields if _row(field) not in SETTINGS]
     assert missing == []
 
 
-def test_the_readme_lists_no_setting_the_code_does_not_have() -> None:
-    listed = [line.split("`")[1] for line in README.splitlines() if line.startswith(f"| `{PREFIX}")]
+def test_no_setting_is_listed_that_the_code_does_not_have() -> None:
+    listed = [line.split("`")[1] for line in SETTINGS.splitlines() if line.startswith(f"| `{PREFIX}")]
     assert listed == Settings.names()
 
 
-def test_the_chinese_readme_lists_the_same_settings_with_the_same_defaults() -> None:
-    listed = [line for line in CHINESE.splitlines() if line.startswith(f"| `{PREFIX}")]
+def test_the_same_settings_are_listed_in_chinese_with_the_same_defaults() -> None:
+    listed = [line for line in SETTINGS_CHINESE.splitlines() if line.startswith(f"| `{PREFIX}")]
     fields = list(Settings.model_fields)
     assert len(listed) == len(fields)
     for line, field in zip(listed, fields, strict=True):
@@ -86,22 +96,36 @@ def test_the_chinese_readme_lists_the_same_settings_with_the_same_defaults() -> 
         assert re.search(r"[\u4e00-\u9fff]", line), "the meaning is not translated"
 
 
-def test_both_readmes_have_the_same_commands_in_the_same_order() -> None:
-    assert _commands(README) == _commands(CHINESE)
-    assert len(_commands(README)) > 10
+def test_the_readmes_fit_three_screens() -> None:
+    assert all(len(text.splitlines()) <= 180 for text in (README, CHINESE))
 
 
-def test_both_readmes_have_headings_of_the_same_levels_in_the_same_order() -> None:
-    assert [level for level, _ in _headings(README)] == [level for level, _ in _headings(CHINESE)]
+@IN_BOTH
+def test_both_languages_have_the_same_commands_in_the_same_order(chinese: Path) -> None:
+    text = chinese.read_text(encoding="utf-8")
+    assert _commands(_english(chinese).read_text(encoding="utf-8")) == _commands(text)
+    assert re.search(r"[\u4e00-\u9fff]", text)
 
 
-def test_both_readmes_link_to_the_same_places_and_to_each_other_at_the_top() -> None:
-    def links(text: str) -> list[str]:
-        return sorted({link for link in _LINK.findall(_prose(text)) if not link.startswith("README")})
+@IN_BOTH
+def test_both_languages_have_headings_of_the_same_levels_and_tables_of_the_same_size(chinese: Path) -> None:
+    english = _english(chinese).read_text(encoding="utf-8")
+    text = chinese.read_text(encoding="utf-8")
+    assert [level for level, _ in _headings(english)] == [level for level, _ in _headings(text)]
+    assert len(re.findall(r"^\|", english, re.MULTILINE)) == len(re.findall(r"^\|", text, re.MULTILINE))
 
-    assert links(README) == links(CHINESE)
-    assert "(README.zh-CN.md)" in README.split("\n## ")[0]
-    assert "(README.md)" in CHINESE.split("\n## ")[0]
+
+@IN_BOTH
+def test_both_languages_link_to_the_same_places_and_to_each_other_at_the_top(chinese: Path) -> None:
+    english = _english(chinese)
+
+    def links(path: Path) -> list[str]:
+        found = (link.replace(".zh-CN", "") for link in _LINK.findall(_prose(path.read_text(encoding="utf-8"))))
+        return sorted({link for link in found if link != english.name})
+
+    assert links(english) == links(chinese)
+    assert f"({chinese.name})" in english.read_text(encoding="utf-8").split("\n## ")[0]
+    assert f"({english.name})" in chinese.read_text(encoding="utf-8").split("\n## ")[0]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -117,10 +141,9 @@ def test_every_relative_link_leads_somewhere(document: Path) -> None:
     assert lost == []
 
 
-def test_what_the_trees_name_exists_and_both_name_the_same() -> None:
-    assert [name for name in _tree(README) if not (ROOT / name).exists()] == []
-    assert [name for name in _tree(README) if (ROOT / name).is_dir() != name.endswith("/")] == []
-    assert _tree(README) == _tree(CHINESE)
+def test_what_the_tree_names_exists() -> None:
+    assert [name for name in _tree(TREE) if not (ROOT / name).exists()] == []
+    assert [name for name in _tree(TREE) if (ROOT / name).is_dir() != name.endswith("/")] == []
 
 
 def test_the_tree_names_every_file_and_folder_of_the_top_two_levels() -> None:
@@ -130,7 +153,7 @@ def test_the_tree_names_every_file_and_folder_of_the_top_two_levels() -> None:
     there = set()
     for parts in (line.split("/") for line in listing.stdout.splitlines() if (ROOT / line).exists()):
         there.update("/".join(parts[:depth]) + "/" * (depth < len(parts)) for depth in (1, 2) if depth <= len(parts))
-    assert {name for name in there if not name.endswith("/__init__.py")} - set(_tree(README)) == set()
+    assert {name for name in there if not name.endswith("/__init__.py")} - set(_tree(TREE)) == set()
 
 
 def test_the_readme_names_every_task_that_ships() -> None:
@@ -187,12 +210,13 @@ def test_the_caps_of_replies_that_the_readme_names_are_those_that_hold() -> None
     assert default and f"{default[1]} for `/v1/chat/completions`" in " ".join(limits.split())
 
 
-def test_the_readmes_example_task_loads(tmp_path: Path) -> None:
+@pytest.mark.parametrize("document", [ROOT / "README.md", ROOT / "docs" / "task-folder.md"], ids=lambda path: path.name)
+def test_the_example_of_a_task_loads(tmp_path: Path, document: Path) -> None:
     from qwen_allinone.tasks import load_task
 
-    section = README.split("## A task is a folder")[1].split("## Settings")[0]
     (tmp_path / "urgent").mkdir()
+    section = document.read_text(encoding="utf-8").split("## A task is a folder")[-1]
     (tmp_path / "urgent" / "prompt.md").write_text(section.split("```\n")[1].split("```")[0], encoding="utf-8")
     task = load_task(tmp_path / "urgent")
     assert task.labels == ("紧急", "普通")
-    assert task.spec.output.unknown is not None
+    assert (task.spec.output.unknown is not None) == (document.name == "task-folder.md")
