@@ -36,7 +36,9 @@ RUN useradd --uid 10001 --no-create-home --home-dir /models qaio \
     && find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 # Nothing but /models, /data, /tmp and /dev/shm is written to when it runs: the root may be read-only. A number, so that
 # Kubernetes can tell it is not root.
-ENV HF_HOME=/models \
+# Whoever maps a port means to be reached through it; without keys (docs/keys.md) anybody who reaches it may call.
+ENV QAIO_HOST=0.0.0.0 \
+    HF_HOME=/models \
     QAIO_SESSIONS_FILE=/data/sessions.db \
     QAIO_FIT_FILE=/data/fits.json
 USER 10001:10001

@@ -22,7 +22,8 @@ try:
 except StartupError as error:
     sys.exit(f"qwen-allinone cannot start: {error}")
 
-bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
+_host = settings.listens_on
+bind = f"[{_host}]:{settings.port}" if ":" in _host else f"{_host}:{settings.port}"
 # As app.py does it, but found wherever the service is started: it stays in that folder, to which paths are relative.
 wsgi_app = "qwen_allinone.bootstrap:build_app()"
 

@@ -48,7 +48,11 @@ class Settings(BaseModel):
     fit_file: Path = Field(
         Path("data/fits.json"), description="File where fits that took over a second are kept for the next start"
     )
-    host: Host = Field("0.0.0.0", description="Address to listen on; `::` is every address, IPv6 too")
+    host: Host | None = Field(
+        None,
+        description="Address to listen on; unset: `0.0.0.0`, every address, where keys or tokens are asked for, otherwise "
+        "`127.0.0.1`, this machine alone; `::` is every address, IPv6 too",
+    )
     port: int = Field(5000, ge=1, le=65535, description="Port to listen on")
     workers: int = Field(1, ge=1, le=16, description="Gunicorn workers; each holds a copy of the model")
     threads: int = Field(0, ge=0, le=256, description="Compute threads per worker; 0: CPU quota divided by workers")
@@ -176,6 +180,12 @@ class Settings(BaseModel):
         if problems:
             raise SettingsError("; ".join(problems))
         return settings
+
+    @property
+    def listens_on(self) -> str:
+        """The address: nobody from outside comes in unasked unless somebody said so."""
+        asked_for = self.api_keys_file is not None or self.jwt_key_file is not None
+        return self.host or ("0.0.0.0" if asked_for else "127.0.0.1")
 
     @property
     def stop_s(self) -> float:

@@ -18,7 +18,7 @@ _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 def problem(settings: Settings) -> str:
     """What is wrong with the service; empty if it is well."""
-    host = _LOOPBACK.get(settings.host, settings.host)
+    host = _LOOPBACK.get(settings.listens_on, settings.listens_on)
     connection = HTTPConnection(host, settings.port, timeout=_TIMEOUT_S)
     try:
         connection.request("GET", "/health")

@@ -29,7 +29,7 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
         "fit": "gold",
         "fit_s": 15.0,
         "fit_file": Path("data/fits.json"),
-        "host": "0.0.0.0",
+        "host": None,
         "port": 5000,
         "workers": 1,
         "threads": 0,
@@ -239,6 +239,13 @@ def test_redis_urls_that_are_right_are_taken(url: str) -> None:
 )
 def test_ipv6_addresses_are_taken_with_and_without_brackets(host: str, taken: str) -> None:
     assert Settings.load({"QAIO_HOST": host}).host == taken
+
+
+def test_without_keys_and_unasked_it_listens_on_its_own_machine_alone(tmp_path: Path) -> None:
+    (tmp_path / "keys").touch()
+    assert Settings.load({}).listens_on == "127.0.0.1"
+    assert Settings.load({"QAIO_API_KEYS_FILE": str(tmp_path / "keys")}).listens_on == "0.0.0.0"
+    assert Settings.load({"QAIO_HOST": "::"}).listens_on == "::"
 
 
 @pytest.mark.parametrize("host", ["", "127.0.0.1:5000", "a b", "http://h", "[::1", "1::2::3", "unix:/x"])
