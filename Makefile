@@ -46,12 +46,9 @@ install-ui: $(VENV)/.installed-ui
 install-ui-tests: $(VENV)/.installed-ui-tests
 
 demo: install
-	@echo
-	@echo "Starting with the demo model. When it says 'ready', try in another terminal:"
-	@echo
+	@echo "The page: make ui in another terminal. Without it, once this says 'ready':"
 	@echo "  curl -X POST localhost:$${QAIO_PORT:-5000}/chat -H \"Content-Type: application/json\" -d '{\"text\": \"今天心情特别差，工作也不顺利\"}'"
-	@echo
-	QAIO_MODEL=demo $(PY) -m qwen_allinone serve
+	@QAIO_MODEL=demo $(PY) -m qwen_allinone serve
 
 serve: install
 	$(PY) -m qwen_allinone serve

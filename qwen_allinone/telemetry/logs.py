@@ -18,6 +18,8 @@ from qwen_allinone.telemetry.line_writer import LineWriter
 
 _STDERR = 2
 _CHATTY = ("httpx", "httpcore", "filelock", "urllib3")
+# What Gunicorn says at every start and is always the same; where it listens and when a worker is ready is enough.
+_ALWAYS_SAID = ("Starting gunicorn", "Using worker:", "Control socket")
 
 
 def config(settings: Settings) -> dict[str, Any]:
@@ -28,16 +30,21 @@ def config(settings: Settings) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": formatter},
+        "filters": {"news": {"()": lambda: _is_news}},
         "handlers": {"stderr": {"()": StderrHandler, "formatter": "line"}},
         "root": {"level": level, "handlers": ["stderr"]},
         "loggers": {
-            "gunicorn.error": {"level": level, "handlers": [], "propagate": True},
+            "gunicorn.error": {"level": level, "handlers": [], "filters": ["news"], "propagate": True},
             # We write a line a request ourselves, with more in it and less of the client's.
             "gunicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
             "huggingface_hub": {"handlers": [], "propagate": True},
             **{name: {"level": "WARNING"} for name in _CHATTY},
         },
     }
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_ALWAYS_SAID)
 
 
 def configure(settings: Settings) -> None:

@@ -106,6 +106,7 @@ def test_lines_of_libraries_warnings_and_dying_threads_have_the_same_form(tmp_pa
     program = """
 logging.getLogger("some.library").warning("careful")
 logging.getLogger("httpx").info("a line nobody needs")
+logging.getLogger("gunicorn.error").info("Using worker: %s", "what it always says")
 logging.getLogger("gunicorn.error").info("Booting")
 logging.getLogger("gunicorn.access").info("GET /chat?key=hunter2")
 warnings.warn("old")
