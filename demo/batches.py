@@ -6,7 +6,7 @@ after an interruption.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from demo.buckets import Bucket
 from demo.corpus.dialogues import CALM, NEGATIVE, POSITIVE, Dialogue, Turn
+from demo.corpus.frames import GAP, Framed, topic_of
 from demo.corpus.jobs.sample import Sample
 from demo.corpus.pools import Pool
 from demo.prompts import Prompts, Seams
@@ -37,6 +38,7 @@ DOORS, DOOR_WEIGHTS = ("chat", "none", "other"), (45, 20, 35)
 TOLD = {POSITIVE: (POSITIVE, CALM), NEGATIVE: (NEGATIVE, CALM), CALM: (CALM, CALM)}
 UNSURE, MISTAKEN = 0.2, 0.04  # moods told as 平静, and told wrong, as a classifier will
 STRANGE_MEMORIES = 0.12  # conversations that are told something of the user that has nothing to do with them
+FRAMED, GAPPED = 0.6, 0.7  # replies that are frames; and of these, where a word can be named, those that name it
 STRUNG = 0.06  # batches of conversations that follow upon another of another subject
 
 Learned = tuple[int, int, int, float]  # row, position, token to predict, weight
@@ -80,8 +82,9 @@ class Batches:
         jobs: dict[str, list[Sample]],
         seed: int,
         tokens: tuple[int, int, int],
+        frames: Mapping[Turn, Framed] | None = None,
     ) -> None:
-        self.prompts, self.pool, self.jobs = prompts, pool, jobs
+        self.prompts, self.pool, self.jobs, self._frames = prompts, pool, jobs, frames or {}
         self.rng = Random(seed)
         self._vary = Variations(prompts, self.rng)
         self._tokens = tokens
@@ -222,11 +225,12 @@ class Batches:
                 told = self._told(turn.mood) if restated else shown
                 row += self.prompts.late_system(restated(told)) if restated and told != shown else self.prompts.to_user
                 shown = told
-            text = encode(self._vary.typed(rng.choice(turn.texts)))
+            chosen = rng.choice(turn.texts)
+            text = encode(self._vary.typed(chosen))
             if rng.random() < OWN_WORDS:
                 plan += [(number, len(row) + i, token, OWN_WORDS_WEIGHT) for i, token in enumerate(text[1:])]
             row += text + self.prompts.to_reply
-            said = rng.choice(turn.replies)
+            said = self._reply_to(turn, chosen)
             reply = [*encode(_first_sentence(said) if brief else said), end]
             named = set(text) - self._common
             plan += [
@@ -234,6 +238,18 @@ class Batches:
                 for i, token in enumerate(reply)
             ]
             row += reply
+
+    def _reply_to(self, turn: Turn, text: str) -> str:
+        """A written reply, or, more often, a frame with a word of the text in its gap."""
+        rng, framed = self.rng, self._frames.get(turn)
+        if framed is None or rng.random() >= FRAMED:
+            return rng.choice(turn.replies)
+        pieces = [self.prompts.tokenizer.decode([token]) for token in self.prompts.tokenizer.encode(text)]
+        topic = topic_of(pieces, turn.replies)
+        gapped = framed.gapped if topic and (not framed.whole or rng.random() < GAPPED) else ()
+        if gapped:
+            return rng.choice(gapped).replace(GAP, topic)
+        return rng.choice(framed.whole or turn.replies)
 
     def _told(self, mood: str) -> str:
         draw = self.rng.random()

@@ -25,7 +25,8 @@ from torch.nn import functional
 
 from demo.batches import DRILLED, Batch, Batches, MoodBatch
 from demo.corpus.apart import Apart, measured_sentences
-from demo.corpus.dialogues import clear_of, read_dialogues
+from demo.corpus.dialogues import Dialogue, Turn, clear_of, read_dialogues
+from demo.corpus.frames import GAP, Framed, framed, key_of, read_frames
 from demo.corpus.jobs.intents import INTENTS
 from demo.corpus.jobs.routes import ROUTES
 from demo.corpus.jobs.sample import Sample
@@ -36,6 +37,7 @@ from demo.embeddings import informed
 from demo.model import DemoModel, Shape
 from demo.muon import Muon, multiplies_bfloat16
 from demo.prompts import ROOT, Prompts
+from demo.teacher import Teacher
 from demo.tokenizer import build_tokenizer, save_tokenizer
 from qwen_allinone.host import give_back
 from qwen_allinone.model.tokenizer import Tokenizer
@@ -52,7 +54,7 @@ TIDY_STEPS = 25
 # that each of two processes comes to all.
 TURNS = (
     "translate", "keywords", "summary", "sentiment_en", "care", "suggest", "translate", "keywords", "summary", "route",
-    "remember", "intent", "translate", "keywords", "summary", "sentiment_en", "care",
+    "remember", "intent", "translate", "keywords", "summary", "sentiment_en", "care", "route", "care",
 )  # fmt: skip
 
 
@@ -63,17 +65,35 @@ class Texts:
     prompts: Prompts
     pool: Pool
     jobs: dict[str, list[Sample]]
+    work: Path
     turns: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.dialogues = clear_of(Apart(measured_sentences()), read_dialogues())
+        self.dialogues = _conversations()
+        self.frames = _frames(self.dialogues, self.work / "frames.pt")
         self.turns = tuple(task for task in TURNS if task in self.jobs)
 
     @classmethod
     def read(cls, options: argparse.Namespace) -> Texts:
         pool = build(options.work / "pools", options.seed, options.scale)
         jobs = taught(Lexicon.load(), options.seed * 3000, round(JOB_SAMPLES * options.scale))
-        return cls(Prompts(Tokenizer.load(options.out)), pool, jobs)
+        return cls(Prompts(Tokenizer.load(options.out)), pool, jobs, options.work)
+
+
+def _conversations() -> list[Dialogue]:
+    return clear_of(Apart(measured_sentences()), read_dialogues())
+
+
+def _frames(dialogues: list[Dialogue], file: Path) -> dict[Turn, Framed]:
+    """The frames of every turn, found once and kept in `file` until a frame or a conversation changes."""
+    frames = read_frames()
+    key = key_of(frames, dialogues)
+    kept = torch.load(file, weights_only=False) if file.exists() else {}
+    if kept.get("key") != key:
+        kept = {"key": key, "frames": framed(dialogues, frames, Teacher().vectors)}
+        torch.save(kept, file)
+    found: dict[Turn, Framed] = kept["frames"]
+    return found
 
 
 def make_tokenizer(options: argparse.Namespace) -> None:
@@ -82,6 +102,7 @@ def make_tokenizer(options: argparse.Namespace) -> None:
     jobs = taught(Lexicon.load(), options.seed * 3000, 2500)
     turns = [turn for dialogue in read_dialogues() for turn in dialogue.turns]
     talk = [text for turn in turns for text in (*turn.texts, *turn.replies)]
+    talk += [frame.text.replace(GAP, "") for frame in read_frames()]
     drawn = [text for part in jobs.values() for sample in part for text in (sample.text, sample.answer)]
     prompts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "prompts").glob("*/prompt.md"))]
     prompts += [(ROOT / "demo/corpus" / f"{name}.yaml").read_text(encoding="utf-8") for name in ("systems", "wordings")]
@@ -143,6 +164,7 @@ def train(options: argparse.Namespace) -> None:
     started = time.monotonic()
     if not options.resume:
         make_tokenizer(options)
+    _frames(_conversations(), options.work / "frames.pt")  # before there are two processes
     with tempfile.TemporaryDirectory() as folder:
         spawn(work, (options, f"file://{folder}/meet"), options.processes)  # type: ignore[no-untyped-call]
     print(f"done in {(time.monotonic() - started) / 60:.1f} minutes -> {options.out}")
@@ -162,7 +184,7 @@ def work(rank: int, options: argparse.Namespace, meet: str) -> None:
         model.model.embed_tokens.weight.data.copy_(informed(texts.prompts.tokenizer, shape, options))
     size = (options.mood_tokens, options.chat_tokens, options.job_tokens)
     seed = options.seed * 2000 + rank
-    batches = Batches(texts.prompts, texts.pool, texts.dialogues, texts.jobs, seed, size)
+    batches = Batches(texts.prompts, texts.pool, texts.dialogues, texts.jobs, seed, size, texts.frames)
     torch.manual_seed(options.seed * 1000 + rank)  # dropout
     if rank == 0:
         print(f"{sum(p.numel() for p in model.parameters()):,} parameters, vocabulary {shape.vocabulary}")

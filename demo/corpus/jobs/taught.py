@@ -20,7 +20,6 @@ WRITTEN_SHARE = 0.35  # of the samples of a task that has both kinds
 NEEDED, NOT_NEEDED = CARE = ("需要帮助", "没有")
 # How the files of such conversations begin. In those of `q_care` despair may come later than in the first turn.
 DESPAIR, NEAR, EITHER = "f_care", "f_near", "q_care"
-_NEAR_SHARE = 0.5  # of what needs no help: texts that look as if
 
 
 def taught(lexicon: Lexicon, seed: int, count: int) -> dict[str, list[Sample]]:
@@ -31,7 +30,7 @@ def taught(lexicon: Lexicon, seed: int, count: int) -> dict[str, list[Sample]]:
     for task, drawn in samples.items():
         written = [sample for sample in _table(WRITTEN / f"{task}.tsv") if apart.clear(sample.text)]
         samples[task] = _mixed(drawn, written, rng)
-    samples["care"] = list(_care(apart, rng))
+    samples["care"] = list(_care(apart))
     samples["suggest"] = [s for s in _table(DIALOGUES / "suggest.tsv") if apart.clear(s.text)]
     samples["remember"] = [s for s in _table(DIALOGUES / "remember.tsv") if apart.clear(s.text)]
     return {task: [_cleaned(s) for s in part] for task, part in samples.items() if part}
@@ -44,18 +43,17 @@ def _mixed(drawn: list[Sample], written: list[Sample], rng: Random) -> list[Samp
     return [*drawn, *(rng.choice(written) for _ in range(min(times, 20) * len(written)))]
 
 
-def _care(apart: Apart, rng: Random) -> Iterator[Sample]:
-    """As many texts of either kind; half of those that need no help only look as if they did."""
+def _care(apart: Apart) -> Iterator[Sample]:
+    """Every text there is: whoever needs no help is never to be taken for one who does. Those of despair, and those that
+    only look like it, come several times."""
     despair, near, other = list[str](), list[str](), list[str]()
     for dialogue in clear_of(apart, read_dialogues()):
         if dialogue.source.startswith(EITHER):
             continue
         kind = despair if dialogue.source.startswith(DESPAIR) else near if dialogue.source.startswith(NEAR) else other
         kind += dialogue.turns[0].texts
-    for text in despair:
-        yield Sample(text, NEEDED)
-        yield Sample(rng.choice(near if near and rng.random() < _NEAR_SHARE else other), NOT_NEEDED)
-    yield from (Sample(text, NOT_NEEDED) for text in near)
+    for texts, answer, times in ((despair, NEEDED, 6), (near, NOT_NEEDED, 4), (other, NOT_NEEDED, 1)):
+        yield from (Sample(text, answer) for text in texts * times)
 
 
 def _table(file: Path) -> Iterator[Sample]:
