@@ -16,7 +16,7 @@ from torch import Tensor
 
 from demo.buckets import Bucket
 from demo.corpus.dialogues import CALM, NEGATIVE, POSITIVE, Dialogue, Turn
-from demo.corpus.frames import GAP, Framed, topic_of
+from demo.corpus.frames import Frames
 from demo.corpus.jobs.sample import Sample
 from demo.corpus.pools import Pool
 from demo.prompts import Prompts, Seams
@@ -38,10 +38,11 @@ DOORS, DOOR_WEIGHTS = ("chat", "none", "other"), (45, 20, 35)
 TOLD = {POSITIVE: (POSITIVE, CALM), NEGATIVE: (NEGATIVE, CALM), CALM: (CALM, CALM)}
 UNSURE, MISTAKEN = 0.2, 0.04  # moods told as 平静, and told wrong, as a classifier will
 STRANGE_MEMORIES = 0.12  # conversations that are told something of the user that has nothing to do with them
-FRAMED, GAPPED = 0.6, 0.7  # replies that are frames; and of these, where a word can be named, those that name it
+FRAMED, FRAMED_OWN = 0.9, 0.3  # replies that are frames; in conversations with a system prompt or memories of their own
 STRUNG = 0.06  # batches of conversations that follow upon another of another subject
 
 Learned = tuple[int, int, int, float]  # row, position, token to predict, weight
+Told = tuple[int, int, int]  # row, position, kind of the message that ends there
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,14 @@ class MoodBatch(Batch):
     vectors: Tensor
 
 
+@dataclass(frozen=True)
+class ChatBatch(Batch):
+    """Conversations: `kinds` of the users' messages, by number, at flat positions `answered`, where the reply begins."""
+
+    answered: Tensor
+    kinds: Tensor
+
+
 class Batches:
     """Draws batches for one process."""
 
@@ -82,9 +91,10 @@ class Batches:
         jobs: dict[str, list[Sample]],
         seed: int,
         tokens: tuple[int, int, int],
-        frames: Mapping[Turn, Framed] | None = None,
+        frames: Mapping[str, Frames],
     ) -> None:
-        self.prompts, self.pool, self.jobs, self._frames = prompts, pool, jobs, frames or {}
+        self.prompts, self.pool, self.jobs, self._frames = prompts, pool, jobs, frames
+        self._kind_numbers = {kind: number for number, kind in enumerate(frames)}
         self.rng = Random(seed)
         self._vary = Variations(prompts, self.rng)
         self._tokens = tokens
@@ -159,7 +169,7 @@ class Batches:
         seams = Seams(*self.prompts.cut(self.prompts.tasks[name]))
         return self._written(seams, [text for text, _ in pairs], [answer for _, answer in pairs])
 
-    def chat(self) -> Batch:
+    def chat(self) -> ChatBatch:
         """Conversations; every token of a reply and the end of its turn are learned.
 
         They begin in one mood and share a system prompt that may tell it; but where a system prompt is a conversation's
@@ -170,16 +180,17 @@ class Batches:
         chosen = [self._kinds[kind][number] for number in self._chats[kind].take()]
         [door] = rng.choices(DOORS, DOOR_WEIGHTS)
         brief = door == "other" and kind != "own" and rng.random() < 0.1
-        rows, plan = list[list[int]](), list[Learned]()
+        rows, plan, told = list[list[int]](), list[Learned](), list[Told]()
         if kind == "own":
             head = self.prompts.conversation("x").before[: self.prompts.system_starts]
             for dialogue in chosen:
                 mood = self._told(dialogue.turns[0].mood)
                 write = self._system_writer(door, dialogue.system, list(dialogue.memories), brief)
                 row = self.prompts.conversation(write(mood)).before[len(head) :]
-                self._conversation(row, dialogue.turns, mood, write if door == "chat" else None, brief, len(rows), plan)
-                rows.append(row[:LONGEST_CONVERSATION])
-            return self._batch(head, rows, [item for item in plan if item[1] < LONGEST_CONVERSATION])
+                restated = write if door == "chat" else None
+                self._conversation(row, dialogue.turns, mood, restated, brief, FRAMED_OWN, len(rows), plan, told)
+                rows.append(row)
+            return self._chat_batch(head, rows, plan, told)
         mood = self._told(kind)
         known = rng.sample(self._memories, rng.choice((1, 2, 3))) if self._strange() else []
         write = self._system_writer(door, "", known, brief)
@@ -188,10 +199,21 @@ class Batches:
             turns, row = [*dialogue.turns], list[int]()
             if strung:
                 turns += rng.choice(self._kinds[rng.choice([k for k in self._kinds if k != "own"])]).turns
-            self._conversation(row, turns, mood, write if door == "chat" else None, brief, len(rows), plan)
-            rows.append(row[:LONGEST_CONVERSATION])
-        prefix = self.prompts.conversation(write(mood)).before
-        return self._batch(prefix, rows, [item for item in plan if item[1] < LONGEST_CONVERSATION])
+            restated = write if door == "chat" else None
+            self._conversation(row, turns, mood, restated, brief, FRAMED, len(rows), plan, told)
+            rows.append(row)
+        return self._chat_batch(self.prompts.conversation(write(mood)).before, rows, plan, told)
+
+    def _chat_batch(
+        self, prefix: list[int], rows: list[list[int]], plan: list[Learned], told: list[Told]
+    ) -> ChatBatch:
+        rows = [row[:LONGEST_CONVERSATION] for row in rows]
+        batch = self._batch(prefix, rows, [item for item in plan if item[1] < LONGEST_CONVERSATION])
+        length = batch.rows.shape[1]
+        told = [item for item in told if item[1] < LONGEST_CONVERSATION]
+        answered = torch.tensor([row * length + place for row, place, _ in told], dtype=torch.long)
+        kinds = torch.tensor([kind for _, _, kind in told], dtype=torch.long)
+        return ChatBatch(**vars(batch), answered=answered, kinds=kinds)
 
     def _strange(self) -> bool:
         return len(self._memories) > 3 and self.rng.random() < STRANGE_MEMORIES
@@ -214,11 +236,13 @@ class Batches:
         shown: str,
         restated: Callable[[str], str] | None,
         brief: bool,
+        framed: float,
         number: int,
         plan: list[Learned],
+        kinds: list[Told],
     ) -> None:
-        """Adds a conversation to `row`, behind a system prompt that tells the mood `shown`, and to `plan` what is
-        learned. `restated`: the system prompt is repeated when the mood changes."""
+        """Adds a conversation to `row`, behind a system prompt that tells the mood `shown`, and to `plan` and `kinds`
+        what is learned. `restated`: the system prompt is repeated when the mood changes; `framed`: share of frames."""
         rng, encode, end = self.rng, self.prompts.tokenizer.encode, self.prompts.ends[1]
         for place, turn in enumerate(turns):
             if place:
@@ -230,7 +254,9 @@ class Batches:
             if rng.random() < OWN_WORDS:
                 plan += [(number, len(row) + i, token, OWN_WORDS_WEIGHT) for i, token in enumerate(text[1:])]
             row += text + self.prompts.to_reply
-            said = self._reply_to(turn, chosen)
+            if turn.kind:
+                kinds.append((number, len(row) - 1, self._kind_numbers[turn.kind]))
+            said = self._reply_to(turn, chosen, framed)
             reply = [*encode(_first_sentence(said) if brief else said), end]
             named = set(text) - self._common
             plan += [
@@ -239,17 +265,11 @@ class Batches:
             ]
             row += reply
 
-    def _reply_to(self, turn: Turn, text: str) -> str:
-        """A written reply, or, more often, a frame with a word of the text in its gap."""
-        rng, framed = self.rng, self._frames.get(turn)
-        if framed is None or rng.random() >= FRAMED:
-            return rng.choice(turn.replies)
-        pieces = [self.prompts.tokenizer.decode([token]) for token in self.prompts.tokenizer.encode(text)]
-        topic = topic_of(pieces, turn.replies)
-        gapped = framed.gapped if topic and (not framed.whole or rng.random() < GAPPED) else ()
-        if gapped:
-            return rng.choice(gapped).replace(GAP, topic)
-        return rng.choice(framed.whole or turn.replies)
+    def _reply_to(self, turn: Turn, text: str, framed: float) -> str:
+        """A written reply, or a frame of the turn's kind."""
+        if turn.kind and self.rng.random() < framed:
+            return self._frames[turn.kind].draw(turn.topic if turn.topic in text else "", self.rng)
+        return self.rng.choice(turn.replies)
 
     def _told(self, mood: str) -> str:
         draw = self.rng.random()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import shutil
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -25,8 +26,8 @@ from torch.nn import functional
 
 from demo.batches import DRILLED, Batch, Batches, MoodBatch
 from demo.corpus.apart import Apart, measured_sentences
-from demo.corpus.dialogues import Dialogue, Turn, clear_of, read_dialogues
-from demo.corpus.frames import GAP, Framed, framed, key_of, read_frames
+from demo.corpus.dialogues import clear_of, read_dialogues
+from demo.corpus.frames import GAP, read_frames
 from demo.corpus.jobs.intents import INTENTS
 from demo.corpus.jobs.routes import ROUTES
 from demo.corpus.jobs.sample import Sample
@@ -37,14 +38,13 @@ from demo.embeddings import informed
 from demo.model import DemoModel, Shape
 from demo.muon import Muon, multiplies_bfloat16
 from demo.prompts import ROOT, Prompts
-from demo.teacher import Teacher
 from demo.tokenizer import build_tokenizer, save_tokenizer
 from qwen_allinone.host import give_back
 from qwen_allinone.model.tokenizer import Tokenizer
 
 WARM_UP = 80
 VECTOR = 384  # the teacher's
-LABEL_WEIGHT, WORDS_WEIGHT, MEANING_WEIGHT, JOB_WEIGHT = 1.5, 0.25, 1.0, 1.0
+LABEL_WEIGHT, WORDS_WEIGHT, MEANING_WEIGHT, KIND_WEIGHT, JOB_WEIGHT = 1.5, 0.25, 1.0, 0.5, 1.0
 STEADY = 1e-4  # of the z-loss, which keeps scores from growing (PaLM, 2022)
 JOB_SAMPLES = 20_000
 DRILL_ONLY_STEPS, DRILL_STEPS = 200, 450
@@ -65,35 +65,18 @@ class Texts:
     prompts: Prompts
     pool: Pool
     jobs: dict[str, list[Sample]]
-    work: Path
     turns: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.dialogues = _conversations()
-        self.frames = _frames(self.dialogues, self.work / "frames.pt")
+        self.dialogues = clear_of(Apart(measured_sentences()), read_dialogues())
+        self.frames = read_frames()
         self.turns = tuple(task for task in TURNS if task in self.jobs)
 
     @classmethod
     def read(cls, options: argparse.Namespace) -> Texts:
         pool = build(options.work / "pools", options.seed, options.scale)
         jobs = taught(Lexicon.load(), options.seed * 3000, round(JOB_SAMPLES * options.scale))
-        return cls(Prompts(Tokenizer.load(options.out)), pool, jobs, options.work)
-
-
-def _conversations() -> list[Dialogue]:
-    return clear_of(Apart(measured_sentences()), read_dialogues())
-
-
-def _frames(dialogues: list[Dialogue], file: Path) -> dict[Turn, Framed]:
-    """The frames of every turn, found once and kept in `file` until a frame or a conversation changes."""
-    frames = read_frames()
-    key = key_of(frames, dialogues)
-    kept = torch.load(file, weights_only=False) if file.exists() else {}
-    if kept.get("key") != key:
-        kept = {"key": key, "frames": framed(dialogues, frames, Teacher().vectors)}
-        torch.save(kept, file)
-    found: dict[Turn, Framed] = kept["frames"]
-    return found
+        return cls(Prompts(Tokenizer.load(options.out)), pool, jobs)
 
 
 def make_tokenizer(options: argparse.Namespace) -> None:
@@ -102,7 +85,7 @@ def make_tokenizer(options: argparse.Namespace) -> None:
     jobs = taught(Lexicon.load(), options.seed * 3000, 2500)
     turns = [turn for dialogue in read_dialogues() for turn in dialogue.turns]
     talk = [text for turn in turns for text in (*turn.texts, *turn.replies)]
-    talk += [frame.text.replace(GAP, "") for frame in read_frames()]
+    talk += [text.replace(GAP, "") for kind in read_frames().values() for text in (*kind.gapped, *kind.whole)]
     drawn = [text for part in jobs.values() for sample in part for text in (sample.text, sample.answer)]
     prompts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "prompts").glob("*/prompt.md"))]
     prompts += [(ROOT / "demo/corpus" / f"{name}.yaml").read_text(encoding="utf-8") for name in ("systems", "wordings")]
@@ -116,15 +99,24 @@ def make_tokenizer(options: argparse.Namespace) -> None:
     made.check_conversation(talk[:3])
 
 
+def begin_at(options: argparse.Namespace) -> None:
+    """Take the tokenizer of another model of the same corpus, and with it its weights as they are."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(options.begin / name, options.out / name)
+
+
 class Readers(nn.Module):
-    """Readers used in training only: of the mood, from the words alone; of the teacher's vector, from the mean output.
+    """Readers used in training only: of the mood, from the words alone; of the teacher's vector, from the mean output;
+    of a message's kind, from the output where its reply begins.
 
     The label token alone teaches a word its polarity through all layers at once, slowly; the first teaches it directly.
-    The second makes the network understand sentences as the teacher does.
+    The second makes the network understand sentences as the teacher does; the third, what sort of reply is wanted.
     """
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, kinds: int) -> None:
         super().__init__()
+        self.of_kind = nn.Linear(hidden, kinds)
         self.of_words = nn.Linear(hidden, 1)
         self.of_meaning = nn.Linear(hidden, VECTOR)
         with torch.no_grad():
@@ -162,9 +154,10 @@ def train(options: argparse.Namespace) -> None:
     Two processes that meet once a step use two cores better than one process whose threads meet at every operation.
     """
     started = time.monotonic()
-    if not options.resume:
+    if options.begin and not options.resume:
+        begin_at(options)
+    elif not options.resume:
         make_tokenizer(options)
-    _frames(_conversations(), options.work / "frames.pt")  # before there are two processes
     with tempfile.TemporaryDirectory() as folder:
         spawn(work, (options, f"file://{folder}/meet"), options.processes)  # type: ignore[no-untyped-call]
     print(f"done in {(time.monotonic() - started) / 60:.1f} minutes -> {options.out}")
@@ -180,7 +173,9 @@ def work(rank: int, options: argparse.Namespace, meet: str) -> None:
         texts.prompts.ends[1] + 1, options.hidden, options.intermediate, options.layers, options.heads, options.kv_heads
     )
     model = DemoModel(shape, options.dropout)
-    if not options.resume:
+    if options.begin and not options.resume:
+        model.load_state_dict(DemoModel.load(options.begin).state_dict())
+    elif not options.resume:
         model.model.embed_tokens.weight.data.copy_(informed(texts.prompts.tokenizer, shape, options))
     size = (options.mood_tokens, options.chat_tokens, options.job_tokens)
     seed = options.seed * 2000 + rank
@@ -201,11 +196,11 @@ class Training:
         self, model: DemoModel, batches: Batches, texts: Texts, options: argparse.Namespace, rank: int
     ) -> None:
         self.model, self.batches, self.texts, self.options, self.rank = model, batches, texts, options, rank
-        self.readers = Readers(model.shape.hidden)
+        self.readers = Readers(model.shape.hidden, len(texts.frames))
         self.muon, self.adam = optimizers_of(model, self.readers, options, rank)
         self.all = nn.ModuleList([model, self.readers])
         self.step, self.tokens, self.spent = 0, 0, 0.0
-        self.marks = {"label": 0.7, "meaning": 1.0, "reply": 9.0} | {task: 3.0 for task in (*texts.turns, "copy")}
+        self.marks = {"label": 0.7, "meaning": 1.0, "reply": 9.0, "kind": 4.0} | {task: 3.0 for task in (*texts.turns, "copy")}
         labels = texts.prompts.labels
         self._signs = torch.tensor([labels[name][0] for name in LABELS])
 
@@ -248,7 +243,7 @@ class Training:
 
     def _learn(self, done: float) -> None:
         """One step: gradients of a batch of each kind, averaged over the processes."""
-        if self.step >= DRILL_ONLY_STEPS:
+        if self.step >= DRILL_ONLY_STEPS or self.options.begin:
             self._moods()
             self._chat()
         self._job(self.step * self.options.processes + self.rank)
@@ -280,12 +275,21 @@ class Training:
         self.tokens += batch.tokens
 
     def _chat(self) -> None:
-        self._follow("reply", self._write(self.batches.chat(), 1.0))
+        batch, model = self.batches.chat(), self.model
+        with arithmetic():
+            hidden = model(batch.prefix, batch.rows).reshape(-1, model.shape.hidden)
+            reply, loss = self._written(hidden, batch)
+        guessed = self.readers.of_kind(hidden[batch.answered].float())  # of none, where no message has a kind
+        kind = functional.cross_entropy(guessed, batch.kinds, reduction="sum") / max(1, len(batch.kinds))
+        (loss + KIND_WEIGHT * kind).backward()  # type: ignore[no-untyped-call]
+        self._follow("reply", reply)
+        self._follow("kind", float(kind.detach()))
+        self.tokens += batch.tokens
 
     def _job(self, turn: int) -> None:
         """A batch of one of the further tasks, or a drill."""
         drills = self.step < DRILL_ONLY_STEPS or (self.step < DRILL_STEPS and self.step % 2 == 0)
-        if drills:
+        if drills and not self.options.begin:  # which can copy already
             self._follow("copy", self._write(self.batches.drill(DRILLED[turn % 2], self.marks["copy"]), JOB_WEIGHT))
             return
         task = self.texts.turns[turn % len(self.texts.turns)]
@@ -295,13 +299,17 @@ class Training:
         """Learn what is written; returns the mean loss of what counts in full."""
         model = self.model
         with arithmetic():
-            hidden = model(batch.prefix, batch.rows).reshape(-1, model.shape.hidden)[batch.positions]
-            losses, totals = model.token_losses(hidden, batch.targets)
-        counted = batch.weights >= 1
-        loss = (losses * batch.weights).sum() / counted.sum() + STEADY * (totals**2).mean()
+            mean, loss = self._written(model(batch.prefix, batch.rows).reshape(-1, model.shape.hidden), batch)
         (loss * weight).backward()  # type: ignore[no-untyped-call]
         self.tokens += batch.tokens
-        return float(losses.detach()[counted].mean())
+        return mean
+
+    def _written(self, hidden: Tensor, batch: Batch) -> tuple[float, Tensor]:
+        """Of the outputs `hidden` [tokens, hidden]: the mean loss of what counts in full, and what is to be lessened."""
+        losses, totals = self.model.token_losses(hidden[batch.positions], batch.targets)
+        counted = batch.weights >= 1
+        loss = (losses * batch.weights).sum() / counted.sum() + STEADY * (totals**2).mean()
+        return float(losses.detach()[counted].mean()), loss
 
     def _average(self) -> None:
         """The mean gradient of all processes, clipped."""
@@ -314,7 +322,7 @@ class Training:
             gradient.copy_(mean.view_as(gradient))
 
     def _follow(self, name: str, value: float) -> None:
-        self.marks[name] += (0.03 if name in ("label", "reply", "meaning") else 0.1) * (value - self.marks[name])
+        self.marks[name] += (0.03 if name in ("label", "reply", "kind", "meaning") else 0.1) * (value - self.marks[name])
 
     def _file(self) -> Path:
         return Path(self.options.work) / f"state-{self.rank}.pt"
@@ -355,6 +363,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("demo/checkpoint"))
     parser.add_argument("--work", type=Path, default=Path(".training"), help="folder for pools and the state to resume")
     parser.add_argument("--resume", action="store_true", help="go on with the training whose state is in --work")
+    parser.add_argument("--begin", type=Path, metavar="MODEL", help="begin at the weights and tokenizer in this folder")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--minutes", type=float, default=math.inf, help="end by then even if steps are left")

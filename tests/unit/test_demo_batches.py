@@ -11,6 +11,7 @@ import torch
 from demo.batches import Batches
 from demo.buckets import Bucket
 from demo.corpus.dialogues import Dialogue, Turn
+from demo.corpus.frames import Frames
 from demo.corpus.jobs.sample import Sample
 from demo.corpus.pools import Pool
 from demo.prompts import Prompts
@@ -20,6 +21,8 @@ PLAIN = Dialogue(
     (Turn("负面", ("妈妈生病了",), ("妈妈生病，你一定很担心。",)), Turn("正面", ("她好了",), ("太好了。",)))
 )
 KNOWN = Dialogue((Turn("平静", ("我去图书馆",), ("小林今天也去图书馆啦。",)),), memories=("用户叫小林",))
+BROKEN = Dialogue((Turn("负面", ("手机摔了",), ("摔碎了吗？",), "bad_thing", "手机"),))
+FRAMES = {"bad_thing": Frames(("{it}的事，换谁都会急。",), ("真让人心烦。",)), "bye": Frames((), ("再见。",))}
 SHOP = Dialogue((Turn("平静", ("几点开门",), ("九点开门。",)),), system="你是书店的客服，九点开门。")
 
 
@@ -36,7 +39,7 @@ def made(prompts: Prompts, dialogues: list[Dialogue], seed: int = 1) -> Batches:
         "suggest": [Sample("蛋糕塌了", "给您添堵了。", ("负面", "投诉"))],
         "care": [Sample("不想活了", "需要帮助"), Sample("笑死我了", "没有")] * 5,
     }
-    return Batches(prompts, pool, dialogues, jobs, seed, (400, 400, 200))
+    return Batches(prompts, pool, dialogues, jobs, seed, (400, 400, 200), FRAMES)
 
 
 def test_prompts_are_cut_where_the_service_puts_a_text(prompts: Prompts) -> None:
@@ -63,6 +66,18 @@ def test_what_a_reply_says_is_learned_whole(prompts: Prompts) -> None:
     flat = batch.rows.flatten()
     # What is to be predicted at a position stands at the next one.
     assert all(int(flat[p + 1]) == int(t) for p, t in zip(batch.positions, batch.targets, strict=True))
+
+
+def test_a_message_that_has_a_kind_is_answered_by_its_frames_and_the_kind_is_learned(prompts: Prompts) -> None:
+    batches, kinds, replies = made(prompts, [BROKEN]), set[int](), ""
+    for _ in range(20):
+        batch = batches.chat()
+        kinds |= set(batch.kinds.tolist())
+        replies += prompts.tokenizer.decode(batch.rows.flatten().tolist())
+        starts = prompts.tokenizer.encode("assistant\n")[-1]
+        assert {int(batch.rows.flatten()[place]) for place in batch.answered} == {starts}
+    assert kinds == {0}
+    assert all(reply in replies for reply in ("手机的事，换谁都会急。", "真让人心烦。", "摔碎了吗？"))
 
 
 @pytest.mark.parametrize(("dialogue", "word"), [(KNOWN, "用户叫小林"), (SHOP, "书店的客服")])

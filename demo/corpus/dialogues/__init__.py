@@ -6,14 +6,15 @@ python -m demo.corpus.dialogues
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from demo.corpus.apart import Apart, bare
 
 HERE = Path(__file__).parent
+KINDS = frozenset(path.stem for path in (HERE.parent / "frames").glob("*.txt"))
 POSITIVE, NEGATIVE, CALM = MOODS = ("正面", "负面", "平静")
-ALSO, REPLY, OR, MEMORY, SYSTEM = "也", "答", "或", "记得", "系统"
+ALSO, KIND, REPLY, OR, MEMORY, SYSTEM = MARKS = "也", "类", "答", "或", "记得", "系统"
 LONGEST_TEXT, LONGEST_REPLY, MOST_TURNS = 300, 160, 4
 # Greetings and the like: everybody writes them, so that they are in what is measured takes them from nobody.
 EVERYDAY = 5
@@ -25,11 +26,16 @@ class DialogueError(Exception):
 
 @dataclass(frozen=True)
 class Turn:
-    """What the user says, in one or more wordings, with his mood; replies that fit any of them."""
+    """What the user says, in one or more wordings, with his mood; replies that fit any of them.
+
+    `kind` names the frames that answer it too, "" if none do; `topic` are the words of the text that they may name.
+    """
 
     mood: str
     texts: tuple[str, ...]
     replies: tuple[str, ...]
+    kind: str = ""
+    topic: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,31 +49,48 @@ class Dialogue:
 
 
 @dataclass
+class _Turn:
+    """A turn while it is read."""
+
+    mood: str
+    texts: list[str]
+    replies: list[str] = field(default_factory=list)
+    kind: str = ""
+    topic: str = ""
+
+
+@dataclass
 class _Block:
     """A conversation while it is read."""
 
     where: str
-    turns: list[tuple[str, list[str], list[str]]] = field(default_factory=list)
+    turns: list[_Turn] = field(default_factory=list)
     system: str = ""
     memories: tuple[str, ...] = ()
 
     def finished(self) -> Dialogue:
-        if not self.turns or not all(replies for _, _, replies in self.turns):
+        if not self.turns or not all(turn.replies for turn in self.turns):
             raise DialogueError(f"{self.where}: a conversation needs turns, and each turn a line 答：")
         if len(self.turns) > MOST_TURNS:
             raise DialogueError(f"{self.where}: {len(self.turns)} turns; split it, {MOST_TURNS} are the most")
-        turns = tuple(Turn(mood, tuple(texts), tuple(replies)) for mood, texts, replies in self.turns)
+        turns = tuple(Turn(t.mood, tuple(t.texts), tuple(t.replies), t.kind, t.topic) for t in self.turns)
         return Dialogue(turns, self.system, self.memories, self.where)
 
     def take(self, mark: str, text: str, where: str) -> None:
         """One line."""
         last = self.turns[-1] if self.turns else None
         if mark in MOODS:
-            self.turns.append((mark, [_within(text, LONGEST_TEXT, where)], []))
-        elif mark == ALSO and last and not last[2]:
-            last[1].append(_within(text, LONGEST_TEXT, where))
-        elif (mark == REPLY and last and not last[2]) or (mark == OR and last and last[2]):
-            last[2].append(_within(text, LONGEST_REPLY, where))
+            self.turns.append(_Turn(mark, [_within(text, LONGEST_TEXT, where)]))
+        elif mark == ALSO and last and not last.replies:
+            last.texts.append(_within(text, LONGEST_TEXT, where))
+        elif mark == KIND and last and not last.replies and not last.kind:
+            last.kind, _, last.topic = text.partition("；")
+            if last.kind not in KINDS:
+                raise DialogueError(f"{where}: {last.kind!r} is no kind; they are the files of {HERE.parent / 'frames'}")
+            if last.topic and not any(last.topic in wording for wording in last.texts):
+                raise DialogueError(f"{where}: {last.topic!r} does not stand in what the user says")
+        elif (mark == REPLY and last and not last.replies) or (mark == OR and last and last.replies):
+            last.replies.append(_within(text, LONGEST_REPLY, where))
         elif mark == MEMORY and not last:
             self.memories = tuple(part.strip() for part in text.split("；") if part.strip())
         elif mark == SYSTEM and not last:
@@ -97,8 +120,8 @@ def read_file(path: Path) -> Iterator[Dialogue]:
         if not line or line.startswith("#"):
             continue
         mark, colon, text = line.partition("：")
-        if not colon or mark not in (*MOODS, ALSO, REPLY, OR, MEMORY, SYSTEM):
-            raise DialogueError(f"{where}: begin the line with one of {' '.join(MOODS)} 也 答 或 记得 系统 and ：")
+        if not colon or mark not in (*MOODS, *MARKS):
+            raise DialogueError(f"{where}: begin the line with one of {' '.join((*MOODS, *MARKS))} and ：")
         block = block or _Block(where)
         block.take(mark, text.strip(), where)
 
@@ -118,7 +141,7 @@ def clear_of(apart: Apart, dialogues: list[Dialogue]) -> list[Dialogue]:
     kept = []
     for dialogue in dialogues:
         turns = tuple(
-            Turn(turn.mood, tuple(text for text in turn.texts if may_be_read(apart, text)), turn.replies)
+            replace(turn, texts=tuple(text for text in turn.texts if may_be_read(apart, text)))
             for turn in dialogue.turns
         )
         if all(turn.texts for turn in turns):
