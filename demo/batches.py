@@ -204,9 +204,7 @@ class Batches:
             rows.append(row)
         return self._chat_batch(self.prompts.conversation(write(mood)).before, rows, plan, told)
 
-    def _chat_batch(
-        self, prefix: list[int], rows: list[list[int]], plan: list[Learned], told: list[Told]
-    ) -> ChatBatch:
+    def _chat_batch(self, prefix: list[int], rows: list[list[int]], plan: list[Learned], told: list[Told]) -> ChatBatch:
         rows = [row[:LONGEST_CONVERSATION] for row in rows]
         batch = self._batch(prefix, rows, [item for item in plan if item[1] < LONGEST_CONVERSATION])
         length = batch.rows.shape[1]

@@ -200,7 +200,9 @@ class Training:
         self.muon, self.adam = optimizers_of(model, self.readers, options, rank)
         self.all = nn.ModuleList([model, self.readers])
         self.step, self.tokens, self.spent = 0, 0, 0.0
-        self.marks = {"label": 0.7, "meaning": 1.0, "reply": 9.0, "kind": 4.0} | {task: 3.0 for task in (*texts.turns, "copy")}
+        self.marks = {"label": 0.7, "meaning": 1.0, "reply": 9.0, "kind": 4.0} | {
+            task: 3.0 for task in (*texts.turns, "copy")
+        }
         labels = texts.prompts.labels
         self._signs = torch.tensor([labels[name][0] for name in LABELS])
 
@@ -322,7 +324,9 @@ class Training:
             gradient.copy_(mean.view_as(gradient))
 
     def _follow(self, name: str, value: float) -> None:
-        self.marks[name] += (0.03 if name in ("label", "reply", "kind", "meaning") else 0.1) * (value - self.marks[name])
+        self.marks[name] += (0.03 if name in ("label", "reply", "kind", "meaning") else 0.1) * (
+            value - self.marks[name]
+        )
 
     def _file(self) -> Path:
         return Path(self.options.work) / f"state-{self.rank}.pt"

@@ -86,7 +86,9 @@ class _Block:
         elif mark == KIND and last and not last.replies and not last.kind:
             last.kind, _, last.topic = text.partition("；")
             if last.kind not in KINDS:
-                raise DialogueError(f"{where}: {last.kind!r} is no kind; they are the files of {HERE.parent / 'frames'}")
+                raise DialogueError(
+                    f"{where}: {last.kind!r} is no kind; they are the files of {HERE.parent / 'frames'}"
+                )
             if last.topic and not any(last.topic in wording for wording in last.texts):
                 raise DialogueError(f"{where}: {last.topic!r} does not stand in what the user says")
         elif (mark == REPLY and last and not last.replies) or (mark == OR and last and last.replies):
