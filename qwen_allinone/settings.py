@@ -50,8 +50,8 @@ class Settings(BaseModel):
     )
     host: Host | None = Field(
         None,
-        description="Address to listen on; unset: `0.0.0.0`, every address, where keys or tokens are asked for, otherwise "
-        "`127.0.0.1`, this machine alone; `::` is every address, IPv6 too",
+        description="Address to listen on; unset: `0.0.0.0`, every address, where keys or tokens are asked for, "
+        "otherwise `127.0.0.1`, this machine alone; `::` is every address, IPv6 too",
     )
     port: int = Field(5000, ge=1, le=65535, description="Port to listen on")
     workers: int = Field(1, ge=1, le=16, description="Gunicorn workers; each holds a copy of the model")

@@ -11,6 +11,7 @@ from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, model_validator
 
+from qwen_allinone.engine import Sampling
 from qwen_allinone.errors import InvalidInput, UnknownModel
 from qwen_allinone.http import sse
 from qwen_allinone.http.backend import Backend
@@ -19,7 +20,7 @@ from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.messages import Messages, complaint, without_nulls
 from qwen_allinone.http.request_terms import needs_engine, parameters, terms
 from qwen_allinone.service import Answer
-from qwen_allinone.service.completions import Wanted, complete
+from qwen_allinone.service.completions import DEFAULT_MAX_TOKENS, complete
 
 _MOST_STOPS, _LONGEST_STOP = 4, 128
 _MOST_BIASES = 1024
@@ -125,25 +126,23 @@ class ChatCompletionRequest(NeutralFields):
 
     _unset = model_validator(mode="before")(without_nulls)
 
-    def wanted(self) -> Wanted:
-        """As the service knows it; raises InvalidInput where fields contradict each other."""
+    def sampling(self) -> Sampling:
+        """As the engine knows it; raises InvalidInput where fields contradict each other."""
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             raise InvalidInput("max_tokens 和 max_completion_tokens 只能给一个", param="max_completion_tokens")
         if self.stream_options is not None and not self.stream:
             raise InvalidInput("stream_options 只能与 stream: true 一起用", param="stream_options")
-        most = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
-        return Wanted(
-            most,
-            self.temperature,
-            self.top_p,
-            self.seed,
-            self.stop,
+        return Sampling(
+            self.max_tokens or self.max_completion_tokens or DEFAULT_MAX_TOKENS,
+            temperature=self.temperature,
+            top_p=self.top_p,
             top_k=self.top_k,
             min_p=self.min_p,
             repetition_penalty=self.repetition_penalty,
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
             logit_bias=self.logit_bias,
+            seed=self.seed,
         )
 
 
@@ -229,7 +228,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
     @needs_engine
     def chat_completions(body: ChatCompletionRequest) -> Response:
         check_model(body.model, model_name)
-        wanted, asked = body.wanted(), terms(backend)
+        sampling, asked = body.sampling(), terms(backend)
         messages = [message.pair for message in body.messages]
         if body.stream:
             usage_too = body.stream_options is not None and body.stream_options.include_usage
@@ -237,10 +236,10 @@ def register(app: OpenAPI, backend: Backend) -> None:
             def work(out: sse.Writer) -> None:
                 chunks = _Chunks(out, model_name, usage_too)
                 heard = replace(asked, watch=out.watch, listener=chunks)
-                chunks.end(complete(backend.service, messages, wanted, heard))
+                chunks.end(complete(backend.service, messages, sampling, body.stop, heard))
 
             return sse.respond(work, backend)
-        answer = complete(backend.service, messages, wanted, asked)
+        answer = complete(backend.service, messages, sampling, body.stop, asked)
         message = {"role": "assistant", "content": answer.text, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish_reason(answer)}
         return jsonify(**_head("chat.completion", model_name), choices=[choice], usage=_usage(answer))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from qwen_allinone.engine import Sampling
 from qwen_allinone.errors import CheckpointError, ContextExceeded, EmptyInput, InvalidInput
@@ -26,28 +26,10 @@ _COLDEST = 0.01
 Utterance = tuple[str, str]  # role and content
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """How a reply is to be made; see Sampling. `stop` texts end it and are not part of it.
-
-    `max_tokens` None: as many as is usual; beyond what the context leaves: what it leaves.
-    """
-
-    max_tokens: int | None = None
-    temperature: float = 1.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: Sequence[str] = ()
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    logit_bias: tuple[tuple[int, float], ...] = ()
-
-
-def complete(service: Service, messages: Sequence[Utterance], wanted: Wanted, terms: Terms) -> Answer:
-    """The reply to `messages`.
+def complete(
+    service: Service, messages: Sequence[Utterance], sampling: Sampling, stops: Sequence[str], terms: Terms
+) -> Answer:
+    """The reply to `messages`. Each of `stops` ends it and is not part of it; the context cuts `max_new_tokens`.
 
     Raises:
         ContextExceeded, InvalidInput: more than fits, an order of roles that the model's template refuses, or a biased
@@ -60,11 +42,11 @@ def complete(service: Service, messages: Sequence[Utterance], wanted: Wanted, te
             raise InvalidInput(
                 "messages 的最后一条不能是 assistant：不续写已有的回复，请以 user 结尾", param="messages"
             )
-        if any(token >= codec.tokenizer.size for token, _ in wanted.logit_bias):
+        if any(token >= codec.tokenizer.size for token, _ in sampling.logit_bias):
             raise InvalidInput(f"logit_bias 里的 token 编号必须小于 {codec.tokenizer.size}", param="logit_bias")
         ids = chat_ids(messages, codec)
-        reply = Reply(TextPieces(codec.tokenizer.decode, stops=wanted.stop, strip=False), terms.listener)
-        result = request.generate(COMPLETION, ids, _sampling(wanted, _most_tokens(len(ids), wanted, codec)), reply)
+        reply = Reply(TextPieces(codec.tokenizer.decode, stops=stops, strip=False), terms.listener)
+        result = request.generate(COMPLETION, ids, _within(sampling, codec.context - len(ids)), reply)
         answer = Answer(COMPLETION, result, text=reply.text, model_id=codec.model_id)
         terms.answers.append(answer)
         return answer
@@ -105,22 +87,11 @@ def chat_layout(messages: Sequence[Utterance], codec: Codec, param: str) -> Layo
         raise InvalidInput(f"模型的对话模板不接受这样的角色或顺序，请调整 {param}", param=param) from None
 
 
-def _most_tokens(prompt: int, wanted: Wanted, codec: Codec) -> int:
-    """Tokens the reply may have."""
-    return min(codec.context - prompt, DEFAULT_MAX_TOKENS if wanted.max_tokens is None else wanted.max_tokens)
-
-
-def _sampling(wanted: Wanted, max_new_tokens: int) -> Sampling:
-    greedy = wanted.temperature < _COLDEST or wanted.top_p == 0  # a nucleus of nothing is the likeliest token alone
-    return Sampling(
-        max_new_tokens,
-        temperature=0.0 if greedy else wanted.temperature,
-        top_p=wanted.top_p,
-        top_k=wanted.top_k,
-        min_p=wanted.min_p,
-        repetition_penalty=wanted.repetition_penalty,
-        presence_penalty=wanted.presence_penalty,
-        frequency_penalty=wanted.frequency_penalty,
-        logit_bias=wanted.logit_bias,
-        seed=wanted.seed,
+def _within(sampling: Sampling, most_tokens: int) -> Sampling:
+    """`sampling` for a reply of `most_tokens` at most. A nucleus of nothing is the likeliest token alone."""
+    greedy = sampling.temperature < _COLDEST or sampling.top_p == 0
+    return replace(
+        sampling,
+        max_new_tokens=min(most_tokens, sampling.max_new_tokens),
+        temperature=0.0 if greedy else sampling.temperature,
     )
