@@ -113,7 +113,7 @@ def chatty(
     home = tmp_path_factory.mktemp("chatty")
     shutil.copytree(PROJECT / "prompts", home / "prompts")
     file = home / "prompts" / "chat" / "prompt.md"
-    sampled = "decoding: {strategy: sample, temperature: 0.7, top_p: 0.9, max_new_tokens: 128}"
+    sampled = "decoding: {strategy: sample, temperature: 0.3, top_p: 0.9, max_new_tokens: 128}"
     greedy = "decoding: {strategy: greedy, max_new_tokens: 12}"
     assert sampled in file.read_text("utf-8")
     file.write_text(file.read_text("utf-8").replace(sampled, greedy), encoding="utf-8")

@@ -29,7 +29,7 @@ def text_prompts(prompts_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     chat = prompts / "chat" / "prompt.md"
     chat.write_text(
         chat.read_text("utf-8").replace(
-            "strategy: sample, temperature: 0.5, top_p: 0.9, max_new_tokens: 128",
+            "strategy: sample, temperature: 0.3, top_p: 0.9, max_new_tokens: 128",
             "strategy: greedy, max_new_tokens: 16",
         ),
         "utf-8",
