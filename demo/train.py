@@ -200,6 +200,7 @@ class Training:
         self.muon, self.adam = optimizers_of(model, self.readers, options, rank)
         self.all = nn.ModuleList([model, self.readers])
         self.step, self.tokens, self.spent = 0, 0, 0.0
+        self.can_copy = options.begin is not None
         self.marks = {"label": 0.7, "meaning": 1.0, "reply": 9.0, "kind": 4.0} | {
             task: 3.0 for task in (*texts.turns, "copy")
         }
@@ -245,7 +246,7 @@ class Training:
 
     def _learn(self, done: float) -> None:
         """One step: gradients of a batch of each kind, averaged over the processes."""
-        if self.step >= DRILL_ONLY_STEPS or self.options.begin:
+        if self.step >= DRILL_ONLY_STEPS or self.can_copy:
             self._moods()
             self._chat()
         self._job(self.step * self.options.processes + self.rank)
@@ -291,7 +292,7 @@ class Training:
     def _job(self, turn: int) -> None:
         """A batch of one of the further tasks, or a drill."""
         drills = self.step < DRILL_ONLY_STEPS or (self.step < DRILL_STEPS and self.step % 2 == 0)
-        if drills and not self.options.begin:  # which can copy already
+        if drills and not self.can_copy:
             self._follow("copy", self._write(self.batches.drill(DRILLED[turn % 2], self.marks["copy"]), JOB_WEIGHT))
             return
         task = self.texts.turns[turn % len(self.texts.turns)]
@@ -336,7 +337,7 @@ class Training:
         state = {
             "model": self.model.state_dict(), "readers": self.readers.state_dict(), "adam": self.adam.state_dict(),
             "velocity": self.muon.velocity, "batches": self.batches.state(), "marks": self.marks, "step": self.step,
-            "tokens": self.tokens, "spent": self.spent, "random": torch.get_rng_state(),
+            "tokens": self.tokens, "spent": self.spent, "random": torch.get_rng_state(), "can_copy": self.can_copy,
         }  # fmt: skip
         fresh = self._file().with_suffix(".new")
         torch.save(state, fresh)
@@ -353,6 +354,7 @@ class Training:
         self.batches.restore(state["batches"])
         self.marks |= state["marks"]
         self.step, self.tokens, self.spent = state["step"], state["tokens"], state["spent"]
+        self.can_copy = state["can_copy"]
         torch.set_rng_state(state["random"])
 
 

@@ -15,7 +15,6 @@ from random import Random
 HERE = Path(__file__).parent / "frames"
 GAP = "{it}"
 NAMED = 0.75  # frames with a gap, where there is a topic to name
-DESPAIR = "despair"
 _HAN = re.compile(r"[\u3400-\u9fff]")
 
 

@@ -19,6 +19,7 @@ import pytest
 from tests.e2e.conftest import GUNICORN, PATIENCE_S, PROJECT, Reply, Service, assert_is_chat, services, until
 from tests.support.events import Event, read_events
 from tests.support.redis_server import RedisServer
+from tests.support.tasks import make_greedy
 
 TEXTS = ["今天被领导批评了", "还要加班到半夜", "同事给我带了晚饭，很暖心", "明天还要早起", "周末想去看海"]
 
@@ -112,11 +113,7 @@ def chatty(
 ) -> Iterator[Chatty]:
     home = tmp_path_factory.mktemp("chatty")
     shutil.copytree(PROJECT / "prompts", home / "prompts")
-    file = home / "prompts" / "chat" / "prompt.md"
-    sampled = "decoding: {strategy: sample, temperature: 0.3, top_p: 0.9, max_new_tokens: 128}"
-    greedy = "decoding: {strategy: greedy, max_new_tokens: 12}"
-    assert sampled in file.read_text("utf-8")
-    file.write_text(file.read_text("utf-8").replace(sampled, greedy), encoding="utf-8")
+    make_greedy(home / "prompts" / "chat", 12)
     given = {
         "QAIO_WORKERS": "2",
         "QAIO_PROMPTS": str(home / "prompts"),

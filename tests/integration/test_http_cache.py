@@ -17,6 +17,7 @@ from qwen_allinone.errors import Cancelled
 from qwen_allinone.service import Answer, CacheUse, Terms
 from tests.integration.conftest import Gate, Later, Server, StartServer, until
 from tests.integration.test_http_new_task import TITLE, add
+from tests.support.tasks import make_greedy
 
 TEXT = "今天心情特别差，工作也不顺利"
 
@@ -26,14 +27,7 @@ def text_prompts(prompts_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     """With a greedy text task, and with the chat's reply greedy too."""
     prompts = Path(shutil.copytree(prompts_folder, tmp_path_factory.mktemp("cache") / "prompts"))
     add(prompts, "title", TITLE)
-    chat = prompts / "chat" / "prompt.md"
-    chat.write_text(
-        chat.read_text("utf-8").replace(
-            "strategy: sample, temperature: 0.3, top_p: 0.9, max_new_tokens: 128",
-            "strategy: greedy, max_new_tokens: 16",
-        ),
-        "utf-8",
-    )
+    make_greedy(prompts / "chat", 16)
     return prompts
 
 

@@ -76,6 +76,16 @@ VETTED, VETTED_EN = "请先别一个人待着。", "Please do not stay alone."
 ABSTAIN = "  unknown: {name: 说不准, below: 0.99999}\n"
 
 
+def make_greedy(folder: Path, max_new_tokens: int | None = None) -> None:
+    """Have the task in `folder` give a text the same answer every time, of as many tokens as before or as said."""
+    file = folder / "prompt.md"
+    most = str(max_new_tokens or r"\1")
+    greedy = f"decoding: {{strategy: greedy, max_new_tokens: {most}}}"
+    text, changed = re.subn(r"(?m)^decoding: .*max_new_tokens: (\d+).*$", greedy, file.read_text("utf-8"))
+    assert changed == 1, file
+    file.write_text(text, encoding="utf-8")
+
+
 def write_prompts(root: Path, *, sentiment: str | None = SENTIMENT, chat: str | None = CHAT, **others: str) -> Path:
     """Write one folder for each task; None leaves it out. Returns `root`."""
     for name, text in {"sentiment": sentiment, "chat": chat, **others}.items():
@@ -108,9 +118,5 @@ def abstaining(prompt: str = SENTIMENT) -> str:
 def greedy_prompts(home: Path) -> Path:
     """The project's prompts but `care` in a new folder of `home`, where a chat's reply to a text is always the same."""
     folder = Path(shutil.copytree(PROJECT / "prompts", home / "greedy", ignore=WITHOUT_CARE))
-    file = folder / "chat" / "prompt.md"
-    greedy = r"decoding: {strategy: greedy, max_new_tokens: \1}"
-    text, changed = re.subn(r"(?m)^decoding: .*max_new_tokens: (\d+).*$", greedy, file.read_text("utf-8"))
-    assert changed == 1, file
-    file.write_text(text, encoding="utf-8")
+    make_greedy(folder / "chat")
     return folder
