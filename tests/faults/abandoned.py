@@ -13,7 +13,10 @@ CLIENTS = 200
 STAY_S = 0.5
 NEXT_S = 5.0
 SETTLE_S = 5.0
-LONG = ("今天发生了很多事情，我想慢慢说给你听，请你认真地回应我。" * 20,)
+# No two begin alike, so that each has to be read whole: how long the model's replies are does not matter.
+LONG = tuple(
+    f"{number}：" + "今天发生了很多事情，我想慢慢说给你听，请你认真地回应我。" * 20 for number in range(CLIENTS)
+)
 GAUGES = ("qaio_num_requests_running", "qaio_num_requests_waiting")
 
 
