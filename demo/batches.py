@@ -6,6 +6,7 @@ after an interruption.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -34,11 +35,12 @@ OWN_WORDS, OWN_WORDS_WEIGHT = 0.25, 0.5  # of the user's words: how people write
 COMMON = "的，。！？了你我是这在一不,.!?心里让真好也都就有很"  # shared by chance
 SHIPPED = 0.6  # label batches with the shipped prompt, the rest with other wordings
 # Conversations by the door they come through: the service's chat prompt, no system prompt, any other.
-DOORS, DOOR_WEIGHTS = ("chat", "none", "other"), (45, 20, 35)
+DOORS, DOOR_WEIGHTS = ("chat", "none", "other"), (50, 20, 30)
 TOLD = {POSITIVE: (POSITIVE, CALM), NEGATIVE: (NEGATIVE, CALM), CALM: (CALM, CALM)}
-UNSURE, MISTAKEN = 0.2, 0.04  # moods told as 平静, and told wrong, as a classifier will
+UNSURE, MISTAKEN = 0.1, 0.01  # moods told as 平静, and told wrong, as a classifier will
 STRANGE_MEMORIES = 0.12  # conversations that are told something of the user that has nothing to do with them
-FRAMED, FRAMED_OWN = 0.9, 0.3  # replies that are frames; in conversations with a system prompt or memories of their own
+FRAMED, FRAMED_OWN = 0.95, 0.4  # replies that are frames; in conversations with a system prompt or memories of their own
+EVEN, MOST_TIMES = 250, 4  # messages of each kind that stand alone, if the rare ones stand at most so many times
 STRUNG = 0.06  # batches of conversations that follow upon another of another subject
 
 Learned = tuple[int, int, int, float]  # row, position, token to predict, weight
@@ -100,7 +102,7 @@ class Batches:
         self._tokens = tokens
         self._moods = Bucket([_length(text) + 8 for text in pool.texts], tokens[0], self.rng)
         self._kinds: dict[str, list[Dialogue]] = {}
-        for dialogue in dialogues:
+        for dialogue in _evened(dialogues):
             own = dialogue.system or dialogue.memories
             self._kinds.setdefault("own" if own else dialogue.turns[0].mood, []).append(dialogue)
         self._chats = {
@@ -265,7 +267,7 @@ class Batches:
 
     def _reply_to(self, turn: Turn, text: str, framed: float) -> str:
         """A written reply, or a frame of the turn's kind."""
-        if turn.kind and self.rng.random() < framed:
+        if turn.kind and (not turn.replies or self.rng.random() < framed):
             return self._frames[turn.kind].draw(turn.topic if turn.topic in text else "", self.rng)
         return self.rng.choice(turn.replies)
 
@@ -332,6 +334,13 @@ class Batches:
 def _length(text: str) -> int:
     """About how many tokens a text has."""
     return int(len(text) * 0.75) + 1
+
+
+def _evened(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
+    """Conversations of one turn several times where few are of its kind: what is written least is often said first."""
+    counts = Counter(dialogue.turns[0].kind for dialogue in dialogues if len(dialogue.turns) == 1)
+    times = {kind: max(1, min(MOST_TIMES, round(EVEN / count))) for kind, count in counts.items()}
+    return [d for d in dialogues for _ in range(times[d.turns[0].kind] if len(d.turns) == 1 else 1)]
 
 
 def _chat_length(dialogue: Dialogue) -> int:

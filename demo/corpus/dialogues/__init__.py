@@ -29,6 +29,7 @@ class Turn:
     """What the user says, in one or more wordings, with his mood; replies that fit any of them.
 
     `kind` names the frames that answer it too, "" if none do; `topic` are the words of the text that they may name.
+    Without `replies` only frames answer it.
     """
 
     mood: str
@@ -69,8 +70,8 @@ class _Block:
     memories: tuple[str, ...] = ()
 
     def finished(self) -> Dialogue:
-        if not self.turns or not all(turn.replies for turn in self.turns):
-            raise DialogueError(f"{self.where}: a conversation needs turns, and each turn a line 答：")
+        if not self.turns or not all(turn.replies or turn.kind for turn in self.turns):
+            raise DialogueError(f"{self.where}: a conversation needs turns, and each turn a line 答： or 类：")
         if len(self.turns) > MOST_TURNS:
             raise DialogueError(f"{self.where}: {len(self.turns)} turns; split it, {MOST_TURNS} are the most")
         turns = tuple(Turn(t.mood, tuple(t.texts), tuple(t.replies), t.kind, t.topic) for t in self.turns)
