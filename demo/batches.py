@@ -39,7 +39,7 @@ DOORS, DOOR_WEIGHTS = ("chat", "none", "other"), (50, 20, 30)
 TOLD = {POSITIVE: (POSITIVE, CALM), NEGATIVE: (NEGATIVE, CALM), CALM: (CALM, CALM)}
 UNSURE, MISTAKEN = 0.1, 0.01  # moods told as 平静, and told wrong, as a classifier will
 STRANGE_MEMORIES = 0.12  # conversations that are told something of the user that has nothing to do with them
-FRAMED, FRAMED_OWN = 0.95, 0.4  # replies that are frames; in conversations with a system prompt or memories of their own
+FRAMED, FRAMED_OWN = 0.95, 0.4  # replies that are frames; in conversations with a system prompt of their own
 EVEN, MOST_TIMES = 250, 4  # messages of each kind that stand alone, if the rare ones stand at most so many times
 STRUNG = 0.06  # batches of conversations that follow upon another of another subject
 
@@ -190,7 +190,8 @@ class Batches:
                 write = self._system_writer(door, dialogue.system, list(dialogue.memories), brief)
                 row = self.prompts.conversation(write(mood)).before[len(head) :]
                 restated = write if door == "chat" else None
-                self._conversation(row, dialogue.turns, mood, restated, brief, FRAMED_OWN, len(rows), plan, told)
+                framed = FRAMED_OWN if dialogue.system else FRAMED
+                self._conversation(row, dialogue.turns, mood, restated, brief, framed, len(rows), plan, told)
                 rows.append(row)
             return self._chat_batch(head, rows, plan, told)
         mood = self._told(kind)
@@ -268,7 +269,7 @@ class Batches:
     def _reply_to(self, turn: Turn, text: str, framed: float) -> str:
         """A written reply, or a frame of the turn's kind."""
         if turn.kind and (not turn.replies or self.rng.random() < framed):
-            return self._frames[turn.kind].draw(turn.topic if turn.topic in text else "", self.rng)
+            return self._frames[turn.kind].draw(turn.topic if turn.topic in text else "", self.rng, turn.recall)
         return self.rng.choice(turn.replies)
 
     def _told(self, mood: str) -> str:

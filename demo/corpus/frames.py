@@ -14,6 +14,7 @@ from random import Random
 
 HERE = Path(__file__).parent / "frames"
 GAP = "{it}"
+RECALLED = ("记得{it}。", "我记得{it}。", "你说过{it}。")  # before a frame, where something known of the user matters
 NAMED = 0.75  # frames with a gap, where there is a topic to name
 _HAN = re.compile(r"[\u3400-\u9fff]")
 
@@ -29,11 +30,21 @@ class Frames:
     gapped: tuple[str, ...]
     whole: tuple[str, ...]
 
-    def draw(self, topic: str, rng: Random) -> str:
-        """One of them, its gap filled with `topic`; "" is none."""
+    def draw(self, topic: str, rng: Random, recall: str = "") -> str:
+        """One of them, its gap filled with `topic`; "" is none. Before it stands what is recalled of the user."""
+        if recall:
+            return _recalled(recall, rng) + rng.choice(self.whole)
         if topic and self.gapped and (not self.whole or rng.random() < NAMED):
             return _filled(rng.choice(self.gapped), topic)
         return rng.choice(self.whole)
+
+
+def _recalled(memory: str, rng: Random) -> str:
+    """`memory` as it is said to its user, whom it calls 用户; by his name, if that is what is known."""
+    name = memory.removeprefix("用户叫")
+    if name != memory:
+        return f"{name}，"
+    return rng.choice(RECALLED).replace(GAP, memory.replace("用户", "你", 1))
 
 
 def _filled(frame: str, topic: str) -> str:

@@ -43,6 +43,12 @@ def test_what_is_known_of_the_user_and_the_system_prompt_come_first(tmp_path: Pa
     assert dialogue.memories == ("用户叫小林", "用户在考研")
 
 
+def test_frames_alone_may_answer_a_turn_whose_kind_is_known(tmp_path: Path) -> None:
+    [dialogue] = read_file(written(tmp_path, "记得：用户叫小林；用户在考研\n平静：又背了一天书\n类：tired\n想起：用户在考研\n"))
+    [turn] = dialogue.turns
+    assert (turn.replies, turn.kind, turn.recall) == ((), "tired", "用户在考研")
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -52,6 +58,7 @@ def test_what_is_known_of_the_user_and_the_system_prompt_come_first(tmp_path: Pa
         ("答：好。\n", "cannot stand here"),
         ("正面：今天很好\n答：好。\n也：不错\n", "cannot stand here"),
         ("正面：今天很好\n答：好。\n记得：用户叫小林\n", "cannot stand here"),
+        ("记得：用户在考研\n平静：又背了一天书\n类：tired\n想起：用户叫小林\n", "some.txt:4"),
         ("正面：\n答：好。\n", "0 characters"),
         ("正面：好\n答：" + "好" * 200 + "\n", "200 characters"),
         ("正面：好\n答：好。\n" * 5, "5 turns"),

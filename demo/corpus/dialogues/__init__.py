@@ -14,7 +14,7 @@ from demo.corpus.apart import Apart, bare
 HERE = Path(__file__).parent
 KINDS = frozenset(path.stem for path in (HERE.parent / "frames").glob("*.txt"))
 POSITIVE, NEGATIVE, CALM = MOODS = ("正面", "负面", "平静")
-ALSO, KIND, REPLY, OR, MEMORY, SYSTEM = MARKS = "也", "类", "答", "或", "记得", "系统"
+ALSO, KIND, RECALL, REPLY, OR, MEMORY, SYSTEM = MARKS = "也", "类", "想起", "答", "或", "记得", "系统"
 LONGEST_TEXT, LONGEST_REPLY, MOST_TURNS = 300, 160, 4
 # Greetings and the like: everybody writes them, so that they are in what is measured takes them from nobody.
 EVERYDAY = 5
@@ -29,7 +29,7 @@ class Turn:
     """What the user says, in one or more wordings, with his mood; replies that fit any of them.
 
     `kind` names the frames that answer it too, "" if none do; `topic` are the words of the text that they may name.
-    Without `replies` only frames answer it.
+    Without `replies` only frames answer it. `recall` is the memory that matters here, "" if none does.
     """
 
     mood: str
@@ -37,6 +37,7 @@ class Turn:
     replies: tuple[str, ...]
     kind: str = ""
     topic: str = ""
+    recall: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class _Turn:
     replies: list[str] = field(default_factory=list)
     kind: str = ""
     topic: str = ""
+    recall: str = ""
 
 
 @dataclass
@@ -74,7 +76,7 @@ class _Block:
             raise DialogueError(f"{self.where}: a conversation needs turns, and each turn a line 答： or 类：")
         if len(self.turns) > MOST_TURNS:
             raise DialogueError(f"{self.where}: {len(self.turns)} turns; split it, {MOST_TURNS} are the most")
-        turns = tuple(Turn(t.mood, tuple(t.texts), tuple(t.replies), t.kind, t.topic) for t in self.turns)
+        turns = tuple(Turn(t.mood, tuple(t.texts), tuple(t.replies), t.kind, t.topic, t.recall) for t in self.turns)
         return Dialogue(turns, self.system, self.memories, self.where)
 
     def take(self, mark: str, text: str, where: str) -> None:
@@ -92,6 +94,10 @@ class _Block:
                 )
             if last.topic and not any(last.topic in wording for wording in last.texts):
                 raise DialogueError(f"{where}: {last.topic!r} does not stand in what the user says")
+        elif mark == RECALL and last and last.kind and not last.replies:
+            last.recall = text
+            if text not in self.memories:
+                raise DialogueError(f"{where}: {text!r} is not among what the conversation remembers")
         elif (mark == REPLY and last and not last.replies) or (mark == OR and last and last.replies):
             last.replies.append(_within(text, LONGEST_REPLY, where))
         elif mark == MEMORY and not last:
