@@ -12,6 +12,7 @@ counts the same, and no answer comes from the cache.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import tempfile
@@ -136,9 +137,9 @@ def _greedy_prompts(home: Path, *, care: bool) -> Path:
         shutil.rmtree(folder / "care")
     file = folder / "chat" / "prompt.md"
     text = file.read_text("utf-8")
-    sampled = "strategy: sample, temperature: 0.7, top_p: 0.9"
-    assert sampled in text, f"{file} is sampled in another way"
-    file.write_text(text.replace(sampled, "strategy: greedy"), "utf-8")
+    greedy, changed = re.subn(r"strategy: sample.*?(?=, max_new_tokens)", "strategy: greedy", text)
+    assert changed == 1, f"{file} is sampled in another way"
+    file.write_text(greedy, "utf-8")
     return folder
 
 
