@@ -40,6 +40,7 @@ TOLD = {POSITIVE: (POSITIVE, CALM), NEGATIVE: (NEGATIVE, CALM), CALM: (CALM, CAL
 UNSURE, MISTAKEN = 0.1, 0.01  # moods told as 平静, and told wrong, as a classifier will
 STRANGE_MEMORIES = 0.12  # conversations that are told something of the user that has nothing to do with them
 FRAMED, FRAMED_OWN = 0.95, 0.4  # replies that are frames; in conversations with a system prompt of their own
+FRAME_LENGTH = 20  # tokens of a usual one
 EVEN, MOST_TIMES = 250, 4  # messages of each kind that stand alone, if the rare ones stand at most so many times
 STRUNG = 0.06  # batches of conversations that follow upon another of another subject
 
@@ -345,7 +346,8 @@ def _evened(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
 
 
 def _chat_length(dialogue: Dialogue) -> int:
-    return sum(_length(turn.texts[0]) + _length(turn.replies[0]) + 14 for turn in dialogue.turns)
+    replies = (_length(turn.replies[0]) if turn.replies else FRAME_LENGTH for turn in dialogue.turns)
+    return sum(_length(turn.texts[0]) + 14 for turn in dialogue.turns) + sum(replies)
 
 
 def _first_sentence(text: str) -> str:

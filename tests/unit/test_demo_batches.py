@@ -80,6 +80,13 @@ def test_a_message_that_has_a_kind_is_answered_by_its_frames_and_the_kind_is_lea
     assert all(reply in replies for reply in ("手机的事，换谁都会急。", "真让人心烦。", "摔碎了吗？"))
 
 
+def test_frames_alone_answer_a_message_without_a_reply_of_its_own(prompts: Prompts) -> None:
+    asked = Dialogue((Turn("负面", ("手机摔了",), (), BROKEN.turns[0].kind),))
+    batches = made(prompts, [asked])
+    replies = "".join(prompts.tokenizer.decode(batches.chat().rows.flatten().tolist()) for _ in range(5))
+    assert "真让人心烦。" in replies
+
+
 @pytest.mark.parametrize(("dialogue", "word"), [(KNOWN, "用户叫小林"), (SHOP, "书店的客服")])
 def test_what_is_known_and_a_shops_prompt_stand_before_the_conversation(
     prompts: Prompts, dialogue: Dialogue, word: str
