@@ -38,6 +38,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from qwen_allinone.did_you_mean import nearest
+
 
 class QaioError(Exception):
     """Root of every error this package raises on purpose."""
@@ -120,7 +122,9 @@ class UnknownTask(RequestError):
     code = "unknown_task"
 
     def __init__(self, name: str, known: list[str]) -> None:
-        super().__init__(f"没有名为 {name[:64]!r} 的任务，可用的任务有：{'、'.join(known)}", param="task")
+        meant = nearest(name, known)
+        asked = f"是不是 {meant!r}？" if meant else ""
+        super().__init__(f"没有名为 {name[:64]!r} 的任务，{asked}可用的任务有：{'、'.join(known)}", param="task")
 
 
 class UnknownModel(RequestError):

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from qwen_allinone.did_you_mean import hint
 from qwen_allinone.errors import SettingsError
 from qwen_allinone.kubernetes_env import warning, without_service_links
 from qwen_allinone.setting_types import Host, Networks, RedisUrl
@@ -170,7 +171,9 @@ class Settings(BaseModel):
         if links:
             log.warning(warning(links))
         problems = [
-            f"{name}: no such setting (known: {', '.join(cls.names())})" for name in given if name not in cls.names()
+            f"{name}: no such setting{hint(name, cls.names())} (known: {', '.join(cls.names())})"
+            for name in given
+            if name not in cls.names()
         ]
         values: dict[str, Any] = {n.removeprefix(PREFIX).lower(): v for n, v in given.items() if n in cls.names()}
         try:

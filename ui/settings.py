@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from qwen_allinone.did_you_mean import hint
 from qwen_allinone.kubernetes_env import warning, without_service_links
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,11 @@ class Settings(BaseModel):
         given, links = without_service_links({n: v for n, v in environ.items() if n.startswith(PREFIX)})
         if links:
             log.warning(warning(links))
-        problems = [f"{n}: no such setting (known: {', '.join(cls.names())})" for n in given if n not in cls.names()]
+        problems = [
+            f"{n}: no such setting{hint(n, cls.names())} (known: {', '.join(cls.names())})"
+            for n in given
+            if n not in cls.names()
+        ]
         values: dict[str, Any] = {n.removeprefix(PREFIX).lower(): v for n, v in given.items() if n in cls.names()}
         try:
             settings = cls(**values)

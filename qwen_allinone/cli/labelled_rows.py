@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwen_allinone.csv_files import UnknownEncoding, decode, records
+from qwen_allinone.did_you_mean import hint
 from qwen_allinone.errors import DataFileError
 
 
@@ -137,8 +138,9 @@ def _places(file: Path, header: Sequence[str], wanted: Sequence[str]) -> dict[st
         count = list(header).count(name)
         if count != 1:
             problem = "no column" if not count else f"{count} columns"
+            meant = "" if count else hint(name, header)
             raise DataFileError(
-                f"{file} has {problem} {name!r}; it has: {', '.join(header) or 'nothing'}. "
+                f"{file} has {problem} {name!r}{meant}; it has: {', '.join(header) or 'nothing'}. "
                 "Name yours with --text-column and --label-column"
             )
         places[name] = list(header).index(name)

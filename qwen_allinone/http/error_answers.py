@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import cache
 from http import HTTPStatus
 from typing import Any, NoReturn
 
@@ -12,9 +13,10 @@ from flask_openapi import OpenAPI
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import HTTPException
 
+from qwen_allinone.did_you_mean import names_within, nearest
 from qwen_allinone.error_body import error_body
 from qwen_allinone.errors import EmptyInput, InvalidInput, RequestError, ServiceError
-from qwen_allinone.http.body import field_name
+from qwen_allinone.http.body import Body, field_name
 from qwen_allinone.http.request_state import state
 
 log = logging.getLogger(__name__)
@@ -100,11 +102,24 @@ def raise_invalid(error: ValidationError) -> NoReturn:
     if kind == "missing":
         raise InvalidInput(f"缺少字段 {field}", param=field)
     if kind == "extra_forbidden":
-        raise InvalidInput(f"不支持字段 {field}，请对照 /docs 检查字段名", param=field)
+        meant = nearest(str(detail["loc"][-1]), _fields(error.title))
+        advice = f"是不是想写 {meant}？" if meant else "请对照 /docs 检查字段名"
+        raise InvalidInput(f"不支持字段 {field}，{advice}", param=field)
     if kind == SAID:
         raise InvalidInput(f"{field} {detail['msg']}", param=field)
     said = _COMPLAINTS.get(kind, "的值不合要求，请对照 /docs 检查").format(**detail.get("ctx", {}))
     raise InvalidInput(f"{field} {said}".replace(" or ", " 或 ").replace(TAG, ""), param=field)
+
+
+@cache
+def _fields(title: str) -> frozenset[str]:
+    """The fields of the body called `title`, and of what it holds; none if no body is called so."""
+    waiting, found = [Body], list[type[BaseModel]]()
+    while waiting:
+        model = waiting.pop()
+        waiting += model.__subclasses__()
+        found += [model] if model.__name__ == title else []
+    return frozenset(name for model in found for name in names_within(model.model_json_schema()))
 
 
 def _named(place: Sequence[int | str]) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from qwen_allinone.did_you_mean import hint, names_within
 from qwen_allinone.errors import TaskFileError
 from qwen_allinone.tasks.task import (
     CARE,
@@ -118,7 +119,10 @@ def _check_expectation(file: Path, number: int, case: Case, task: Task) -> None:
         allowed = list(task.labels) + ([task.spec.output.unknown.name] if task.spec.output.unknown else [])
         if case.label not in allowed:
             raise TaskFileError(
-                file, f"case {number}: label", f"{case.label!r} is not an answer of this task", f"use one of {allowed}"
+                file,
+                f"case {number}: label",
+                f"{case.label!r} is not an answer of this task{hint(str(case.label), allowed)}",
+                f"use one of {allowed}",
             )
         if expects:
             problem = "any, all, none, max_chars are for text and list tasks"
@@ -191,7 +195,8 @@ def _fix_for(detail: Any, model: type[BaseModel]) -> str:
     if kind == "string_type":
         return f'put quotes around it ("{value}")' if isinstance(value, int | float) else "write text here"
     if kind == "extra_forbidden":
-        return f"remove it, or correct the spelling (top-level keys are {', '.join(model.model_fields)})"
+        meant = hint(str(detail["loc"][-1]), names_within(model.model_json_schema()))
+        return f"remove it, or correct the spelling{meant} (top-level keys are {', '.join(model.model_fields)})"
     if kind == "missing":
         return "add this key"
     return f"it is {value!r} now; change it to what the message asks"

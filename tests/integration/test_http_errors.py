@@ -146,6 +146,20 @@ def test_a_missing_input_that_is_not_the_text_is_named(server: Server) -> None:
     assert "sentiment" in found["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "meant"),
+    [
+        ("/chat", {"text": "好", "steam": True}, "stream"),
+        ("/v1/tasks/sentiment", {"txt": "好"}, "text"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "contents": "好"}]}, "content"),
+    ],
+)
+def test_a_slip_in_a_fields_name_is_told(server: Server, path: str, body: dict[str, Any], meant: str) -> None:
+    answer = server.post(path, body)
+    assert answer.status_code == 400
+    assert f"是不是想写 {meant}？" in answer.text
+
+
 @pytest.mark.parametrize("path", ROUTES)
 @pytest.mark.parametrize(
     "content_type",

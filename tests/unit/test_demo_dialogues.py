@@ -44,7 +44,9 @@ def test_what_is_known_of_the_user_and_the_system_prompt_come_first(tmp_path: Pa
 
 
 def test_frames_alone_may_answer_a_turn_whose_kind_is_known(tmp_path: Path) -> None:
-    [dialogue] = read_file(written(tmp_path, "记得：用户叫小林；用户在考研\n平静：又背了一天书\n类：tired\n想起：用户在考研\n"))
+    [dialogue] = read_file(
+        written(tmp_path, "记得：用户叫小林；用户在考研\n平静：又背了一天书\n类：tired\n想起：用户在考研\n")
+    )
     [turn] = dialogue.turns
     assert (turn.replies, turn.kind, turn.recall) == ((), "tired", "用户在考研")
 

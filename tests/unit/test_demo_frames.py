@@ -79,7 +79,10 @@ def test_the_frames_that_ship_are_sound() -> None:
             else:
                 assert not re.search(r"\d|12356", text), text
             cheers = re.search("恭喜|祝贺|真为你高兴|替你高兴|太好了|太棒了", text)
-            assert not (cheers and re.match("bad_|low|tired|angry|afraid|lonely|ashamed|despair|violence|en_bad|en_despair", kind)), text
+            assert not (
+                cheers
+                and re.match("bad_|low|tired|angry|afraid|lonely|ashamed|despair|violence|en_bad|en_despair", kind)
+            ), text
 
 
 def test_most_turns_have_a_kind_and_bad_news_none_of_joy() -> None:

@@ -88,6 +88,7 @@ BROKEN = {
     "two encodings": ("label,text\n正面,很好\n".encode() + "负面,不好\n".encode("gbk"), ["line 3 is not UTF-8", "line 2 is"]),
     "neither": (b"label,text\n\xff\xff\xff,a\n", ["not UTF-8 (line 2)"]),
     "no text": ("label,comment\n正面,好\n", ["no column 'text'", "label, comment", "--text-column"]),
+    "a slip": ("label,texts\n正面,好\n", ["no column 'text', did you mean texts?"]),
     "two of them": ("label,text,text\n正面,好,好\n", ["2 columns 'text'"]),
     "nothing": ("", ["no column 'text'"]),
     "a header only": ("label,text\n", ["no row that can be used"]),

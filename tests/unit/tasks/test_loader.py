@@ -149,6 +149,7 @@ PROMPT_FAULTS = {
     "an unsure bound of nothing": (MOOD, "below: 0.75", "below: 0.0", "inputs.sentiment.unsure.below", ["greater than 0"]),
     "an unsure mood with more to it": (MOOD, "below: 0.75", "below: 0.75, emoji: x", "inputs.sentiment.unsure.emoji", ["remove it"]),
     "an unknown kind": (CHAT, "{kind: text}", "{kind: list_of_things}", "output.kind", ["'label'", "'text'"]),
+    "a slip": (CHAT, "temperature: 0.7", "temprature: 0.7", "decoding.temprature", ["did you mean temperature?"]),
     "temperature 0": (CHAT, "temperature: 0.7", "temperature: 0", "decoding.temperature", ["greater than"]),
     "temperature -1": (CHAT, "temperature: 0.7", "temperature: -1", "decoding.temperature", ["greater than"]),
     "a temperature that divides to infinity": (CHAT, "temperature: 0.7", "temperature: 1.0e-40", "decoding.temperature", ["greater than"]),
