@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from flask.testing import FlaskClient
 from pydantic import BaseModel
 
 from qwen_allinone.did_you_mean import hint, names_within, nearest
