@@ -37,7 +37,8 @@ SHIPPED = 0.6  # label batches with the shipped prompt, the rest with other word
 # Conversations by the door they come through: the service's chat prompt, no system prompt, any other.
 DOORS, DOOR_WEIGHTS = ("chat", "none", "other"), (50, 20, 30)
 TOLD = {POSITIVE: (POSITIVE, CALM), NEGATIVE: (NEGATIVE, CALM), CALM: (CALM, CALM)}
-UNSURE, MISTAKEN = 0.1, 0.01  # moods told as 平静, and told wrong, as a classifier will
+# Moods told as 平静, and told wrong, as often as the service's sentiment does: of what is neither it knows least.
+UNSURE, MISTAKEN = 0.1, {POSITIVE: 0.03, NEGATIVE: 0.03, CALM: 0.25}
 STRANGE_MEMORIES = 0.12  # conversations that are told something of the user that has nothing to do with them
 FRAMED, FRAMED_OWN = 0.95, 0.4  # replies that are frames; in conversations with a system prompt of their own
 FRAME_LENGTH = 20  # tokens of a usual one
@@ -274,10 +275,10 @@ class Batches:
         return self.rng.choice(turn.replies)
 
     def _told(self, mood: str) -> str:
-        draw = self.rng.random()
-        if draw < MISTAKEN:
+        draw, mistaken = self.rng.random(), MISTAKEN[mood]
+        if draw < mistaken:
             return self.rng.choice((POSITIVE, NEGATIVE, CALM))
-        return TOLD[mood][draw < MISTAKEN + UNSURE]
+        return TOLD[mood][draw < mistaken + UNSURE]
 
     def _seams(self, name: str) -> Seams:
         """The shipped prompt of a label task, or another wording of it with examples."""
