@@ -37,7 +37,7 @@ SHIPPED = 0.6  # label batches with the shipped prompt, the rest with other word
 # Conversations by the door they come through: the service's chat prompt, no system prompt, any other.
 DOORS, DOOR_WEIGHTS = ("chat", "none", "other"), (50, 20, 30)
 TOLD = {POSITIVE: (POSITIVE, CALM), NEGATIVE: (NEGATIVE, CALM), CALM: (CALM, CALM)}
-# Moods told as 平静, and told wrong, as often as the service's sentiment does: of what is neither it knows least.
+# Moods told as 平静, and drawn at random, as a classifier will err: most of all on what is neither.
 UNSURE, MISTAKEN = 0.1, {POSITIVE: 0.03, NEGATIVE: 0.03, CALM: 0.25}
 STRANGE_MEMORIES = 0.12  # conversations that are told something of the user that has nothing to do with them
 FRAMED, FRAMED_OWN = 0.95, 0.4  # replies that are frames; in conversations with a system prompt of their own
