@@ -40,7 +40,7 @@ TOLD = {POSITIVE: (POSITIVE, CALM), NEGATIVE: (NEGATIVE, CALM), CALM: (CALM, CAL
 # Moods told as 平静, and drawn at random, as a classifier will err: most of all on what is neither.
 UNSURE, MISTAKEN = 0.1, {POSITIVE: 0.03, NEGATIVE: 0.03, CALM: 0.25}
 STRANGE_MEMORIES = 0.12  # conversations that are told something of the user that has nothing to do with them
-FRAMED, FRAMED_OWN = 0.95, 0.4  # replies that are frames; in conversations with a system prompt of their own
+FRAMED, FRAMED_OWN = 0.99, 0.6  # replies that are frames; in conversations with a system prompt of their own
 FRAME_LENGTH = 20  # tokens of a usual one
 EVEN, MOST_TIMES = 250, 4  # messages of each kind that stand alone, if the rare ones stand at most so many times
 STRUNG = 0.06  # batches of conversations that follow upon another of another subject
