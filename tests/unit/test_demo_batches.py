@@ -68,7 +68,10 @@ def test_what_a_reply_says_is_learned_whole(prompts: Prompts) -> None:
     assert all(int(flat[p + 1]) == int(t) for p, t in zip(batch.positions, batch.targets, strict=True))
 
 
-def test_a_message_that_has_a_kind_is_answered_by_its_frames_and_the_kind_is_learned(prompts: Prompts) -> None:
+def test_a_message_that_has_a_kind_is_answered_by_its_frames_and_the_kind_is_learned(
+    prompts: Prompts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demo.batches.FRAMED", 0.6)
     batches, kinds, replies = made(prompts, [BROKEN]), set[int](), ""
     for _ in range(20):
         batch = batches.chat()
