@@ -12,7 +12,7 @@ from qwen_allinone import __version__
 from qwen_allinone.access import Credentials, RateCounters
 from qwen_allinone.engine import Capacity, Engine, Loaded, Status
 from qwen_allinone.host import compute_threads, resident_bytes
-from qwen_allinone.http import WINDOW_S, Guards, Quota, create_app
+from qwen_allinone.http import WINDOW_S, Browsers, Guards, Quota, create_app
 from qwen_allinone.model import checkpoint
 from qwen_allinone.service import Codec, Fitting, ResultCache, Service, fit
 from qwen_allinone.serving.multiprocess import metrics_share
@@ -43,7 +43,7 @@ def wrap(service: Service, settings: Settings) -> Flask:
     return create_app(
         service,
         _sessions(settings),
-        model_name=public_name(settings.model),
+        model_names=(public_name(settings.model), *settings.model_aliases),
         max_body_bytes=settings.max_body_bytes,
         guarded_by=_guards(settings),
         telemetry=_telemetry(settings, service),
@@ -58,7 +58,8 @@ def _guards(settings: Settings) -> Guards:
     quota = Quota(settings.rate_requests, settings.rate_tokens)
     if quota and settings.workers > 1 and url is None:
         log.warning("limits: %d workers each count for themselves; set QAIO_REDIS_URL", settings.workers)
-    return Guards(Credentials(settings), settings.trusted_proxies, quota, RateCounters(WINDOW_S, url))
+    browsers = Browsers(settings.answers_to, settings.cors_origins, settings.trusted_proxies)
+    return Guards(Credentials(settings), settings.trusted_proxies, quota, RateCounters(WINDOW_S, url), browsers)
 
 
 def _sessions(settings: Settings) -> Sessions:

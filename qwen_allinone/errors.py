@@ -8,6 +8,7 @@ QaioError
 │   │   │   └── ContextExceeded 400
 │   │   └── SessionFull     400     the conversation has all the turns it may have
 │   ├── Unauthorized        401     no key or token, or one that does not hold
+│   ├── WrongHost           421     asked for under a host name that is not this service's
 │   ├── UnknownTask         404
 │   ├── UnknownModel        404
 │   ├── SessionNotFound     404     no such conversation, or it belongs to another caller
@@ -35,7 +36,7 @@ QaioError
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from qwen_allinone.did_you_mean import nearest
@@ -117,6 +118,15 @@ class RateLimited(RequestError):
         super().__init__(f"{message}，请在 {retry_after} 秒后再试", headers={"Retry-After": str(retry_after)})
 
 
+class WrongHost(RequestError):
+    status = 421
+    code = "wrong_host"
+
+    def __init__(self, name: str) -> None:
+        way = "请用 IP 地址或 localhost，或由管理者把这个名字写进 QAIO_ALLOWED_HOSTS"
+        super().__init__(f"本服务不以主机名 {name[:64]!r} 应答：{way}")
+
+
 class UnknownTask(RequestError):
     status = 404
     code = "unknown_task"
@@ -131,8 +141,9 @@ class UnknownModel(RequestError):
     status = 404
     code = "model_not_found"
 
-    def __init__(self, name: str, served: str) -> None:
-        super().__init__(f"没有名为 {name[:64]!r} 的模型，这里的模型是 {served!r}", param="model")
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        there = "、".join(map(repr, known))
+        super().__init__(f"没有名为 {name[:64]!r} 的模型，这里的模型是 {there}", param="model")
 
 
 class SessionNotFound(RequestError):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9.-]+")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 _DATABASE = re.compile(r"(/[0-9]*)?", re.ASCII)
 
 
@@ -58,6 +59,36 @@ def _is_redis_url(raw: str) -> bool:
     )
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can come in at the address or name `host`."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _parts(value: object) -> object:
+    """What stands between the commas."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _hosts(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if value != "*" and not _HOST_NAME.fullmatch(value):
+            raise ValueError(f"{value!r} must be a host's name, without scheme and port: qaio or .example.com")
+    return values
+
+
+def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if value != "*" and not _ORIGIN.fullmatch(value):
+            raise ValueError(f"{value!r} must look like https://app.example.com or http://localhost:3000, with no path")
+    return values
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_parts)]
+Hosts = Annotated[tuple[str, ...], BeforeValidator(_parts), AfterValidator(_hosts)]
+Origins = Annotated[tuple[str, ...], BeforeValidator(_parts), AfterValidator(_origins)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
 Host = Annotated[str, AfterValidator(_host)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]

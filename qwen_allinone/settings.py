@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from qwen_allinone.did_you_mean import hint
 from qwen_allinone.errors import SettingsError
 from qwen_allinone.kubernetes_env import warning, without_service_links
-from qwen_allinone.setting_types import Host, Networks, RedisUrl
+from qwen_allinone.setting_types import Host, Hosts, Names, Networks, Origins, RedisUrl, is_loopback
 from qwen_allinone.shipped_files import SHIPPED
 
 PREFIX = "QAIO_"
@@ -86,6 +86,19 @@ class Settings(BaseModel):
     )
     max_body_bytes: int = Field(
         1_048_576, ge=1024, le=67_108_864, description="Largest request body in bytes; beyond: 413"
+    )
+    model_aliases: Names = Field(
+        (), description="Further names under which OpenAI's clients may ask for the model, comma-separated"
+    )
+    allowed_hosts: Hosts | None = Field(
+        None,
+        description="Host names this answers under, comma-separated, `.example.com` with all below it, `*` any; "
+        "addresses and `localhost` always. Unset: any, but on `127.0.0.1` without keys or tokens none, save through "
+        "trusted proxies",
+    )
+    cors_origins: Origins = Field(
+        (),
+        description="Sites whose web pages may call this: `https://app.example.com`, comma-separated; `*`: every site",
     )
     api_keys_file: Path | None = Field(
         None,
@@ -187,8 +200,19 @@ class Settings(BaseModel):
     @property
     def listens_on(self) -> str:
         """The address: nobody from outside comes in unasked unless somebody said so."""
-        asked_for = self.api_keys_file is not None or self.jwt_key_file is not None
-        return self.host or ("0.0.0.0" if asked_for else "127.0.0.1")
+        return self.host or ("0.0.0.0" if self._asks_for_keys else "127.0.0.1")
+
+    @property
+    def answers_to(self) -> tuple[str, ...] | None:
+        """Host names it answers under; None: any. Only what is meant for this machine alone need not tell a page that
+        somebody else's name points here from a page of its own."""
+        if self.allowed_hosts is not None:
+            return None if "*" in self.allowed_hosts else self.allowed_hosts
+        return () if is_loopback(self.listens_on) and not self._asks_for_keys else None
+
+    @property
+    def _asks_for_keys(self) -> bool:
+        return self.api_keys_file is not None or self.jwt_key_file is not None
 
     @property
     def stop_s(self) -> float:

@@ -28,6 +28,17 @@ def client_address(peer: str, forwarded_for: str, trusted: Sequence[IPv4Network 
     return str(client)
 
 
+def is_address(text: str) -> bool:
+    """Whether it is an address and no name; a port may follow, brackets may stand about it."""
+    return _parse(text) is not None
+
+
+def is_from(peer: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """Whether the other end of a connection lies in one of the networks."""
+    address = _parse(peer)
+    return address is not None and _is_in(address, networks)
+
+
 def counted_as(address: str) -> str:
     """What a client's address counts as: itself, or the /64 of an IPv6 address."""
     client = _parse(address)

@@ -1,7 +1,8 @@
 """Flask lives here and nowhere else: parse, one service call, serialise."""
 
 from qwen_allinone.http.app import create_app
+from qwen_allinone.http.browsers import Browsers
 from qwen_allinone.http.guards import Guards
 from qwen_allinone.http.rate_limits import WINDOW_S, Quota
 
-__all__ = ["WINDOW_S", "Guards", "Quota", "create_app"]
+__all__ = ["WINDOW_S", "Browsers", "Guards", "Quota", "create_app"]

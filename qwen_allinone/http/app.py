@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from flask import Response, jsonify, redirect, request
@@ -57,7 +58,7 @@ def create_app(
     service: Service,
     conversations: Sessions,
     *,
-    model_name: str,
+    model_names: Sequence[str],
     max_body_bytes: int,
     guarded_by: Guards,
     telemetry: Telemetry,
@@ -65,8 +66,8 @@ def create_app(
 ) -> OpenAPI:
     """Build the WSGI app around `service`.
 
-    `model_name` goes into the header X-Model; `telemetry` hears of requests; streams ping every `ping_s` seconds when
-    they have nothing to say.
+    The first of `model_names` goes into the header X-Model, the others are what clients may call the model too;
+    `telemetry` hears of requests; streams ping every `ping_s` seconds when they have nothing to say.
     """
     app = OpenAPI(
         __name__,
@@ -84,11 +85,11 @@ def create_app(
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
     observe.register(app, telemetry)  # first, so that it sees whatever the others do
-    _carry_headers(app, model_name)
+    _carry_headers(app, model_names[0])
     error_answers.register(app)
     guards.register(app, guarded_by)
     app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see serving/worker.py
-    backend = Backend(service, conversations, model_name, ping_s)
+    backend = Backend(service, conversations, tuple(model_names), ping_s)
     for routes in (request_terms, chat, sessions, tasks, classify, decisions, openai, route, analyze):
         routes.register(app, backend)
     ops.register(app, service)

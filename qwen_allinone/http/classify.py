@@ -14,7 +14,6 @@ from qwen_allinone.errors import InvalidInput, RequestError
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
-from qwen_allinone.http.openai import check_model
 from qwen_allinone.http.request_terms import needs_engine, parameters, tell_cache, terms
 from qwen_allinone.service import SENTIMENT, Answer, Service
 
@@ -84,7 +83,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
     )
     @needs_engine
     def classify(body: ClassifyRequest) -> Response:
-        check_model(body.model, backend.model_name)
+        backend.check_model(body.model)
         name = _only_input(service, body.task)
         asked = [(body.task, {name: text}) for text in body.input]
         try:
@@ -97,7 +96,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
             id=f"classify-{uuid.uuid4().hex}",
             object="list",
             created=int(time.time()),
-            model=backend.model_name,
+            model=body.model,
             data=[_serialise(index, answer) for index, answer in enumerate(answers)],
             usage=_usage(answers),
         )

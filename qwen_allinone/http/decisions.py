@@ -13,7 +13,6 @@ from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.error_answers import TAG, NestedErrorBody, error_responses
 from qwen_allinone.http.messages import JSON_PART, MOST_MESSAGES, complaint, join_parts, without_nulls
-from qwen_allinone.http.openai import check_model
 from qwen_allinone.http.request_terms import needs_engine, parameters, terms
 from qwen_allinone.service import Answer, questions
 from qwen_allinone.service.completions import Utterance
@@ -281,12 +280,12 @@ def register(app: OpenAPI, backend: Backend) -> None:
     )
     @needs_engine
     def decide(body: DecisionRequest) -> Response:
-        check_model(body.model, backend.model_name)
+        backend.check_model(body.model)
         messages = [message.pair for message in body.input]
         asked = [question.typed() for question in body.questions]
         decided, answer = questions.decide(backend.service, messages, asked, terms(backend))
         answers = [_serialise(question, found) for question, found in zip(body.questions, decided, strict=True)]
-        return jsonify(model=backend.model_name, answers=answers, usage=_usage(answer))
+        return jsonify(model=body.model, answers=answers, usage=_usage(answer))
 
 
 def _serialise(question: PredicateQuestion | ChoiceQuestion | ScoreQuestion, found: Decided) -> dict[str, Any]:

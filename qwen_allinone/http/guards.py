@@ -12,7 +12,8 @@ from flask import request
 from flask_openapi import OpenAPI
 
 from qwen_allinone.access import Credentials, RateCounters, client_address, counted_as
-from qwen_allinone.http import auth, rate_limits
+from qwen_allinone.http import auth, browsers, rate_limits
+from qwen_allinone.http.browsers import Browsers
 from qwen_allinone.http.error_answers import ErrorBody, NestedErrorBody
 from qwen_allinone.http.rate_limits import Quota
 from qwen_allinone.http.request_state import state
@@ -33,10 +34,12 @@ class Guards:
     trusted_proxies: Sequence[IPv4Network | IPv6Network]
     quota: Quota
     windows: RateCounters = field(repr=False)
+    browsers: Browsers = field(default_factory=Browsers)
 
 
 def register(app: OpenAPI, guards: Guards) -> None:
     """Guard every request to `app`, those to paths and methods that do not exist too."""
+    browsers.register(app, guards.browsers)
     limited = rate_limits.register(app, guards.quota, guards.windows)
 
     @app.before_request
@@ -46,6 +49,7 @@ def register(app: OpenAPI, guards: Guards) -> None:
         state.address = client_address(request.remote_addr or "", forwarded_for, guards.trusted_proxies)
         if request.endpoint in OPEN:
             return
+        guards.browsers.refuse_wrong_host()
         if limited is not None:
             # A stranger counts by address, so guessing keys is limited, and does not use up a key's share.
             limited.admit(state.caller or f"address:{counted_as(state.address)}")

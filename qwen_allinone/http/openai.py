@@ -12,7 +12,7 @@ from flask_openapi import OpenAPI
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from qwen_allinone.engine import Sampling
-from qwen_allinone.errors import InvalidInput, UnknownModel
+from qwen_allinone.errors import InvalidInput
 from qwen_allinone.http import sse
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
@@ -190,7 +190,7 @@ class ChatCompletion(BaseModel):
 
 
 class Model(BaseModel):
-    """The model of this server."""
+    """The model of this server, by one of its names."""
 
     id: str
     object: Literal["model"]
@@ -199,7 +199,7 @@ class Model(BaseModel):
 
 
 class ModelList(BaseModel):
-    """One model."""
+    """One model, by each of its names."""
 
     object: Literal["list"]
     data: list[Model]
@@ -216,8 +216,7 @@ _CHUNKS = "chat.completion.chunk 各块，最后是 data: [DONE]；中途失败�
 
 def register(app: OpenAPI, backend: Backend) -> None:
     """Add the routes to `app`."""
-    model_name = backend.model_name
-    _register_models(app, model_name)
+    _register_models(app, backend)
 
     @app.post(
         "/v1/chat/completions",
@@ -227,14 +226,14 @@ def register(app: OpenAPI, backend: Backend) -> None:
     )
     @needs_engine
     def chat_completions(body: ChatCompletionRequest) -> Response:
-        check_model(body.model, model_name)
+        backend.check_model(body.model)
         sampling, asked = body.sampling(), terms(backend)
         messages = [message.pair for message in body.messages]
         if body.stream:
             usage_too = body.stream_options is not None and body.stream_options.include_usage
 
             def work(out: sse.Writer) -> None:
-                chunks = _Chunks(out, model_name, usage_too)
+                chunks = _Chunks(out, body.model, usage_too)
                 heard = replace(asked, watch=out.watch, listener=chunks)
                 chunks.end(complete(backend.service, messages, sampling, body.stop, heard))
 
@@ -242,21 +241,18 @@ def register(app: OpenAPI, backend: Backend) -> None:
         answer = complete(backend.service, messages, sampling, body.stop, asked)
         message = {"role": "assistant", "content": answer.text, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish_reason(answer)}
-        return jsonify(**_head("chat.completion", model_name), choices=[choice], usage=_usage(answer))
+        return jsonify(**_head("chat.completion", body.model), choices=[choice], usage=_usage(answer))
 
 
-def check_model(given: str, served: str) -> None:
-    """Raises UnknownModel unless the client asks for the model there is."""
-    if given != served:
-        raise UnknownModel(given, served)
+def _register_models(app: OpenAPI, backend: Backend) -> None:
+    created = int(time.time())
+    models = {
+        name: Model(id=name, object="model", created=created, owned_by="qwen-allinone") for name in backend.model_names
+    }
 
-
-def _register_models(app: OpenAPI, model_name: str) -> None:
-    model = Model(id=model_name, object="model", created=int(time.time()), owned_by="qwen-allinone")
-
-    @app.get("/v1/models", summary="列出模型（只有一个）", responses={200: ModelList})
+    @app.get("/v1/models", summary="列出模型（只有一个，可以有几个名字）", responses={200: ModelList})
     def list_models() -> Response:
-        return jsonify(ModelList(object="list", data=[model]).model_dump())
+        return jsonify(ModelList(object="list", data=list(models.values())).model_dump())
 
     @app.get(
         "/v1/models/<path:model>",
@@ -264,8 +260,8 @@ def _register_models(app: OpenAPI, model_name: str) -> None:
         responses={200: Model, **error_responses(NestedErrorBody, 404)},
     )
     def retrieve_model(path: ModelPath) -> Response:
-        check_model(path.model, model_name)
-        return jsonify(model.model_dump())
+        backend.check_model(path.model)
+        return jsonify(models[path.model].model_dump())
 
 
 class _Chunks:

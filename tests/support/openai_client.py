@@ -13,7 +13,7 @@ def client_of(app: Flask, **options: Any) -> openai.OpenAI:
     """A client that calls the app without a network; it does not retry unless told to."""
     http = httpx2.Client(transport=httpx2.WSGITransport(app))
     return openai.OpenAI(
-        **{"base_url": "http://here/v1", "api_key": "none", "max_retries": 0, "http_client": http} | options
+        **{"base_url": "http://localhost/v1", "api_key": "none", "max_retries": 0, "http_client": http} | options
     )
 
 
