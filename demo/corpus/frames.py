@@ -15,7 +15,7 @@ from random import Random
 HERE = Path(__file__).parent / "frames"
 GAP = "{it}"
 RECALLED = ("记得{it}。", "我记得{it}。", "你说过{it}。")  # before a frame, where something known of the user matters
-NAMED = 0.75  # frames with a gap, where there is a topic to name
+NAMED = 0.5  # frames with a gap, where there is a topic to name
 _HAN = re.compile(r"[\u3400-\u9fff]")
 
 
