@@ -9,13 +9,14 @@ What is drawn and what the teacher says of it is kept in `--work`, and so is the
 from __future__ import annotations
 
 import argparse
+import fcntl
 import math
 import os
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 import torch
 import torch.distributed as group
@@ -24,79 +25,21 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 
-from demo.batches import DRILLED, Batch, Batches, MoodBatch
-from demo.corpus.apart import Apart, measured_sentences
-from demo.corpus.dialogues import clear_of, read_dialogues
-from demo.corpus.frames import GAP, read_frames
-from demo.corpus.jobs.intents import INTENTS
-from demo.corpus.jobs.routes import ROUTES
-from demo.corpus.jobs.sample import Sample
-from demo.corpus.jobs.taught import CARE, taught
-from demo.corpus.lexicon import LABELS, Lexicon
-from demo.corpus.pools import Pool, build
+from demo.batches import DRILLED, Batch, Batches
+from demo.corpus.lexicon import LABELS
 from demo.embeddings import informed
 from demo.model import DemoModel, Shape
 from demo.muon import Muon, multiplies_bfloat16
-from demo.prompts import ROOT, Prompts
-from demo.tokenizer import build_tokenizer, save_tokenizer
+from demo.readers import Readers
+from demo.texts import Texts, make_tokenizer
 from qwen_allinone.host import give_back
-from qwen_allinone.model.tokenizer import Tokenizer
 
 WARM_UP = 80
-VECTOR = 384  # the teacher's
 LABEL_WEIGHT, WORDS_WEIGHT, MEANING_WEIGHT, KIND_WEIGHT, JOB_WEIGHT = 1.5, 0.25, 1.0, 0.5, 1.0
 STEADY = 1e-4  # of the z-loss, which keeps scores from growing (PaLM, 2022)
-JOB_SAMPLES = 20_000
 DRILL_ONLY_STEPS, DRILL_STEPS = 200, 450
 SAVE_EVERY_S = 240.0
 TIDY_STEPS = 25
-# The turns of the further tasks: what has to be written takes more practice than a label. An odd number of them, so
-# that each of two processes comes to all.
-TURNS = (
-    "translate", "keywords", "summary", "sentiment_en", "care", "suggest", "translate", "keywords", "summary", "route",
-    "remember", "intent", "translate", "keywords", "summary", "sentiment_en", "care", "route", "care",
-)  # fmt: skip
-
-
-@dataclass
-class Texts:
-    """All that is read."""
-
-    prompts: Prompts
-    pool: Pool
-    jobs: dict[str, list[Sample]]
-    turns: tuple[str, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.dialogues = clear_of(Apart(measured_sentences()), read_dialogues())
-        self.frames = read_frames()
-        self.turns = tuple(task for task in TURNS if task in self.jobs)
-
-    @classmethod
-    def read(cls, options: argparse.Namespace) -> Texts:
-        pool = build(options.work / "pools", options.seed, options.scale)
-        jobs = taught(Lexicon.load(), options.seed * 3000, round(JOB_SAMPLES * options.scale))
-        return cls(Prompts(Tokenizer.load(options.out)), pool, jobs)
-
-
-def make_tokenizer(options: argparse.Namespace) -> None:
-    """Learn the tokenizer from the corpus and write it to the checkpoint's folder."""
-    pool = build(options.work / "pools", options.seed, options.scale)
-    jobs = taught(Lexicon.load(), options.seed * 3000, 2500)
-    turns = [turn for dialogue in read_dialogues() for turn in dialogue.turns]
-    talk = [text for turn in turns for text in (*turn.texts, *turn.replies)]
-    talk += [text.replace(GAP, "") for kind in read_frames().values() for text in (*kind.gapped, *kind.whole)]
-    drawn = [text for part in jobs.values() for sample in part for text in (sample.text, sample.answer)]
-    prompts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "prompts").glob("*/prompt.md"))]
-    prompts += [(ROOT / "demo/corpus" / f"{name}.yaml").read_text(encoding="utf-8") for name in ("systems", "wordings")]
-    options.out.mkdir(parents=True, exist_ok=True)
-    words = [*LABELS, *INTENTS, *ROUTES, *CARE]
-    lines = pool.texts[:: max(1, len(pool) // 40_000)] + drawn + talk * 3 + prompts * 50
-    save_tokenizer(build_tokenizer(lines, words, options.vocabulary), options.out)
-    made = Prompts(Tokenizer.load(options.out))
-    for text in talk[:600] + drawn[::200]:
-        made.check(text)
-    made.check_conversation(talk[:3])
 
 
 def begin_at(options: argparse.Namespace) -> None:
@@ -104,31 +47,6 @@ def begin_at(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(options.begin / name, options.out / name)
-
-
-class Readers(nn.Module):
-    """Readers used in training only: of the mood, from the words alone; of the teacher's vector, from the mean output;
-    of a message's kind, from the output where its reply begins.
-
-    The label token alone teaches a word its polarity through all layers at once, slowly; the first teaches it directly.
-    The second makes the network understand sentences as the teacher does; the third, what sort of reply is wanted.
-    """
-
-    def __init__(self, hidden: int, kinds: int) -> None:
-        super().__init__()
-        self.of_kind = nn.Linear(hidden, kinds)
-        self.of_words = nn.Linear(hidden, 1)
-        self.of_meaning = nn.Linear(hidden, VECTOR)
-        with torch.no_grad():
-            self.of_words.weight.fill_(0.0)[:, 0] = 25.0  # embeddings are small: one of their axes is polarity
-
-    def losses(self, words: Tensor, states: Tensor, batch: MoodBatch) -> tuple[Tensor, Tensor]:
-        """Mean losses of both; `words` and `states` are [rows, length, hidden]."""
-        share = (batch.filled / batch.filled.sum(1, keepdim=True)).unsqueeze(-1)
-        of_words = self.of_words((words * share).sum(1)).squeeze(1)
-        of_meaning = self.of_meaning((states * share).sum(1))
-        polarity = functional.binary_cross_entropy_with_logits(of_words, batch.shares)
-        return polarity, functional.mse_loss(of_meaning, batch.vectors)
 
 
 def rate_at(step: int, done: float) -> float:
@@ -154,6 +72,8 @@ def train(options: argparse.Namespace) -> None:
     Two processes that meet once a step use two cores better than one process whose threads meet at every operation.
     """
     started = time.monotonic()
+    for rank in range(options.processes):
+        claim(options.work, rank).close()
     if options.begin and not options.resume:
         begin_at(options)
     elif not options.resume:
@@ -163,8 +83,22 @@ def train(options: argparse.Namespace) -> None:
     print(f"done in {(time.monotonic() - started) / 60:.1f} minutes -> {options.out}")
 
 
+def claim(folder: Path, rank: int) -> TextIO:
+    """The right to train in `folder` as process `rank`, until what is returned is closed; raises SystemExit where another
+    training has it. A killed one may have left processes that go on, and would write over what this one keeps."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / f"lock-{rank}").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise SystemExit(f"a training in {folder} is still running: end it first, or give another --work") from None
+    return lock
+
+
 def work(rank: int, options: argparse.Namespace, meet: str) -> None:
     """One process: its own stream of texts, the same weights as the others."""
+    claimed = claim(options.work, rank)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.processes))
     torch.manual_seed(options.seed)
     group.init_process_group("gloo", init_method=meet, rank=rank, world_size=options.processes)
@@ -187,6 +121,7 @@ def work(rank: int, options: argparse.Namespace, meet: str) -> None:
         print({name: len(part) for name, part in texts.jobs.items()}, flush=True)
     Training(model, batches, texts, options, rank).run()
     group.destroy_process_group()
+    claimed.close()
 
 
 class Training:

@@ -14,7 +14,7 @@ from demo.corpus.lexicon import Lexicon
 from demo.evaluate import held_out
 from demo.jobs import JOBS
 from demo.prompts import TASKS
-from demo.train import TURNS
+from demo.texts import TURNS
 from qwen_allinone.tasks import Registry, clean
 
 SAMPLE = 400
