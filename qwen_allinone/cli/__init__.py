@@ -29,6 +29,7 @@ app.command()(commands.check)
 app.command("eval")(labelled_commands.evaluate)
 app.command()(labelled_commands.calibrate)
 app.command()(commands.doctor)
+app.command()(commands.download)
 
 _keys = typer.Typer(help="API keys: new, list, remove. The service takes up changes by itself.", no_args_is_help=True)
 _keys.command("new")(key_commands.new_key)

@@ -1,9 +1,10 @@
-"""`qwen-allinone serve`, `ask`, `check` and `doctor`."""
+"""`qwen-allinone serve`, `ask`, `check`, `doctor` and `download`."""
 
 from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +14,9 @@ from qwen_allinone.cli import tables
 from qwen_allinone.cli.asking import most_at_once
 from qwen_allinone.cli.gold_cases import Outcome, check_task
 from qwen_allinone.cli.terminal import err, exit_with, load_service, load_settings, out
-from qwen_allinone.errors import QaioError
+from qwen_allinone.errors import QaioError, StartupError
+from qwen_allinone.model import hub
+from qwen_allinone.model.checkpoint import DEMO, is_folder
 from qwen_allinone.shipped_files import SHIPPED
 from qwen_allinone.tasks import Registry
 
@@ -72,3 +75,40 @@ def doctor() -> None:
     service = load_service(settings)
     tables.print_model(out, settings, service)
     tables.print_advice(out, settings, service)
+
+
+def download(
+    model: Annotated[
+        str | None, typer.Argument(help="Hub id, as Qwen/Qwen1.5-0.5B; QAIO_MODEL if none is given")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="Folder for its files; the hub's cache if none is given")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit; QAIO_MODEL_REVISION if none is")] = None,
+) -> None:
+    """Fetch a model from the hub, or from the mirror in HF_ENDPOINT, and compare it with what the hub says of it.
+
+    What was cut off goes on where it was.
+    """
+    settings = load_settings()
+    name, revision = model or settings.model, revision or settings.model_revision
+    if name == DEMO or is_folder(name):
+        raise exit_with(f"{name} is on this machine already: name a model on the hub, as Qwen/Qwen1.5-0.5B")
+    try:
+        files = hub.files(name, revision, to)
+        missing = sum(file.size for file in files if file.missing)
+        place, free = hub.room(to)
+        out.print(
+            f"{name} ({revision}): {len(files)} files, {_megabytes(sum(file.size for file in files))}", highlight=False
+        )
+        out.print(f"to fetch into {place}: {_megabytes(missing)}", highlight=False, soft_wrap=True)
+        if missing > free:
+            raise exit_with(f"only {_megabytes(free)} are free there: make room, or name another folder with --to")
+        folder = hub.downloaded(name, revision, to)
+        with err.status("comparing with the hub"):
+            hub.verify(name, revision, folder)
+    except StartupError as error:
+        raise exit_with(str(error)) from None
+    out.print(f"complete: QAIO_MODEL={to or name} qwen-allinone serve", highlight=False, soft_wrap=True)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1_000_000:,.1f} MB"

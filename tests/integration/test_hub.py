@@ -11,6 +11,8 @@ import json
 import multiprocessing
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -64,6 +66,15 @@ def files_of(commit: str) -> dict[str, bytes]:
     }
 
 
+def sibling(name: str, content: bytes) -> dict[str, object]:
+    """As the hub tells of a file: large ones with their SHA-256."""
+    known: dict[str, object] = {"rfilename": name, "size": len(content)}
+    if name.endswith(".safetensors"):
+        digest = hashlib.sha256(content).hexdigest()
+        known["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 134}
+    return known
+
+
 class Hub(ThreadingHTTPServer):
     """As much of the hub's API as `snapshot_download` asks for. Counts requests; `fault` may answer first."""
 
@@ -114,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         files = self.server.commits[commit]
         if what == "revision":
-            siblings = [{"rfilename": name} for name in files]
+            siblings = [sibling(name, content) for name, content in files.items()]
             self.send_json({"id": NAME, "modelId": NAME, "sha": commit, "siblings": siblings, "tags": []})
         else:
             self.send_json(
@@ -394,4 +405,51 @@ def test_a_name_that_is_neither_folder_nor_hub_id_is_refused_without_a_call(hub:
     answer = machine.start(hub.url, name="not a model")
     assert "'not a model' is neither a folder nor a valid hub id" in answer["error"]
     assert_names_the_ways_out(answer["error"])
+    assert hub.requests == []
+
+
+def download(machine: Machine, endpoint: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`qwen-allinone download` as it is typed."""
+    environment = {name: text for name, text in os.environ.items() if not name.startswith(("HF_", "QAIO_"))}
+    environment |= {"HF_HOME": str(machine.home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}
+    command = [sys.executable, "-m", "qwen_allinone", "download", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_download_says_how_much_it_is_and_where_and_a_second_one_fetches_nothing(hub: Hub, machine: Machine) -> None:
+    folder = machine.home / "copy"
+    done = download(machine, hub.url, NAME, "--to", str(folder))
+    assert done.returncode == 0, done.stderr
+    assert "5 files, 0.8 MB" in done.stdout and f"to fetch into {folder}: 0.8 MB" in done.stdout
+    assert f"complete: QAIO_MODEL={folder}" in done.stdout
+    assert (folder / "model.safetensors").read_bytes() == hub.commits[MAIN]["model.safetensors"]
+    assert not (folder / "pytorch_model.bin").exists()
+    hub.requests.clear()
+    again = download(machine, hub.url, NAME, "--to", str(folder))
+    assert again.returncode == 0 and ": 0.0 MB" in again.stdout
+    assert hub.downloaded() == set()
+
+
+def test_a_file_that_is_not_the_hubs_is_removed_and_comes_anew_the_next_time(hub: Hub, machine: Machine) -> None:
+    assert download(machine, hub.url, NAME).returncode == 0
+    weights = next(machine.home.rglob("snapshots/*/model.safetensors"))
+    weights.resolve().write_bytes(b"b" * weights.stat().st_size)
+    told = download(machine, hub.url, NAME)
+    assert told.returncode == 2
+    assert "was not what the hub has and was removed: run the same command again" in told.stderr.replace("\n", " ")
+    assert download(machine, hub.url, NAME).returncode == 0
+    assert weights.read_bytes() == hub.commits[MAIN]["model.safetensors"]
+    assert machine.start(f"http://127.0.0.1:{closed_port()}", HF_HUB_OFFLINE="1")["folder"] == weights.parent
+
+
+def test_a_download_without_a_hub_says_so_in_one_line(machine: Machine) -> None:
+    told = download(machine, f"http://127.0.0.1:{closed_port()}", NAME)
+    assert told.returncode == 2
+    assert "out of reach" in told.stderr and "Traceback" not in told.stderr
+
+
+@pytest.mark.parametrize("name", ["demo", "."])
+def test_what_is_on_this_machine_is_not_downloaded(machine: Machine, hub: Hub, name: str) -> None:
+    told = download(machine, hub.url, name)
+    assert told.returncode == 2 and "is on this machine already" in told.stderr
     assert hub.requests == []

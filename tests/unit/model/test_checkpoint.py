@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qwen_allinone.errors import CheckpointError
-from qwen_allinone.model import checkpoint
+from qwen_allinone.model import checkpoint, hub
 from qwen_allinone.model.checkpoint import find, load, stop_ids
 from qwen_allinone.model.tokenizer import Tokenizer
 from tests.support.checkpoints import write_checkpoint
@@ -51,7 +51,7 @@ def test_what_is_written_like_a_path_is_looked_for_on_disk_alone(name: str, monk
     def no_hub(*_: object, **__: object) -> None:
         raise AssertionError("the hub was asked")
 
-    monkeypatch.setattr(checkpoint, "snapshot_download", no_hub)
+    monkeypatch.setattr(hub, "snapshot_download", no_hub)
     with pytest.raises(CheckpointError, match="does not exist.*Three ways out"):
         find(name, "main")
 
