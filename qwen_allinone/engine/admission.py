@@ -29,11 +29,13 @@ class Permit(Generic[T]):
     """One request's leave to ask things of the engine, from admission to its end. Use it as a context manager.
 
     `rank` is its number among all that were ever admitted: what it asks later still comes before what younger requests
-    ask. `deadline` is a time.monotonic() value. `published` is what the loader made to go with the model.
+    ask. `deadline` is a time.monotonic() value. `published` is what the loader made to go with the model. What one
+    `caller` leaves in a slot no other has the use of.
     """
 
-    def __init__(self, admission: Admission[T], rank: int, deadline: float, published: T) -> None:
+    def __init__(self, admission: Admission[T], rank: int, deadline: float, published: T, caller: str | None) -> None:
         self.rank = rank
+        self.caller = caller
         self.deadline = deadline
         self.published = published
         self.cancelled = False
@@ -107,8 +109,8 @@ class Admission(Generic[T]):
         self._last_answer: float | None = None
         self._apart_s = _SHORTEST_RETRY_S  # keeps a crowd that obeys from coming faster than it can be answered
 
-    def enter(self, deadline: float, published: T) -> Permit[T]:
-        """Let a request in.
+    def enter(self, deadline: float, published: T, caller: str | None = None) -> Permit[T]:
+        """Let a request of `caller` in.
 
         Raises:
             ServerBusy: as many are inside as may be, or the line is so long that `deadline` cannot be met.
@@ -120,7 +122,7 @@ class Admission(Generic[T]):
             if wait and time.monotonic() + wait >= deadline:
                 raise ServerBusy(_TOO_LATE, retry_after=self._retry_after())
             self.inside += 1
-            return Permit(self, next(self._ranks), deadline, published)
+            return Permit(self, next(self._ranks), deadline, published, caller)
 
     def leave(self, *, answered: bool) -> None:
         """A request has ended; `answered` ones tell how fast the line moves."""

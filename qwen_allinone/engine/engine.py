@@ -98,8 +98,10 @@ class Engine(Generic[T]):
         """Block until the first load has succeeded or failed."""
         return self._life.wait_until_settled(timeout)
 
-    def admit(self, deadline: float = math.inf) -> Permit[T]:
-        """Let a request in that will `submit` work; its permit is to be given back, so use it as a context manager.
+    def admit(self, deadline: float = math.inf, caller: str | None = None) -> Permit[T]:
+        """Let a request of `caller` in that will `submit` work.
+
+        Its permit is to be given back, so use it as a context manager.
 
         Raises:
             NotReady: no model is loaded. Draining: the process is about to end.
@@ -112,7 +114,7 @@ class Engine(Generic[T]):
             raise EngineStuck()
         if status is not Status.READY or serving is None:
             raise NotReady()
-        return self._admission.enter(deadline, serving.published)
+        return self._admission.enter(deadline, serving.published, caller)
 
     def check_room(self) -> None:
         """Raise ServerBusy if `admit` would: for a refusal before any work is done."""
@@ -131,7 +133,7 @@ class Engine(Generic[T]):
             raise NotReady()
         if permit.cancelled:
             raise Cancelled()
-        ticket = Ticket(work, permit.deadline, permit.rank)
+        ticket = Ticket(work, permit.deadline, permit.rank, permit.caller)
         serving.scheduler.submit(ticket)
         permit.hold(ticket)
         return ticket

@@ -175,7 +175,7 @@ class Scheduler:
     def _start_waiting(self) -> None:
         """First come, first served: a long request at the head is waited for, not overtaken."""
         while (ticket := self._head()) is not None:
-            slot = self._slots.acquire(ticket.work.sequence, ticket.work.most_tokens)
+            slot = self._slots.acquire(ticket.work.sequence, ticket.work.most_tokens, ticket.caller)
             if slot is None:
                 return
             ticket.started = time.monotonic()

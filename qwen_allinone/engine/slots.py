@@ -1,7 +1,8 @@
 """Slots: where running requests keep their keys and values, and what finished ones leave for the next.
 
-A finished slot remembers its tokens; a new request takes the free slot that shares the longest prefix with it. The
-prompt prefixes of the tasks are kept apart, once, and copied in where no slot has more.
+A finished slot remembers its tokens; a new request takes the free slot of its own caller that shares the longest
+prefix with it. What others have asked is no use to it: the time it saved would tell that they did. The prompt prefixes
+of the tasks are kept apart, once, for all, and copied in where no slot has more.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from qwen_allinone.model.kv import KVCache, Saved
 
 @dataclass
 class Slot:
-    """One row of the KV cache. `tokens` are those whose keys and values it holds."""
+    """One row of the KV cache. `tokens` are those whose keys and values it holds, asked by `caller`."""
 
     index: int
     tokens: list[int] = field(default_factory=list)
     busy: bool = False
     held: int = 0  # tokens of memory: the most ever written since the slot was last emptied, or promised
     used_at: int = 0
+    caller: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class SlotTable:
         self._prefixes: list[Prefix] = []
         self._clock = itertools.count(1)
 
-    def acquire(self, tokens: Sequence[int], most_tokens: int) -> Slot | None:
-        """A free slot for a request that begins with `tokens` and grows to `most_tokens`.
+    def acquire(self, tokens: Sequence[int], most_tokens: int, caller: str | None = None) -> Slot | None:
+        """A free slot for a request of `caller` that begins with `tokens` and grows to `most_tokens`.
 
         Its `tokens` are what need not be computed again: at least the last of `tokens` is left to compute.
         None if no slot is free or the memory is promised to running requests.
@@ -53,17 +55,17 @@ class SlotTable:
             return None
         prefix = max(self._prefixes, key=lambda p: common_prefix(p.tokens, tokens), default=None)
         from_prefix = common_prefix(prefix.tokens, tokens) if prefix else 0
-        best = max(free, key=lambda slot: (common_prefix(slot.tokens, tokens), -slot.used_at))
-        if common_prefix(best.tokens, tokens) <= from_prefix:
+        best = max(free, key=lambda slot: (_shared(slot, tokens, caller), -slot.used_at))
+        if _shared(best, tokens, caller) <= from_prefix:
             # Nothing more to gain from any slot than from the prefix: spare the memories used last.
             best = min(free, key=lambda slot: (bool(slot.tokens), slot.used_at))
         self._make_room(best, most_tokens)
-        own = common_prefix(best.tokens, tokens)
+        own = _shared(best, tokens, caller)
         reuse = min(max(own, from_prefix), len(tokens) - 1)
         if prefix and own < reuse:
             self._cache.copy_in(best.index, prefix.saved, reuse)
         best.tokens = list(tokens[:reuse])
-        best.busy = True
+        best.busy, best.caller = True, caller
         if best.held > most_tokens:
             # A running slot promises what it holds: give back what this request cannot use.
             self._cache.discard(best.index, keep=most_tokens)
@@ -116,6 +118,11 @@ class SlotTable:
     def _held_with(self, chosen: Slot, most_tokens: int) -> int:
         others = sum(slot.held for slot in self._slots if slot is not chosen)
         return others + most_tokens
+
+
+def _shared(slot: Slot, tokens: Sequence[int], caller: str | None) -> int:
+    """How many of the tokens that a slot holds are of use to `caller`."""
+    return common_prefix(slot.tokens, tokens) if slot.caller == caller else 0
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

@@ -65,7 +65,7 @@ class Listener(Protocol):
 @dataclass(frozen=True)
 class Terms:
     """What a caller asks beside his inputs. `deadline_s` can only shorten the service's own. `caller` is his
-    name: callers do not share remembered answers, for nobody is to learn what another has asked.
+    name: callers share neither remembered answers nor keys and values, for nobody is to learn what another has asked.
 
     `cache` None: remembered answers are not used. `answers` is filled while the request is served: each answer that it
     took, in order, the unfinished ones of a request that fails included. They are what it has cost.

@@ -88,6 +88,32 @@ def test_the_last_token_is_always_left_to_compute() -> None:
     assert shorter is slot and shorter.tokens == [1]
 
 
+def test_what_another_caller_has_asked_is_of_no_use() -> None:
+    table, cache = make()
+    slot = table.acquire([1, 2, 3, 4], 8, "alice")
+    assert slot is not None
+    compute(cache, slot, [1, 2, 3, 4])
+    table.release(slot)
+    for other in ("bob", None):
+        taken = table.acquire([1, 2, 3, 4], 8, other)
+        assert taken is not None and taken.tokens == []
+        table.release(taken)
+
+
+def test_a_slot_of_another_caller_that_must_be_taken_keeps_the_tasks_prefix_alone() -> None:
+    table, cache = make()
+    first = serve(table, cache, [1, 2])
+    table.remember_prefix(first)
+    taken = [table.acquire([1, 2, 3, 4, 5], 8, "alice") for _ in range(4)]
+    for slot in taken:
+        assert slot is not None
+        compute(cache, slot, [1, 2, 3, 4, 5])
+        table.release(slot)
+    again = table.acquire([1, 2, 3, 4, 5], 8, "bob")
+    assert again is not None and again.tokens == [1, 2]
+    check_memory(cache, again)
+
+
 def test_a_busy_slot_is_not_shared() -> None:
     table, cache = make()
     slot = table.acquire([1, 2, 3, 4], 8)
