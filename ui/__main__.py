@@ -50,7 +50,7 @@ def _serve(settings: Settings) -> None:
         max_file_size=page.MAX_FILE_BYTES,
         theme=page.theme(),
         css_paths=page.STYLE,
-        app_kwargs={"middleware": policy.middleware()},
+        app_kwargs={"middleware": policy.middleware(settings.answers_to)},
     )
     print(f"The page is at http://{host}:{settings.port} and talks to {settings.service}", flush=True)
     blocks.block_thread()

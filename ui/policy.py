@@ -1,10 +1,16 @@
-"""What a browser may do with the page: load nothing from anywhere else, whatever a file or the model brings along."""
+"""What a browser may do with the page: ask from the page itself, and load nothing from anywhere else, whatever a file
+or the model brings along."""
 
 from __future__ import annotations
 
-from starlette.datastructures import MutableHeaders
+from collections.abc import Sequence
+
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ui.visitors import refusal
 
 # Gradio builds its page with inline scripts and compiled templates; data: and blob: are its icons and downloads.
 _POLICY = "; ".join(
@@ -26,10 +32,11 @@ _HEADERS = {
 
 
 class _Policy:
-    """ASGI middleware that adds the headers to every answer."""
+    """ASGI middleware that turns foreign pages away and adds the headers to every answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, hosts: Sequence[str] | None) -> None:
         self._app = app
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:
@@ -37,9 +44,14 @@ class _Policy:
                 MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
-        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif why := refusal(Headers(scope=scope), self._hosts):
+            await PlainTextResponse(why, 403)(scope, receive, with_headers)
+        else:
+            await self._app(scope, receive, with_headers)
 
 
-def middleware() -> list[Middleware]:
-    """For the application that Gradio makes."""
-    return [Middleware(_Policy)]
+def middleware(hosts: Sequence[str] | None) -> list[Middleware]:
+    """For the application that Gradio makes; it answers under `hosts`, see `refusal`."""
+    return [Middleware(_Policy, hosts=hosts)]

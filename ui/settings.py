@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from qwen_allinone.did_you_mean import hint
 from qwen_allinone.kubernetes_env import warning, without_service_links
@@ -39,6 +39,12 @@ def _key(value: SecretStr) -> SecretStr:
     return value
 
 
+def _names(value: object) -> object:
+    """What stands between the commas, in lower case."""
+    return tuple(part.strip().lower() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 ApiKey = Annotated[SecretStr, AfterValidator(_key)]
 
 
@@ -53,11 +59,23 @@ class Settings(BaseModel):
     api_key: ApiKey | None = Field(None, description="Key or token for the service, if it asks for one")
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on")
     port: int = Field(7860, ge=1, le=65535, description="Port to listen on")
+    allowed_hosts: Names | None = Field(
+        None,
+        description="Host names the page answers under, comma-separated, `*` any; addresses and `localhost` always. "
+        "Unset: any, but none where it listens on `127.0.0.1`",
+    )
     root_path: str | None = Field(
         None, pattern="^/.*[^/]$", description="Path under which a proxy shows the page: `/qwen`"
     )
     max_rows: int = Field(5000, ge=1, le=100_000, description="Most rows of a CSV file that are labelled")
     parallel: int = Field(4, ge=1, le=64, description="Requests that one CSV file has under way at a time")
+
+    @property
+    def answers_to(self) -> tuple[str, ...] | None:
+        """Host names beside addresses and localhost; None: any."""
+        if self.allowed_hosts is not None:
+            return self.allowed_hosts
+        return () if self.host in ("127.0.0.1", "::1", "localhost") else None
 
     @classmethod
     def names(cls) -> list[str]:

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.e2e.conftest import until
@@ -260,3 +261,13 @@ def test_dark_mode_is_dark_and_readable(visit: Visit) -> None:
         behind, ratio = visitor.page.evaluate(contrast, selector)
         assert ratio >= 4.5, (selector, ratio)
         assert behind < 0.25, (selector, behind)
+
+
+def test_no_other_website_can_have_a_file_written_here(address: str) -> None:
+    """A form of another site needs no permission to be sent; it must be refused when it comes."""
+    page, form = address.rstrip("/"), {"files": ("a.csv", b"text\n1\n")}
+    with httpx.Client(base_url=page, trust_env=False) as client:
+        own = client.post("/gradio_api/upload", files=form, headers={"Origin": page})
+        foreign = client.post("/gradio_api/upload", files=form, headers={"Origin": "https://evil.example"})
+        rebound = client.get("/", headers={"Host": "evil.example"})
+    assert (own.status_code, foreign.status_code, rebound.status_code) == (200, 403, 403)
