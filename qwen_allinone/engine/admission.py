@@ -1,4 +1,4 @@
-"""Who may come in: bounds how many requests are inside, and refuses those who would come too late."""
+"""Who may come in: bounds how many requests are inside, in all and of a caller, and refuses who would come too late."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import random
 import threading
 import time
+from collections import Counter
 from types import TracebackType
 from typing import Generic
 
@@ -16,6 +17,8 @@ from qwen_allinone.errors import Cancelled, DeadlineExceeded, ServerBusy
 
 # How much one more interval between two answers moves the average.
 _SMOOTHING = 0.1
+# One place in so many of those to wait in is kept for callers who hold few.
+_KEPT_FREE = 4
 # A newcomer is told that it comes too late only if half of the expected wait is more than it has.
 _CAUTION = 0.5
 _SHORTEST_RETRY_S, _LONGEST_RETRY_S = 2.0, 30.0
@@ -80,7 +83,7 @@ class Permit(Generic[T]):
             self._open = {ticket for ticket in self._open if not ticket.future.done()}
             left = list(self._open)
         if not left:
-            self._admission.leave(answered=self._asked and error is None)
+            self._admission.leave(self.caller, answered=self._asked and error is None)
         for ticket in left:  # nobody waits for these any more
             ticket.cancel()
 
@@ -92,7 +95,7 @@ class Permit(Generic[T]):
             last = self._over and not self._open
         if last:
             # Its caller had stopped waiting before the engine noticed: until now it counted as inside.
-            self._admission.leave(answered=False)
+            self._admission.leave(self.caller, answered=False)
 
 
 class Admission(Generic[T]):
@@ -101,6 +104,8 @@ class Admission(Generic[T]):
     def __init__(self, slots: int, max_waiting: int) -> None:
         self._slots = slots
         self.limit = slots + max_waiting
+        self._kept_free = max_waiting // _KEPT_FREE
+        self._held = Counter[str]()  # places, by caller
         self._lock = threading.Lock()
         self.inside = 0  # requests that were let in and have not ended
         self._ranks = itertools.count()
@@ -113,19 +118,22 @@ class Admission(Generic[T]):
         """Let a request of `caller` in.
 
         Raises:
-            ServerBusy: as many are inside as may be, or the line is so long that `deadline` cannot be met.
+            ServerBusy: as many are inside as may be, or so many of this caller's that others find no room, or the line
+                is so long that `deadline` cannot be met.
         """
         with self._lock:
-            if self.inside >= self.limit:
+            if self.inside >= self.limit or self._has_enough(caller):
                 raise self._busy()
             wait = _CAUTION * self._wait_s() if self.inside >= self._slots else 0.0
             if wait and time.monotonic() + wait >= deadline:
                 raise ServerBusy(_TOO_LATE, retry_after=self._retry_after())
             self.inside += 1
+            if caller is not None:
+                self._held[caller] += 1
             return Permit(self, next(self._ranks), deadline, published, caller)
 
-    def leave(self, *, answered: bool) -> None:
-        """A request has ended; `answered` ones tell how fast the line moves."""
+    def leave(self, caller: str | None, *, answered: bool) -> None:
+        """A request of `caller` has ended; `answered` ones tell how fast the line moves."""
         now = time.monotonic()
         with self._lock:
             if answered and self._last_answer is not None:
@@ -133,6 +141,9 @@ class Admission(Generic[T]):
                 before = interval if self._interval is None else self._interval
                 self._interval = before + _SMOOTHING * (interval - before)
             self.inside -= 1
+            if caller is not None:
+                self._held[caller] -= 1
+                self._held += Counter()  # drops those that hold nothing
             if answered:
                 self._apart_s = max(self._apart_s / _SHRINKS, _SHORTEST_RETRY_S)
             if self.inside < self._slots:
@@ -145,6 +156,12 @@ class Admission(Generic[T]):
         """The error for one who is not let in, with a time after which that may well be otherwise."""
         with self._lock:
             return self._busy()
+
+    def _has_enough(self, caller: str | None) -> bool:
+        """Whether only places are left that are kept for callers who hold less than they would beside one more."""
+        if caller is None or self.inside < self.limit - self._kept_free:
+            return False
+        return self._held[caller] >= self.limit // (len({*self._held, caller}) + 1)
 
     def _wait_s(self) -> float:
         """How long a newcomer is likely to wait for a slot; 0 where nothing is known."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import bisect
+import math
 import threading
 import time
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from qwen_allinone.engine.slots import Slot, SlotTable, common_prefix
@@ -15,14 +17,17 @@ from qwen_allinone.model.attention import Chunk
 
 # Marks the keys and values of tokens that are in no sequence; equal to no token, it never matches a prefix.
 _NO_TOKEN = -1
+# Steps for which a prompt may be passed over for shorter ones.
+_PATIENCE = 8
 
 
 @dataclass(eq=False)
 class Running:
-    """A request that has a slot."""
+    """A request that has a slot. `passed_over`: steps that computed nothing of its prompt, one after the other."""
 
     ticket: Ticket
     slot: Slot
+    passed_over: int = 0
 
 
 @dataclass(eq=False)
@@ -95,16 +100,14 @@ class Scheduler:
         if self._waiting:
             self._drop_late(now)
             self._start_waiting()
-        # One token each for those that decode, then prompts in order of arrival: replies do not stall.
+        # One token each for those that decode, then prompts: replies do not stall.
         missing = [(len(r.ticket.work.tokens) - len(r.slot.tokens), r) for r in self._running]
-        budget = self._step_tokens
+        decoding = [(count, running) for count, running in missing if count <= 1][: self._step_tokens]
+        prompts = [(count, running) for count, running in missing if count > 1]
         plan = []
-        for count, running in (*(m for m in missing if m[0] <= 1), *(m for m in missing if m[0] > 1)):
-            if not budget:
-                break
+        for count, running in (*decoding, *_shared_out(prompts, self._step_tokens - len(decoding))):
             work, start = running.ticket.work, len(running.slot.tokens)
-            end = start + min(count, budget)
-            budget -= end - start
+            end = start + count
             chunk = work.chunk(running.slot.index, start, end)
             plan.append(Planned(running, work, chunk, end == len(work.tokens), work.sequence, len(work.sequence)))
         return plan
@@ -173,7 +176,7 @@ class Scheduler:
             ticket.fail(_why(ticket))
 
     def _start_waiting(self) -> None:
-        """First come, first served: a long request at the head is waited for, not overtaken."""
+        """Who has the fewest slots comes first, with his oldest request; it is waited for, not overtaken."""
         while (ticket := self._head()) is not None:
             slot = self._slots.acquire(ticket.work.sequence, ticket.work.most_tokens, ticket.caller)
             if slot is None:
@@ -188,13 +191,40 @@ class Scheduler:
                 self._running.append(Running(ticket, slot))
 
     def _head(self) -> Ticket | None:
+        held = Counter(running.ticket.caller for running in self._running)
         with self._changed:
-            return self._waiting[0] if self._waiting else None
+            return min(self._waiting, key=lambda ticket: (held[ticket.caller], ticket.rank), default=None)
 
     def _remove(self, running: Running) -> None:
         """The request has ended well or was given up: its slot keeps what it holds."""
         self._running.remove(running)
         self._slots.release(running.slot)
+
+
+def _shared_out(prompts: list[tuple[int, Running]], budget: int) -> list[tuple[int, Running]]:
+    """How many of the tokens missing of each prompt a step computes, `budget` together.
+
+    Callers get equal shares, and what one does not need goes to the others (max-min fairness). Of one caller's prompts
+    the shortest comes first, so that a label need not wait for a long text, but none is passed over for ever.
+    """
+    of_caller = defaultdict[str | None, list[tuple[int, Running]]](list)
+    for count, running in sorted(prompts, key=lambda item: (item[1].passed_over < _PATIENCE, item[0])):
+        of_caller[running.ticket.caller].append((count, running))
+    least_first = sorted(of_caller.values(), key=lambda group: (group[0][1].passed_over < _PATIENCE, _total(group)))
+    shares = []
+    for place, group in enumerate(least_first):
+        share = math.ceil(budget / (len(least_first) - place))
+        for count, running in group:
+            taken = min(count, share)
+            share, budget = share - taken, budget - taken
+            running.passed_over = 0 if taken else running.passed_over + 1
+            if taken:
+                shares.append((taken, running))
+    return shares
+
+
+def _total(group: list[tuple[int, Running]]) -> int:
+    return sum(count for count, _ in group)
 
 
 def _rank(ticket: Ticket) -> int:

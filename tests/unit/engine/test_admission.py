@@ -69,6 +69,35 @@ def test_there_are_as_many_places_as_slots_and_waiters(slots: int, waiting: int)
         enter(admission)
 
 
+def test_one_caller_alone_leaves_places_for_another() -> None:
+    admission = Admission[None](8, 32)
+    while True:
+        try:
+            admission.enter(math.inf, None, "alice")
+        except ServerBusy:
+            break
+    assert admission.inside == 32, "eight of the forty places are kept"
+    for _ in range(200):
+        with admission.enter(math.inf, None, "bob"):
+            pass
+    assert admission.inside == 32
+
+
+def test_places_that_are_kept_go_to_who_holds_few_and_callers_without_names_may_have_all() -> None:
+    admission = Admission[None](2, 8)
+    for _ in range(8):
+        admission.enter(math.inf, None, "alice")
+    admission.enter(math.inf, None, "bob")
+    admission.enter(math.inf, None, "bob")
+    for name in ("alice", "bob", "carol"):
+        with pytest.raises(ServerBusy):
+            admission.enter(math.inf, None, name)
+    unnamed = Admission[None](2, 8)
+    for _ in range(10):
+        unnamed.enter(math.inf, None)
+    assert unnamed.inside == unnamed.limit
+
+
 def test_never_more_come_in_than_there_are_places_however_they_push() -> None:
     admission = Admission(3, 4)
     most = [0]
@@ -129,7 +158,7 @@ def test_cancelling_reaches_what_is_asked_now_and_what_is_asked_later() -> None:
 
 def test_who_could_not_be_answered_in_time_is_refused_at_once(clock: Clock) -> None:
     admission = busy_line(clock, interval=1.0)
-    admission.leave(answered=False)  # one place is free, 17 wait
+    admission.leave(None, answered=False)  # one place is free, 17 wait
     for seconds in (0.5, 2.0, 5.0):
         with pytest.raises(ServerBusy) as caught:
             enter(admission, clock.now + seconds)
@@ -140,21 +169,21 @@ def test_who_could_not_be_answered_in_time_is_refused_at_once(clock: Clock) -> N
 def test_a_limit_that_might_just_do_is_given_its_chance(clock: Clock) -> None:
     """18 s is what the line seems to take; half of it could be enough."""
     admission = busy_line(clock, interval=1.0)
-    admission.leave(answered=False)
+    admission.leave(None, answered=False)
     enter(admission, clock.now + 10.0)
 
 
 def test_nobody_is_refused_for_time_where_a_slot_is_free(clock: Clock) -> None:
     admission = busy_line(clock, interval=5.0)
     for _ in range(19):
-        admission.leave(answered=False)
+        admission.leave(None, answered=False)
     enter(admission, clock.now + 0.001)
 
 
 def test_pauses_without_demand_do_not_count_as_slowness(clock: Clock) -> None:
     admission = busy_line(clock, interval=0.01)
     for _ in range(20):
-        admission.leave(answered=True)
+        admission.leave(None, answered=True)
     clock.now += 3600
     inside = [enter(admission) for _ in range(19)]
     answer(inside.pop())

@@ -142,6 +142,50 @@ def test_what_an_older_request_asks_next_comes_before_what_younger_ones_ask() ->
     assert finished == [older, *younger]
 
 
+def test_who_has_fewer_slots_comes_first_however_many_another_has_in_line() -> None:
+    bench = Bench(slots=2)
+    crowd = [bench.submit(generate([number], 4), rank=number, caller="alice") for number in range(6)]
+    bench.step()
+    late = bench.submit(generate([9], 4), rank=9, caller="bob")
+    finished = []
+    while not late.future.done():
+        bench.step()
+        finished += [ticket for ticket in crowd if ticket.future.done() and ticket not in finished]
+    assert set(finished) <= set(crowd[:3]), "those that had a slot already, and one that got the other slot"
+    bench.run()
+    assert all(ticket.future.done() for ticket in crowd)
+
+
+def test_callers_share_a_step_and_what_one_does_not_need_goes_to_the_other() -> None:
+    bench = Bench(step_tokens=8)
+    bench.submit(generate([1] * 20, 1), caller="alice")
+    bench.submit(generate([2] * 20, 1), caller="alice")
+    bench.submit(generate([3] * 6, 1), caller="bob")
+    steps = [[(chunk.tokens[0], len(chunk.tokens)) for chunk in bench.step()] for _ in range(3)]
+    assert steps == [[(3, 4), (1, 4)], [(3, 2), (1, 6)], [(1, 8)]]
+
+
+def test_a_short_prompt_does_not_wait_for_a_long_one_of_the_same_caller() -> None:
+    bench = Bench(step_tokens=8)
+    bench.submit(generate([1] * 40, 1))
+    bench.step()
+    short = bench.submit(generate([2] * 6, 1))
+    bench.step()
+    assert short.future.done()
+
+
+def test_a_long_prompt_is_passed_over_for_a_while_only() -> None:
+    bench = Bench(step_tokens=8)
+    long = bench.submit(generate([1] * 24, 1))
+    bench.step()
+    for number in range(2, 30):
+        bench.submit(generate([number] * 8, 1))
+        bench.step()
+        if long.future.done():
+            break
+    assert 8 < number < 29, "after eight steps it has one, and so on"
+
+
 def test_abandoning_ends_everything_while_a_step_is_computed() -> None:
     bench = Bench(slots=1)
     running, waiting = (bench.submit(generate([number], 5)) for number in (1, 2))
@@ -397,11 +441,11 @@ def test_a_random_life_gives_every_request_the_slow_loops_answer(seed: int) -> N
         prompt = stem[: rng.randint(1, 12)] + [rng.randrange(97) for _ in range(rng.randint(0, 30))]
         if rng.random() < 0.4:
             labels = rng.choice([[(1,), (2,)], [(1, 2), (1, 3)], [(1, 2, 3), (1, 2, 4), (1, 5), (6,)]])
-            expected.append((bench.submit(classify(prompt, labels)), expected_label(prompt, labels)))
+            expected.append((bench.submit(classify(prompt, labels), caller=rng.choice("ab")), expected_label(prompt, labels)))
         else:
             count = rng.randint(1, 15)
             stop = frozenset(rng.sample(range(97), 5))
-            expected.append((bench.submit(generate(prompt, count, stop)), expected_reply(prompt, count, stop)))
+            expected.append((bench.submit(generate(prompt, count, stop), caller=rng.choice("ab")), expected_reply(prompt, count, stop)))
         if rng.random() < 0.15:
             given_up.append(expected[-1][0])
         if number % 3 == 0:
