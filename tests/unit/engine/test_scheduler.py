@@ -441,11 +441,18 @@ def test_a_random_life_gives_every_request_the_slow_loops_answer(seed: int) -> N
         prompt = stem[: rng.randint(1, 12)] + [rng.randrange(97) for _ in range(rng.randint(0, 30))]
         if rng.random() < 0.4:
             labels = rng.choice([[(1,), (2,)], [(1, 2), (1, 3)], [(1, 2, 3), (1, 2, 4), (1, 5), (6,)]])
-            expected.append((bench.submit(classify(prompt, labels), caller=rng.choice("ab")), expected_label(prompt, labels)))
+            expected.append(
+                (bench.submit(classify(prompt, labels), caller=rng.choice("ab")), expected_label(prompt, labels))
+            )
         else:
             count = rng.randint(1, 15)
             stop = frozenset(rng.sample(range(97), 5))
-            expected.append((bench.submit(generate(prompt, count, stop), caller=rng.choice("ab")), expected_reply(prompt, count, stop)))
+            expected.append(
+                (
+                    bench.submit(generate(prompt, count, stop), caller=rng.choice("ab")),
+                    expected_reply(prompt, count, stop),
+                )
+            )
         if rng.random() < 0.15:
             given_up.append(expected[-1][0])
         if number % 3 == 0:
