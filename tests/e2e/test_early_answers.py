@@ -88,7 +88,9 @@ def test_behind_nginx_an_early_answer_arrives(guarded_front: Proxy, size: int, s
 
 def test_a_client_that_never_stops_sending_is_cut_off(guarded: tuple[Service, str]) -> None:
     service, _ = guarded
-    head = b"POST /chat HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 999999999\r\n\r\n"
+    head = (
+        b"POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 999999999\r\n\r\n"
+    )
     sent = 0
     with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
         connection.sendall(head)
@@ -102,7 +104,7 @@ def test_a_client_that_never_stops_sending_is_cut_off(guarded: tuple[Service, st
 def test_a_client_that_stops_sending_and_does_not_close_is_let_go(guarded: tuple[Service, str]) -> None:
     service, _ = guarded
     began = time.monotonic()
-    head = b"POST /chat HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 999999\r\n\r\n"
+    head = b"POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 999999\r\n\r\n"
     with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
         connection.sendall(head + b" " * 100_000)
         assert b"401" in connection.recv(65_536)

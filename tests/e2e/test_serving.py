@@ -119,14 +119,16 @@ def test_a_flood_of_bytes_does_not_stay_in_memory(service: Service, chunked: boo
 
 
 MALFORMED = {
-    "a request line of 5 KB": b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
-    "a header of 9 KB": b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Long: " + b"a" * 9000 + b"\r\n\r\n",
-    "101 headers": b"GET /livez HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X-%d: 1\r\n" % i for i in range(101)) + b"\r\n",
+    "a request line of 5 KB": b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a header of 9 KB": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 9000 + b"\r\n\r\n",
+    "101 headers": b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
+    + b"".join(b"X-%d: 1\r\n" % i for i in range(101))
+    + b"\r\n",
     "a length and chunks": head(Content_Length=5, Transfer_Encoding="chunked") + b"0\r\n\r\n",
     "two lengths": head(Content_Length=2).replace(b"\r\n\r\n", b"\r\nContent-Length: 3\r\n\r\n") + b"{}",
     "a negative length": head(Content_Length=-1),
     "a length that is no number": head(Content_Length="1e3"),
-    "a folded header": b"GET /livez HTTP/1.1\r\nHost: a\r\nX-A: 1\r\n 2\r\n\r\n",
+    "a folded header": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-A: 1\r\n 2\r\n\r\n",
     "a chunk size that is none": head(Transfer_Encoding="chunked") + b"zz\r\n\r\n",
     "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
 }

@@ -161,7 +161,7 @@ def test_every_line_of_master_and_workers_has_one_form(start_service: StartServi
     service = start_service(QAIO_LOG_FORMAT=form)
     assert_is_chat(service.chat("密码是hunter2\n{}"))
     service.raw(b"GET /?key=hunter2 HTTX/9\r\n\r\n")
-    service.raw(b"GET /livez HTTP/1.1\r\nHost: a\r\nAuthorization hunter2\r\n\r\n")
+    service.raw(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nAuthorization hunter2\r\n\r\n")
     service.process.send_signal(signal.SIGTERM)
     service.process.wait(60)
     lines = service.log.splitlines()

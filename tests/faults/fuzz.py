@@ -188,7 +188,7 @@ BODIES = st.tuples(
 )
 _HEADS = (
     b"GET / HTTP/1.1\r\n",
-    b"POST /chat HTTP/1.1\r\nHost: a\r\n",
+    b"POST /chat HTTP/1.1\r\nHost: localhost\r\n",
     b"POST /chat HTTP/1.1\r\nContent-Length: 9\r\n\r\n",
 )
 RAW = st.binary(max_size=400) | st.tuples(st.sampled_from(_HEADS), st.binary(max_size=200)).map(b"".join)
