@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import math
 import threading
 import time
@@ -62,7 +61,7 @@ class Scheduler:
         self._closed: Exception | None = None
 
     def submit(self, ticket: Ticket) -> None:
-        """Queue a request, before all whose rank is higher.
+        """Queue a request; whose turn it is, `_head` says.
 
         Raises:
             EmptyInput: there is no token to compute.
@@ -77,10 +76,7 @@ class Scheduler:
         with self._changed:
             if self._closed:
                 raise self._closed
-            if self._waiting and self._waiting[-1].rank > ticket.rank:
-                bisect.insort(self._waiting, ticket, key=_rank)
-            else:
-                self._waiting.append(ticket)
+            self._waiting.append(ticket)
             self._changed.notify()
 
     def wait_for_work(self, timeout: float) -> bool:
@@ -225,10 +221,6 @@ def _shared_out(prompts: list[tuple[int, Running]], budget: int) -> list[tuple[i
 
 def _total(group: list[tuple[int, Running]]) -> int:
     return sum(count for count, _ in group)
-
-
-def _rank(ticket: Ticket) -> int:
-    return ticket.rank
 
 
 def _why(ticket: Ticket) -> QaioError:

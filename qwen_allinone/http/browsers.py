@@ -37,14 +37,10 @@ class Browsers:
         """Raises WrongHost where a request asks for a name that is not ours. Who sends none is no browser."""
         if self.hosts is None or is_from(request.remote_addr or "", self.proxies):
             return
-        host = request.headers.get("Host", "")
-        name = host if is_address(host) else host.rpartition(":")[0] or host
-        if (
-            name
-            and not is_address(host)
-            and not host_is_trusted(name.lower(), [*_OWN_NAMES, *(own.lower() for own in self.hosts)])
-        ):
-            raise WrongHost(name)
+        host = request.headers.get("Host", "").lower()
+        names = [*_OWN_NAMES, *(name.lower() for name in self.hosts)]
+        if host and not is_address(host) and not host_is_trusted(host, names):
+            raise WrongHost(host)
 
     def may_read(self, origin: str) -> bool:
         """Whether pages of the site `origin` may call this."""

@@ -30,11 +30,11 @@ from qwen_allinone.errors import CheckpointError
 from qwen_allinone.model.weights import weight_files
 
 # Everything the service reads, and nothing that could run code.
-PATTERNS = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]
-PATTERNS += ["chat_template.jinja", "*.safetensors", "model.safetensors.index.json"]
+_PATTERNS = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]
+_PATTERNS += ["chat_template.jinja", "*.safetensors", "model.safetensors.index.json"]
 # The hub must answer a first question this fast or be called out of reach: an operator waits for the log line.
 _HUB_TIMEOUT_S = 6.0
-_WHAT: dict[str, Any] = {"allow_patterns": PATTERNS, "etag_timeout": _HUB_TIMEOUT_S}
+_WHAT: dict[str, Any] = {"allow_patterns": _PATTERNS, "etag_timeout": _HUB_TIMEOUT_S}
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 def cached(name: str, revision: str) -> Path | None:
     """The snapshot in the hub's cache, if complete; makes no call. Raises CheckpointError for a name that is none."""
     try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS, local_files_only=True))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
     except HFValidationError:
@@ -92,7 +92,7 @@ def verify(name: str, revision: str, folder: Path) -> None:
         known = model_info(name, revision=revision, timeout=_HUB_TIMEOUT_S, files_metadata=True).siblings or []
     for file in known:
         path = folder / file.rfilename
-        if any(fnmatch(file.rfilename, pattern) for pattern in PATTERNS) and _differs(path, file):
+        if any(fnmatch(file.rfilename, pattern) for pattern in _PATTERNS) and _differs(path, file):
             path.resolve().unlink(missing_ok=True)  # what the cache's link leads to
             path.unlink(missing_ok=True)
             raise CheckpointError(f"{path} was not what the hub has and was removed: run the same command again")
@@ -117,8 +117,6 @@ def _told(name: str, revision: str) -> Iterator[None]:
     """Raises what the hub's client raises as a CheckpointError."""
     try:
         yield
-    except CheckpointError:
-        raise
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise CheckpointError(f"the hub does not give {name!r} at revision {revision!r} ({_first(error)})") from None
     except OfflineModeIsEnabled:
