@@ -3,10 +3,11 @@
 from qwen_allinone.engine.admission import Admission, Permit
 from qwen_allinone.engine.contract import Capacity, Compute, Loaded
 from qwen_allinone.engine.engine import Engine
+from qwen_allinone.engine.forms import Form
 from qwen_allinone.engine.label_scoring import LabelTrie
 from qwen_allinone.engine.lifecycle import Status
 from qwen_allinone.engine.option_scoring import Question, ScoreOptions
-from qwen_allinone.engine.sampling import Sampling
+from qwen_allinone.engine.sampling import Logprobs, Sampling
 from qwen_allinone.engine.ticket import Ticket
 from qwen_allinone.engine.work import Classify, FinishReason, Generate, Result, Work
 
@@ -17,9 +18,11 @@ __all__ = [
     "Compute",
     "Engine",
     "FinishReason",
+    "Form",
     "Generate",
     "LabelTrie",
     "Loaded",
+    "Logprobs",
     "Permit",
     "Question",
     "Result",

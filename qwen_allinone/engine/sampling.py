@@ -22,7 +22,7 @@ class Sampling:
     repetition penalty (CTRL, arXiv:1909.05858) looks at prompt and reply alike, as transformers does; presence and
     frequency penalty look at the reply alone: the first is taken once from the logit of each token in it, the second
     for each time. `logit_bias` is added to the logits of tokens, by id. Equal seeds give equal replies to equal
-    prompts.
+    prompts. `logprobs`: how many of the likeliest tokens to tell beside each that was chosen, None to tell nothing.
     """
 
     max_new_tokens: int
@@ -35,6 +35,7 @@ class Sampling:
     frequency_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int | None = None
+    logprobs: int | None = None
 
     def generator(self) -> torch.Generator:
         """The request's own source of randomness."""
@@ -44,6 +45,23 @@ class Sampling:
         else:
             generator.manual_seed(self.seed)
         return generator
+
+
+@dataclass(frozen=True)
+class Logprobs:
+    """Natural log-probabilities at one place: of the `token` that was chosen, and of the likeliest, those first."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+def logprobs_of(logits: Tensor, token: int, count: int) -> Logprobs:
+    """Of `token` and the `count` likeliest, as the model has them: before temperature, penalties and forms."""
+    values = logits.float().log_softmax(-1)
+    best = torch.topk(values, min(count, values.numel()))
+    top = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+    return Logprobs(token, float(values[token]), top)
 
 
 def choose(logits: Tensor, seen: Sequence[int], sampling: Sampling, generator: torch.Generator, prompt: int = 0) -> int:

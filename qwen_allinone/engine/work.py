@@ -14,9 +14,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from qwen_allinone.engine.forms import Form, only
 from qwen_allinone.engine.label_scoring import LabelScores, LabelTrie
-from qwen_allinone.engine.sampling import Sampling, choose
+from qwen_allinone.engine.sampling import Logprobs, Sampling, choose, logprobs_of
 from qwen_allinone.model.attention import Chunk
+
+# Hears of a token; true if it is to be the last.
+OnToken = Callable[[int, Logprobs | None], bool | None]
 
 
 class FinishReason(enum.StrEnum):
@@ -30,7 +34,8 @@ class FinishReason(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Result:
-    """An answer in token ids; times in seconds. `scores` are those of ScoreOptions."""
+    """An answer in token ids; times in seconds. `scores` are those of ScoreOptions; `logprobs` are of each token, if
+    they were asked for."""
 
     finish_reason: FinishReason
     ids: tuple[int, ...]
@@ -39,6 +44,7 @@ class Result:
     label: int | None = None
     probabilities: tuple[float, ...] = ()
     scores: tuple[tuple[float, ...], ...] = ()
+    logprobs: tuple[Logprobs, ...] = ()
     queue_s: float = 0.0
     prefill_s: float = 0.0
     decode_s: float = 0.0
@@ -93,8 +99,9 @@ class _Sequential:
 class Generate(_Sequential):
     """Free text: one token a step until a stop id or the limit. The first is never a stop: no answer is empty.
 
-    `on_token` hears each token at once, and the one for which it returns true is the last, as if a stop had followed.
-    The engine's thread calls it, so it must not block or raise.
+    `on_token` hears each token at once, with its log-probabilities where they are wanted, and the one for which it
+    returns true is the last, as if a stop had followed. The engine's thread calls it, so it must not block or raise.
+    A `form` says which tokens may come next.
     """
 
     wanted_ids: tuple[int, ...] | None = None
@@ -104,7 +111,8 @@ class Generate(_Sequential):
         prompt: Sequence[int],
         sampling: Sampling,
         stop_ids: frozenset[int],
-        on_token: Callable[[int], bool | None] | None = None,
+        on_token: OnToken | None = None,
+        form: Form | None = None,
     ) -> None:
         self.prompt = tuple(prompt)
         self.tokens = self.sequence = list(prompt)
@@ -113,16 +121,25 @@ class Generate(_Sequential):
         self._stop_ids = stop_ids
         self._generator = sampling.generator()
         self._on_token = on_token
+        self._form = form
+        self._logprobs: list[Logprobs] = []
 
     def read(self, logits: Tensor) -> FinishReason | None:
         row = logits[0]
-        if len(self.tokens) == len(self.prompt):
+        if self._form:
+            row = only(row, self._form.allowed())
+        elif len(self.tokens) == len(self.prompt):
             row = row.index_fill(0, torch.tensor(sorted(self._stop_ids), dtype=torch.long), -torch.inf)
         token = choose(row, self.tokens, self._sampling, self._generator, len(self.prompt))
         if token in self._stop_ids:
             return FinishReason.STOP
         self.tokens.append(token)
-        if self._on_token and self._on_token(token):
+        told = None
+        if self._sampling.logprobs is not None:
+            told = logprobs_of(logits[0], token, self._sampling.logprobs)
+            self._logprobs.append(told)
+        heard_enough = self._on_token and self._on_token(token, told)
+        if heard_enough or (self._form and self._form.take(token)):
             return FinishReason.STOP
         return FinishReason.LENGTH if len(self.tokens) >= self.most_tokens else None
 
@@ -131,7 +148,7 @@ class Generate(_Sequential):
         return tuple(self.tokens[len(self.prompt) :])
 
     def fields(self) -> dict[str, object]:
-        return {}
+        return {"logprobs": tuple(self._logprobs)}
 
 
 class Classify(_Sequential):

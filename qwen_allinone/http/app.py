@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-import uuid
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from flask import Response, jsonify, redirect, request
+from flask import Response, jsonify, redirect
 from flask_openapi import Info, OpenAPI
 from pydantic import BaseModel
 
@@ -35,9 +33,7 @@ from qwen_allinone.http.request_state import state
 from qwen_allinone.service import Service
 from qwen_allinone.state import Sessions
 from qwen_allinone.telemetry import Telemetry
-from qwen_allinone.telemetry.logs import begin_request
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _OPENAPI_VERSION = "3.1.0"
 _ABOUT = "一个小模型，多种任务。One small language model behind a small HTTP API; every task is a prompt folder."
 
@@ -100,15 +96,9 @@ def create_app(
 def _carry_headers(app: OpenAPI, model_name: str) -> None:
     header_name = quote(model_name)  # a header takes ASCII, a folder may have any name
 
-    @app.before_request
-    def take_request_id() -> None:
-        given = request.headers.get("X-Request-Id", "")
-        state.id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        begin_request(state.id)
-
     @app.after_request
     def add_headers(response: Response) -> Response:
-        response.headers["X-Request-Id"] = state.id or uuid.uuid4().hex
+        response.headers["X-Request-Id"] = state.id
         response.headers["X-Model"] = header_name
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers.setdefault("Cache-Control", "no-store")

@@ -20,15 +20,9 @@ def identify(credentials: Credentials) -> None:
     state.is_stranger = state.caller is None
 
 
-def is_stranger() -> bool:
-    """Whether keys are asked for and this request has shown none that holds."""
-    return state.is_stranger
-
-
-def refuse_strangers() -> None:
-    """Raises Unauthorized for a request that needed a key."""
-    if is_stranger():
-        raise Unauthorized(given=bool(presented_credential()))
+def refuse_stranger() -> None:
+    """Raises Unauthorized, for a request that needed a key."""
+    raise Unauthorized(given=bool(presented_credential()))
 
 
 def presented_credential() -> str:

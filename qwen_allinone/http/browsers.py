@@ -35,11 +35,11 @@ class Browsers:
 
     def refuse_wrong_host(self) -> None:
         """Raises WrongHost where a request asks for a name that is not ours. Who sends none is no browser."""
-        if self.hosts is None or is_from(request.remote_addr or "", self.proxies):
+        if self.hosts is None or (self.proxies and is_from(request.remote_addr or "", self.proxies)):
             return
         host = request.headers.get("Host", "").lower()
         names = [*_OWN_NAMES, *(name.lower() for name in self.hosts)]
-        if host and not is_address(host) and not host_is_trusted(host, names):
+        if host and not host_is_trusted(host, names) and not is_address(host):
             raise WrongHost(host)
 
     def may_read(self, origin: str) -> bool:
@@ -49,6 +49,8 @@ class Browsers:
 
 def register(app: OpenAPI, browsers: Browsers) -> None:
     """To be called before the guards are: a browser asks whether it may call (a preflight) without the key."""
+    if not browsers.origins:
+        return
 
     @app.before_request
     def answer_preflight() -> Response | None:
@@ -65,8 +67,6 @@ def register(app: OpenAPI, browsers: Browsers) -> None:
 
     @app.after_request
     def let_read(response: Response) -> Response:
-        if not browsers.origins:
-            return response
         everybody = ANY in browsers.origins
         if not everybody:
             response.vary.add("Origin")

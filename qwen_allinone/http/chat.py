@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, ConfigDict, Field
 
+from qwen_allinone.engine import Logprobs
 from qwen_allinone.errors import InvalidInput
 from qwen_allinone.http import detail, sse
 from qwen_allinone.http.backend import Backend
@@ -146,5 +148,5 @@ class _Events:
         fired = {"care": True} if care and care.fired else {}
         self._out.send(label | fired | _fields(self._conversation), event="sentiment")
 
-    def delta(self, text: str) -> None:
+    def delta(self, text: str, choice: int = 0, logprobs: Sequence[Logprobs] = ()) -> None:
         self._out.send({"text": text}, event="delta")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, With
 
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
-from qwen_allinone.http.error_answers import TAG, NestedErrorBody, error_responses
+from qwen_allinone.http.error_answers import TAG, NestedErrorBody, error_responses, tag_of_type
 from qwen_allinone.http.messages import JSON_PART, MOST_MESSAGES, complaint, join_parts, without_nulls
 from qwen_allinone.http.request_terms import needs_engine, parameters, terms
 from qwen_allinone.service import Answer, questions
@@ -171,16 +171,11 @@ def _check_unique(values: Sequence[Hashable], field: str) -> None:
         raise complaint(f"的 {field} 有重复，请每个只写一次")
 
 
-def _tag(value: Any) -> str | None:
-    kind = value.get("type") if isinstance(value, dict) else None
-    return f"{TAG}{kind}" if isinstance(kind, str) else None
-
-
 AnyQuestion = Annotated[
     Annotated[PredicateQuestion, Tag(f"{TAG}predicate")]
     | Annotated[ChoiceQuestion, Tag(f"{TAG}choice")]
     | Annotated[ScoreQuestion, Tag(f"{TAG}score")],
-    Discriminator(_tag),
+    Discriminator(tag_of_type),
 ]
 
 

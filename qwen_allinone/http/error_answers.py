@@ -111,6 +111,12 @@ def raise_invalid(error: ValidationError) -> NoReturn:
     raise InvalidInput(f"{field} {said}".replace(" or ", " 或 ").replace(TAG, ""), param=field)
 
 
+def tag_of_type(value: Any) -> str | None:
+    """For unions of bodies that their field `type` tells apart."""
+    kind = value.get("type") if isinstance(value, dict) else None
+    return f"{TAG}{kind}" if isinstance(kind, str) else None
+
+
 @cache
 def _fields(title: str) -> frozenset[str]:
     """The fields of the body called `title`, and of what it holds; none if no body is called so."""

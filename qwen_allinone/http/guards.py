@@ -53,7 +53,8 @@ def register(app: OpenAPI, guards: Guards) -> None:
         if limited is not None:
             # A stranger counts by address, so guessing keys is limited, and does not use up a key's share.
             limited.admit(state.caller or f"address:{counted_as(state.address)}")
-        auth.refuse_strangers()
+        if state.is_stranger:
+            auth.refuse_stranger()
 
 
 def document(spec: dict[str, Any], guards: Guards) -> dict[str, Any]:

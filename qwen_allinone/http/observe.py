@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -11,10 +13,10 @@ from flask import Response, g, request
 from flask_openapi import OpenAPI
 
 from qwen_allinone.http.body import parse_json
-from qwen_allinone.http.request_state import RequestState, current
+from qwen_allinone.http.request_state import RequestState
 from qwen_allinone.service import Answer
 from qwen_allinone.telemetry import AnswerRecord, RequestRecord, Telemetry
-from qwen_allinone.telemetry.logs import end_request
+from qwen_allinone.telemetry.logs import begin_request, end_request
 from qwen_allinone.telemetry.metrics import CONTENT_TYPE
 
 METRICS = "/metrics"
@@ -22,6 +24,7 @@ METRICS = "/metrics"
 QUIET = frozenset({"/livez", "/readyz", "/health", METRICS})
 UNKNOWN_ROUTE = "unknown"
 _MOST_TEXT = 500
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 _METRICS_ANSWER: dict[str | int, Any] = {
     200: {"description": "Prometheus text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
@@ -33,7 +36,9 @@ def register(app: OpenAPI, telemetry: Telemetry) -> None:
 
     @app.before_request
     def begin() -> None:
-        g.state = RequestState()
+        given = request.headers.get("X-Request-Id", "")
+        g.state = RequestState(given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex)
+        begin_request(g.state.id)
 
     @app.after_request
     def watch_until_closed(response: Response) -> Response:
@@ -60,7 +65,7 @@ def _finisher(response: Response, telemetry: Telemetry) -> Callable[[], None]:
     still being made goes on filling.
     """
     route = request.url_rule.rule if request.url_rule else UNKNOWN_ROUTE
-    method, state = request.method, current()
+    method, state = request.method, g.state
     inputs = _inputs() if telemetry.tells_text else {}
 
     def finish() -> None:

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from flask import Response, jsonify
 from flask_openapi import OpenAPI
-from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
-from qwen_allinone.engine import Sampling
+from qwen_allinone.engine import Logprobs, Sampling
 from qwen_allinone.errors import InvalidInput
 from qwen_allinone.http import sse
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
-from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
+from qwen_allinone.http.error_answers import TAG, NestedErrorBody, error_responses, tag_of_type
 from qwen_allinone.http.messages import Messages, complaint, without_nulls
 from qwen_allinone.http.request_terms import needs_engine, parameters, terms
+from qwen_allinone.json_schema import ANY_OBJECT, MOST_CHARACTERS, SchemaError, grammar_of
 from qwen_allinone.service import Answer
-from qwen_allinone.service.completions import DEFAULT_MAX_TOKENS, complete
+from qwen_allinone.service.completions import DEFAULT_MAX_TOKENS, Wanted, complete
 
 _MOST_STOPS, _LONGEST_STOP = 4, 128
 _MOST_BIASES = 1024
+_MOST_CHOICES = 8
+_LEAST_LOGPROB = -9999.0  # of a token that cannot come: JSON has no infinity
 _SEED = 2**63
 
 
@@ -65,11 +69,59 @@ class StreamOptions(Body):
 
 
 class TextFormat(Body):
-    """Free text, the only format there is."""
+    """Free text."""
 
     type: Literal["text"]
 
+    @property
+    def grammar(self) -> str | None:
+        """None: anything may be said."""
+        return None
 
+
+class JsonObjectFormat(Body):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+    @property
+    def grammar(self) -> str | None:
+        """Of all objects."""
+        return grammar_of(ANY_OBJECT)
+
+
+class NamedSchema(Body):
+    """A JSON schema as clients name it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="只是名字，不影响回复")
+    description: str = Field("", description="同上")
+    schema_: dict[str, Any] = Field(alias="schema", description=f"JSON schema，最多 {MOST_CHARACTERS} 个字符")
+    strict: bool = Field(True, description="总是严格遵守")
+
+    _unset = model_validator(mode="before")(without_nulls)
+
+
+class JsonSchemaFormat(Body):
+    """A JSON text that fits a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+    @property
+    def grammar(self) -> str | None:
+        """Of all that fits; raises InvalidInput where the schema cannot be followed."""
+        try:
+            return grammar_of(self.json_schema.schema_)
+        except SchemaError as error:
+            raise InvalidInput(f"response_format.json_schema.schema 不能用：{error}", param="response_format") from None
+
+
+ResponseFormat = Annotated[
+    Annotated[TextFormat, Tag(f"{TAG}text")]
+    | Annotated[JsonObjectFormat, Tag(f"{TAG}json_object")]
+    | Annotated[JsonSchemaFormat, Tag(f"{TAG}json_schema")],
+    Discriminator(tag_of_type),
+]
 Nothing = Annotated[list[Any], Field(max_length=0)]
 
 
@@ -79,15 +131,11 @@ class NeutralFields(Body):
     The last four are a client's notes to a provider; nothing is done with them.
     """
 
-    n: Literal[1] = Field(1, description="只能是 1")
-    logprobs: Literal[False] = Field(False, description="只能是 false")
-    top_logprobs: Literal[0] = Field(0, description="只能是 0")
     tools: Nothing = Field([], description="只能是空的")
     functions: Nothing = Field([], description="只能是空的")
     tool_choice: Literal["none", "auto"] = Field("none", description="没有工具可选")
     function_call: Literal["none", "auto"] = Field("none", description="没有函数可选")
     parallel_tool_calls: bool = Field(True, description="没有工具，无作用")
-    response_format: TextFormat | None = Field(None, description='只能是 {"type": "text"}')
     modalities: list[Literal["text"]] = Field(["text"], description="只有文字")
     store: Literal[False] = Field(False, description="只能是 false：回复不会被保存")
     service_tier: Literal["auto", "default"] = Field("auto", description="只有一种")
@@ -122,17 +170,26 @@ class ChatCompletionRequest(NeutralFields):
     stop: Annotated[tuple[str, ...], BeforeValidator(_stops), WithJsonSchema(_STOP_SCHEMA)] = Field(
         (), description="遇到即停，本身不输出；最多 4 个"
     )
+    response_format: ResponseFormat | None = Field(None, description="json_object、json_schema：回复是这样的 JSON")
+    n: int = Field(1, ge=1, le=_MOST_CHOICES, description="同一段对话要几个回复")
+    logprobs: bool = Field(False, description="true：附带每个 token 的对数概率，取自温度、惩罚和格式之前")
+    top_logprobs: int = Field(0, ge=0, le=20, description="每处再列出概率最大的几个；要有 logprobs: true")
     seed: int | None = Field(None, ge=-_SEED, lt=_SEED, description="同样的请求和种子得到同样的回复")
 
     _unset = model_validator(mode="before")(without_nulls)
 
-    def sampling(self) -> Sampling:
-        """As the engine knows it; raises InvalidInput where fields contradict each other."""
+    def wanted(self) -> Wanted:
+        """As the service knows it; raises InvalidInput where fields contradict each other."""
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             raise InvalidInput("max_tokens 和 max_completion_tokens 只能给一个", param="max_completion_tokens")
+        if self.top_logprobs and not self.logprobs:
+            raise InvalidInput("top_logprobs 要与 logprobs: true 一起用", param="top_logprobs")
+        grammar = self.response_format.grammar if self.response_format else None
+        if self.stop and grammar:
+            raise InvalidInput("stop 会把 JSON 截断，不能与 response_format 一起用", param="stop")
         if self.stream_options is not None and not self.stream:
             raise InvalidInput("stream_options 只能与 stream: true 一起用", param="stream_options")
-        return Sampling(
+        sampling = Sampling(
             self.max_tokens or self.max_completion_tokens or DEFAULT_MAX_TOKENS,
             temperature=self.temperature,
             top_p=self.top_p,
@@ -143,7 +200,9 @@ class ChatCompletionRequest(NeutralFields):
             frequency_penalty=self.frequency_penalty,
             logit_bias=self.logit_bias,
             seed=self.seed,
+            logprobs=self.top_logprobs if self.logprobs else None,
         )
+        return Wanted(sampling, self.stop, grammar, self.n)
 
 
 class ChatCompletionMessage(BaseModel):
@@ -154,12 +213,33 @@ class ChatCompletionMessage(BaseModel):
     refusal: None
 
 
+class LikelyToken(BaseModel):
+    """A token and its natural log-probability; `bytes` where it is part of a character."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ChosenToken(LikelyToken):
+    """A token of the reply, and the likeliest at its place."""
+
+    top_logprobs: list[LikelyToken]
+
+
+class ChoiceLogprobs(BaseModel):
+    """Of each token of a reply."""
+
+    content: list[ChosenToken]
+    refusal: None
+
+
 class ChatCompletionChoice(BaseModel):
-    """The one choice there is."""
+    """One reply."""
 
     index: int
     message: ChatCompletionMessage
-    logprobs: None
+    logprobs: ChoiceLogprobs | None
     finish_reason: Literal["stop", "length"]
 
 
@@ -227,21 +307,39 @@ def register(app: OpenAPI, backend: Backend) -> None:
     @needs_engine
     def chat_completions(body: ChatCompletionRequest) -> Response:
         backend.check_model(body.model)
-        sampling, asked = body.sampling(), terms(backend)
+        wanted, asked = body.wanted(), terms(backend)
         messages = [message.pair for message in body.messages]
         if body.stream:
             usage_too = body.stream_options is not None and body.stream_options.include_usage
 
             def work(out: sse.Writer) -> None:
-                chunks = _Chunks(out, body.model, usage_too)
+                chunks = _Chunks(out, body, usage_too, backend)
                 heard = replace(asked, watch=out.watch, listener=chunks)
-                chunks.end(complete(backend.service, messages, sampling, body.stop, heard))
+                chunks.end(complete(backend.service, messages, wanted, heard))
 
             return sse.respond(work, backend)
-        answer = complete(backend.service, messages, sampling, body.stop, asked)
-        message = {"role": "assistant", "content": answer.text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish_reason(answer)}
-        return jsonify(**_head("chat.completion", body.model), choices=[choice], usage=_usage(answer))
+        answers = complete(backend.service, messages, wanted, asked)
+        choices = [_choice(number, answer, body, backend) for number, answer in enumerate(answers)]
+        return jsonify(**_head("chat.completion", body.model), choices=choices, usage=_usage(answers))
+
+
+def _choice(number: int, answer: Answer, body: ChatCompletionRequest, backend: Backend) -> dict[str, Any]:
+    message = {"role": "assistant", "content": answer.text, "refusal": None}
+    logprobs = _logprobs(answer.result.logprobs, backend) if body.logprobs else None
+    return {"index": number, "message": message, "logprobs": logprobs, "finish_reason": _finish_reason(answer)}
+
+
+def _logprobs(told: Sequence[Logprobs], backend: Backend) -> dict[str, Any]:
+    """In OpenAI's shape."""
+    tokenizer = backend.service.codec.tokenizer
+
+    def entry(token: int, logprob: float) -> dict[str, Any]:
+        raw = tokenizer.bytes_of(token)
+        shown = raw.decode("utf-8", "replace")
+        return {"token": shown, "logprob": max(logprob, _LEAST_LOGPROB), "bytes": list(raw)}
+
+    content = [entry(t.token, t.logprob) | {"top_logprobs": [entry(*likely) for likely in t.top]} for t in told]
+    return {"content": content, "refusal": None}
 
 
 def _register_models(app: OpenAPI, backend: Backend) -> None:
@@ -265,31 +363,33 @@ def _register_models(app: OpenAPI, backend: Backend) -> None:
 
 
 class _Chunks:
-    """Tells of a reply as a stream of chunks, the last of which says why it ended."""
+    """Tells of replies as a stream of chunks; the last of each says why it ended."""
 
-    def __init__(self, out: sse.Writer, model_name: str, usage_too: bool) -> None:
-        self._out = out
-        self._head = _head("chat.completion.chunk", model_name)
+    def __init__(self, out: sse.Writer, body: ChatCompletionRequest, usage_too: bool, backend: Backend) -> None:
+        self._out, self._body, self._backend = out, body, backend
+        self._head = _head("chat.completion.chunk", body.model)
         self._usage_too = usage_too
 
     def submitted(self) -> None:
-        self._send({"role": "assistant", "content": "", "refusal": None})  # and the headers leave
+        for number in range(self._body.n):
+            self._send(number, {"role": "assistant", "content": "", "refusal": None})  # and the headers leave
 
     def labelled(self, sentiment: Answer, care: Answer | None) -> None:
         raise AssertionError("a completion has no sentiment")
 
-    def delta(self, text: str) -> None:
-        self._send({"content": text})
+    def delta(self, text: str, choice: int = 0, logprobs: Sequence[Logprobs] = ()) -> None:
+        self._send(choice, {"content": text}, _logprobs(logprobs, self._backend) if logprobs else None)
 
-    def end(self, answer: Answer) -> None:
-        """Send what comes after the reply."""
-        self._send({}, _finish_reason(answer))
+    def end(self, answers: Sequence[Answer]) -> None:
+        """Send what comes after the replies."""
+        for number, answer in enumerate(answers):
+            self._send(number, {}, finish_reason=_finish_reason(answer))
         if self._usage_too:
-            self._out.send(self._head | {"choices": [], "usage": _usage(answer)})
+            self._out.send(self._head | {"choices": [], "usage": _usage(answers)})
         self._out.end("[DONE]")
 
-    def _send(self, delta: dict[str, Any], finish_reason: str | None = None) -> None:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    def _send(self, number: int, delta: dict[str, Any], logprobs: Any = None, finish_reason: str | None = None) -> None:
+        choice = {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         usage = {"usage": None} if self._usage_too else {}
         self._out.send(self._head | {"choices": [choice]} | usage)
 
@@ -302,11 +402,12 @@ def _finish_reason(answer: Answer) -> str:
     return answer.result.finish_reason.value
 
 
-def _usage(answer: Answer) -> dict[str, Any]:
-    result = answer.result
+def _usage(answers: Sequence[Answer]) -> dict[str, Any]:
+    """The prompt counts once, however many replies it got."""
+    prompt, generated = answers[0].result, sum(len(answer.result.ids) for answer in answers)
     return CompletionUsage(
-        prompt_tokens=result.prompt_tokens,
-        completion_tokens=len(result.ids),
-        total_tokens=result.prompt_tokens + len(result.ids),
-        prompt_tokens_details=PromptDetails(cached_tokens=result.reused_tokens),
+        prompt_tokens=prompt.prompt_tokens,
+        completion_tokens=generated,
+        total_tokens=prompt.prompt_tokens + generated,
+        prompt_tokens_details=PromptDetails(cached_tokens=prompt.reused_tokens),
     ).model_dump()

@@ -7,7 +7,7 @@ from flask_openapi import OpenAPI
 from pydantic import BaseModel, Field
 
 from qwen_allinone.engine import Status
-from qwen_allinone.http.auth import is_stranger
+from qwen_allinone.http.request_state import state
 from qwen_allinone.service import Service
 
 _RETRY_AFTER_S = 5
@@ -35,7 +35,7 @@ def register(app: OpenAPI, service: Service) -> None:
 
     @app.get("/readyz", summary="模型是否就绪，未就绪时说明原因", responses={200: Readiness, 503: Readiness})
     def readyz() -> Response:
-        return _state(service, with_problem=not is_stranger())  # it names folders and settings
+        return _state(service, with_problem=not state.is_stranger)  # it names folders and settings
 
     @app.get("/health", summary="服务是否可用", responses={200: Health, 503: Health})
     def health() -> Response:

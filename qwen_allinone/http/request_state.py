@@ -41,7 +41,7 @@ class RequestState:
     who holds the lists sees later ones too.
     """
 
-    id: str = ""
+    id: str
     began: float = field(default_factory=time.monotonic)
     caller: str | None = None
     is_stranger: bool = False

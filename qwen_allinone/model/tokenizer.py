@@ -31,6 +31,17 @@ _MARKS = re.compile("\ue000(\\d+)\ue001")
 _LAYOUTS_KEPT, _MOST_KEPT = 64, 16
 
 
+def _byte_characters() -> dict[str, int]:
+    """The character that stands for each byte in the names of byte-level tokens (GPT-2): itself if it can be printed,
+    else one from U+0100 on, in order."""
+    printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printed]
+    return {chr(byte): byte for byte in printed} | {chr(0x100 + place): byte for place, byte in enumerate(others)}
+
+
+_BYTES = _byte_characters()
+
+
 @dataclass(frozen=True)
 class Gap:
     """What stands between two control tokens of a chat and takes contents: texts, and the numbers of messages."""
@@ -85,9 +96,21 @@ class Tokenizer:
         """Text of `ids`, control tokens left out; broken characters become U+FFFD."""
         return self._fast.decode(list(ids), skip_special_tokens=True)
 
+    def bytes_of(self, token: int) -> bytes:
+        """What a token stands for; of a control token its name, of an id that is none nothing."""
+        name = self._fast.id_to_token(token) or ""
+        if token in self.control_ids or not all(character in _BYTES for character in name):
+            return name.encode()
+        return bytes(_BYTES[character] for character in name)
+
     def control_id(self, token: str) -> int | None:
         """Id of a control token such as `<|im_end|>`, or None if the checkpoint has none of that name."""
         return self._control.get(token)
+
+    @property
+    def definition(self) -> str:
+        """All there is to know of it, as tokenizer.json has it; every added token is a special one."""
+        return self._fast.to_str()
 
     @property
     def size(self) -> int:

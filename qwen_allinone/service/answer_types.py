@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from qwen_allinone.engine import Result
+from qwen_allinone.engine import Logprobs, Result
 from qwen_allinone.state import Turn
 
 # Given a way to give a request up, watches whether its caller is still there for as long as the context lasts.
@@ -58,8 +58,9 @@ class Listener(Protocol):
     def labelled(self, sentiment: Answer, care: Answer | None) -> None:
         """The sentiment of a chat is known, and what the task `care` says if there is one."""
 
-    def delta(self, text: str) -> None:
-        """The next piece of a reply; never empty."""
+    def delta(self, text: str, choice: int = 0, logprobs: Sequence[Logprobs] = ()) -> None:
+        """The next piece of a reply, with its tokens' log-probabilities where they were asked for; one of both is
+        there. `choice` tells replies to one prompt apart."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from qwen_allinone.service.fitted_task import (
     temperature,
 )
 from qwen_allinone.service.fitting import CONTENT_FREE, UNFITTED, Fitting, fit_tasks
+from qwen_allinone.service.grammar_forms import Forms
 from qwen_allinone.service.prompt_history import takes_late_system
 from qwen_allinone.tasks import Registry, Task, short_hash
 
@@ -29,14 +30,15 @@ from qwen_allinone.tasks import Registry, Task, short_hash
 class Codec:
     """The tokenizer of a checkpoint and the tasks in its tokens. The engine publishes it together with the model.
 
-    `stop_ids` end a reply. `context` is the longest sequence in tokens. `model_id` is the checkpoint's name, what is
-    in its files and how its weights are kept. `late_system`: the chat template shows a system message that is not the
-    first. It holds no model: a failed request's traceback holds this, and a model must be gone before the next is
-    loaded.
+    `stop_ids` end a reply. `forms` makes replies follow a grammar. `context` is the longest sequence in tokens.
+    `model_id` is the checkpoint's name, what is in its files and how its weights are kept. `late_system`: the chat
+    template shows a system message that is not the first. It holds no model: a failed request's traceback holds this,
+    and a model must be gone before the next is loaded.
     """
 
     tokenizer: Tokenizer
     stop_ids: frozenset[int]
+    forms: Forms
     context: int
     folder: Path
     model_id: str
@@ -70,7 +72,8 @@ def fit(
         contextual = fitted.task.spec.output.contextual or fitting.how == "contextual"
         _check_fits(fitted.task, max(map(len, nothing)) if contextual else len(prefix), context)
     late_system = takes_late_system(tokenizer)
-    codec = Codec(tokenizer, checkpoint.stop_ids, context, checkpoint.folder, model_id, late_system, tasks)
+    forms = Forms(tokenizer, checkpoint.stop_ids)
+    codec = Codec(tokenizer, checkpoint.stop_ids, forms, context, checkpoint.folder, model_id, late_system, tasks)
 
     def publish(compute: Compute) -> Codec:
         cases = {task.name: registry.cases(task.name) for task in registry}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from qwen_allinone.engine import Sampling
 from qwen_allinone.errors import CheckpointError, ContextExceeded, EmptyInput, InvalidInput
@@ -12,7 +12,7 @@ from qwen_allinone.service.answer_types import Answer, Terms
 from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.detokenizer import TextPieces
 from qwen_allinone.service.input_checks import MOST_CHARS_PER_TOKEN
-from qwen_allinone.service.reply import Reply
+from qwen_allinone.service.reply import Replies
 from qwen_allinone.service.service import Service
 from qwen_allinone.tasks import is_blank
 
@@ -26,30 +26,49 @@ _COLDEST = 0.01
 Utterance = tuple[str, str]  # role and content
 
 
-def complete(
-    service: Service, messages: Sequence[Utterance], sampling: Sampling, stops: Sequence[str], terms: Terms
-) -> Answer:
-    """The reply to `messages`. Each of `stops` ends it and is not part of it; the context cuts `max_new_tokens`.
+@dataclass(frozen=True)
+class Wanted:
+    """What replies are to be like. Each of `stops` ends one and is not part of it. With a `grammar` (of
+    json_schema.grammar_of) they follow it, unless they are cut. `choices`: how many of them."""
+
+    sampling: Sampling
+    stops: Sequence[str] = ()
+    grammar: str | None = None
+    choices: int = 1
+
+
+def complete(service: Service, messages: Sequence[Utterance], wanted: Wanted, terms: Terms) -> list[Answer]:
+    """The replies to `messages`; the context cuts `max_new_tokens`.
 
     Raises:
-        ContextExceeded, InvalidInput: more than fits, an order of roles that the model's template refuses, or a biased
-            token that there is none.
+        ContextExceeded, InvalidInput: more than fits, an order of roles that the model's template refuses, a biased
+            token that there is none, or a grammar that takes too much to follow.
         ServiceError: busy, not ready, too late, failed, given up.
     """
     with service.request(terms) as request:
-        codec = request.codec
+        codec, numbers = request.codec, range(wanted.choices)
         if messages and messages[-1][0] == "assistant":
             raise InvalidInput(
                 "messages 的最后一条不能是 assistant：不续写已有的回复，请以 user 结尾", param="messages"
             )
-        if any(token >= codec.tokenizer.size for token, _ in sampling.logit_bias):
+        if any(token >= codec.tokenizer.size for token, _ in wanted.sampling.logit_bias):
             raise InvalidInput(f"logit_bias 里的 token 编号必须小于 {codec.tokenizer.size}", param="logit_bias")
         ids = chat_ids(messages, codec)
-        reply = Reply(TextPieces(codec.tokenizer.decode, stops=stops, strip=False), terms.listener)
-        result = request.generate(COMPLETION, ids, _within(sampling, codec.context - len(ids)), reply)
-        answer = Answer(COMPLETION, result, text=reply.text, model_id=codec.model_id)
-        terms.answers.append(answer)
-        return answer
+        sampling = _within(wanted.sampling, codec.context - len(ids))
+        seed = sampling.seed
+        samplings = [sampling if seed is None else replace(sampling, seed=seed + number) for number in numbers]
+        forms = [codec.forms.begin(wanted.grammar) if wanted.grammar else None for _ in numbers]
+        pieces = [TextPieces(codec.tokenizer.decode, stops=wanted.stops, strip=False) for _ in numbers]
+        replies = Replies(pieces, terms.listener)
+        results = request.generate_all(COMPLETION, ids, samplings, forms, replies)
+        answers = [
+            Answer(COMPLETION, result, text=text, model_id=codec.model_id)
+            for result, text in zip(results, replies.texts, strict=True)
+        ]
+        terms.answers.extend(answers)
+        for problem in [form.problem for form in forms if form and form.problem]:
+            raise InvalidInput(f"schema 太复杂，无法逐字遵守（{problem}），请化简", param="response_format")
+        return answers
 
 
 def chat_ids(messages: Sequence[Utterance], codec: Codec, param: str = "messages") -> list[int]:

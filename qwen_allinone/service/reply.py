@@ -1,47 +1,61 @@
-"""A reply on its way from the engine's thread to its caller's, as text."""
+"""Replies on their way from the engine's thread to their caller's, as text."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from functools import partial
 from queue import Empty, SimpleQueue
 
-from qwen_allinone.engine import Ticket
+from qwen_allinone.engine import Logprobs, Ticket
 from qwen_allinone.service.answer_types import Listener
 from qwen_allinone.service.detokenizer import TextPieces
 
 
-class Reply:
-    """The engine's thread turns tokens into pieces, the caller's takes them and tells its listener, if it has one."""
+class Replies:
+    """One reply or several to the same prompt (choices): the engine's thread turns tokens into pieces, the caller's
+    takes them and tells its listener, if it has one."""
 
-    def __init__(self, pieces: TextPieces, listener: Listener | None) -> None:
-        self._pieces = pieces
+    def __init__(self, choices: Sequence[TextPieces], listener: Listener | None) -> None:
+        self._choices = choices
         self._listener = listener
-        self._queue: SimpleQueue[str | None] = SimpleQueue()
-        self._told: list[str] = []
+        # Number of the choice, and its next piece with the log-probabilities of its tokens; None at its end.
+        self._queue: SimpleQueue[tuple[int, str | None, Sequence[Logprobs]]] = SimpleQueue()
+        self._untold = [list[Logprobs]() for _ in choices]  # of tokens whose text is held back
+        self._told = [list[str]() for _ in choices]
 
     @property
-    def text(self) -> str:
-        """All that has come so far."""
-        return "".join(self._told)
+    def texts(self) -> list[str]:
+        """All that has come so far, of each choice."""
+        return ["".join(told) for told in self._told]
 
-    def hear(self, token: int) -> bool:
-        """In the engine's thread: take a token, say whether a stop text is complete."""
-        if piece := self._pieces.push(token):
-            self._queue.put(piece)
-        return self._pieces.stopped
+    def hear(self, choice: int, token: int, logprobs: Logprobs | None) -> bool:
+        """In the engine's thread: take a token of a choice, say whether a stop text is complete."""
+        pieces, untold = self._choices[choice], self._untold[choice]
+        if logprobs:
+            untold.append(logprobs)
+        if piece := pieces.push(token):
+            self._queue.put((choice, piece, tuple(untold)))
+            untold.clear()
+        return pieces.stopped
 
-    def follow(self, ticket: Ticket, ends: float) -> None:
-        """Until the request has ended, well or not; `ends` (of time.monotonic()) is when the engine must be stuck."""
-        ticket.future.add_done_callback(lambda _: self._queue.put(None))
-        ended = False
-        while not ended:
+    def follow(self, tickets: Sequence[Ticket], ends: float) -> None:
+        """Until all have ended, well or not; `ends` (of time.monotonic()) is when the engine must be stuck."""
+        for number, ticket in enumerate(tickets):
+            ticket.future.add_done_callback(partial(self._ended, number))
+        left = len(tickets)
+        while left:
             try:
-                waited = self._queue.get(timeout=max(ends - time.monotonic(), 0.0))
+                choice, piece, logprobs = self._queue.get(timeout=max(ends - time.monotonic(), 0.0))
             except Empty:  # the engine is stuck, and may yet wake up: the pieces are its own
                 return
-            ended = waited is None
-            piece = self._pieces.end() if waited is None else waited
+            if piece is None:
+                left -= 1
+                piece, logprobs = self._choices[choice].end(), self._untold[choice]
             if piece:
-                self._told.append(piece)
-                if self._listener:
-                    self._listener.delta(piece)
+                self._told[choice].append(piece)
+            if self._listener and (piece or logprobs):
+                self._listener.delta(piece, choice, logprobs)
+
+    def _ended(self, choice: int, _: object) -> None:
+        self._queue.put((choice, None, ()))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from qwen_allinone.engine import (
     Classify,
     Engine,
+    Form,
     Generate,
     LabelTrie,
     Permit,
@@ -21,7 +23,7 @@ from qwen_allinone.engine import (
 from qwen_allinone.errors import DeadlineExceeded
 from qwen_allinone.service.answer_types import Answer, Terms
 from qwen_allinone.service.codec import Codec
-from qwen_allinone.service.reply import Reply
+from qwen_allinone.service.reply import Replies
 
 # How long a caller waits past its deadline for the engine to say so itself.
 _GRACE_S = 2.0
@@ -42,10 +44,24 @@ class Request:
         self._engine = engine
         self._is_new = True
 
-    def generate(self, name: str, prompt: Sequence[int], sampling: Sampling, reply: Reply | None = None) -> Result:
+    def generate(self, name: str, prompt: Sequence[int], sampling: Sampling, reply: Replies | None = None) -> Result:
         """Free text after `prompt`; `reply` hears of it as it is made."""
-        work = Generate(prompt, sampling, self.codec.stop_ids, reply.hear if reply else None)
-        return self._compute({name: work}, reply)[name]
+        return self.generate_all(name, prompt, [sampling], [None], reply)[0]
+
+    def generate_all(
+        self,
+        name: str,
+        prompt: Sequence[int],
+        samplings: Sequence[Sampling],
+        forms: Sequence[Form | None],
+        replies: Replies | None = None,
+    ) -> list[Result]:
+        """A text after `prompt` for each of `samplings`, free or of a form; `replies` hear of them."""
+        works = list[tuple[str, Work]]()
+        for number, (sampling, form) in enumerate(zip(samplings, forms, strict=True)):
+            heard = partial(replies.hear, number) if replies else None
+            works.append((name, Generate(prompt, sampling, self.codec.stop_ids, heard, form)))
+        return self._compute(works, replies)
 
     def classify(self, name: str, prompt: Sequence[int], trie: LabelTrie) -> Result:
         """One of the labels of `trie` after `prompt`, and a probability for each."""
@@ -53,30 +69,28 @@ class Request:
 
     def classify_all(self, asked: Mapping[str, tuple[Sequence[int], LabelTrie]]) -> dict[str, Result]:
         """The same for several prompts, by name: all are with the engine before one is waited for."""
-        return self._compute({name: Classify(prompt, trie) for name, (prompt, trie) in asked.items()})
+        works = [(name, Classify(prompt, trie)) for name, (prompt, trie) in asked.items()]
+        return dict(zip(asked, self._compute(works), strict=True))
 
     def score(self, name: str, text: Sequence[int], questions: Sequence[Question]) -> Result:
         """The log-probability of each option of each question after `text`, see ScoreOptions."""
-        return self._compute({name: ScoreOptions(text, questions, self.codec.context)})[name]
+        return self._compute([(name, ScoreOptions(text, questions, self.codec.context))])[0]
 
-    def _compute(self, works: Mapping[str, Work], reply: Reply | None = None) -> dict[str, Result]:
-        """`reply` follows the last of them."""
-        tickets: dict[str, Ticket] = {}
+    def _compute(self, works: Sequence[tuple[str, Work]], replies: Replies | None = None) -> list[Result]:
+        """The results of all, in order. `replies` are made of them."""
+        tickets: list[Ticket] = []
         try:
-            for name, work in works.items():
-                ticket = tickets[name] = self._engine.submit(work, permit=self.permit)
+            for _, work in works:
+                tickets.append(self._engine.submit(work, permit=self.permit))
             if self._is_new and self.terms.listener:
                 self.terms.listener.submitted()
             self._is_new = False
             ends = max(self.permit.deadline, time.monotonic()) + _GRACE_S
-            if reply:
-                reply.follow(ticket, ends)
-            return {
-                name: ticket.future.result(timeout=max(ends - time.monotonic(), 0.0))
-                for name, ticket in tickets.items()
-            }
+            if replies:
+                replies.follow(tickets, ends)
+            return [ticket.future.result(timeout=max(ends - time.monotonic(), 0.0)) for ticket in tickets]
         except Exception as error:
-            for name, ticket in tickets.items():
+            for (name, _), ticket in zip(works, tickets, strict=False):
                 if unfinished := ticket.unfinished():
                     self.terms.answers.append(Answer(name, unfinished, model_id=self.codec.model_id))
             if isinstance(error, TimeoutError):

@@ -19,7 +19,7 @@ from qwen_allinone.service.fitted_task import FittedTask
 from qwen_allinone.service.gold_fit import GoldFit
 from qwen_allinone.service.input_checks import check_length, prepare
 from qwen_allinone.service.prompt_history import remember
-from qwen_allinone.service.reply import Reply
+from qwen_allinone.service.reply import Replies
 from qwen_allinone.service.request import Request
 from qwen_allinone.service.result_cache import ResultCache, without_cost
 from qwen_allinone.state import Turn
@@ -92,7 +92,7 @@ class Service:
             else:
                 reply, first = self._reply(request, text, told, history, seed)
                 request.terms.answers.append(reply)
-            turn = Turn(text, str(sentiment.label), reply.text, reply.result.ids, first, at=time.time(), told=told)
+            turn = Turn(text, str(sentiment.label), told, reply.text, reply.result.ids, first, at=time.time())
             heard = reply.task == CHAT and "sentiment" in self._chat.spec.inputs
             return ChatAnswer(sentiment, reply, turn, told if heard else None, care)
 
@@ -243,7 +243,7 @@ class Service:
         if fitted.trie is not None:
             return request.classify(task.name, prompt, fitted.trie)
         sampling = fitted.sampling if seed is None else replace(fitted.sampling, seed=seed)
-        reply = Reply(TextPieces(request.codec.tokenizer.decode), listener) if listener else None
+        reply = Replies([TextPieces(request.codec.tokenizer.decode)], listener) if listener else None
         return request.generate(task.name, prompt, sampling, reply)
 
 

@@ -34,20 +34,16 @@ class Turn:
 
     `ids` are the tokens that `response` was generated as: put into the next prompt as they are, they find their keys
     and values again. `first` is the number of the oldest turn that stood in this turn's prompt. `at`: Unix seconds.
-    `told` is the mood that the reply was told: `sentiment` unless given, as it was before turns kept it.
+    `told` is the mood that the reply was told.
     """
 
     text: str
     sentiment: str
+    told: str
     response: str
     ids: tuple[int, ...] = ()
     first: int = 0
     at: float = 0.0
-    told: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.told:
-            object.__setattr__(self, "told", self.sentiment)
 
     def dump(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
@@ -61,11 +57,11 @@ class Turn:
             turn = cls(
                 text,
                 sentiment,
+                fields.get("told") or sentiment,  # an older turn does not say, and then it was that
                 response,
                 ids=tuple(map(int, fields["ids"])),
                 first=int(fields["first"]),
                 at=float(fields["at"]),
-                told=fields.get("told", ""),
             )
         except (TypeError, KeyError, OverflowError) as error:
             raise ValueError("not a turn") from error

@@ -136,7 +136,7 @@ def test_many_kills_leave_no_files_and_the_end_leaves_no_folder(start_service: S
         (worker,) = service.workers
         os.kill(worker, signal.SIGKILL)
         until(lambda: service.log.count("ready: model") == kills + 1, "a new worker has loaded")  # noqa: B023
-    assert sorted(folder.iterdir()) == files
+    until(lambda: sorted(folder.iterdir()) == files, "the last one has the files of the first, and no other is left")
     assert metrics(service)["qaio_worker_starts_total"] == 4
     service.process.send_signal(signal.SIGTERM)
     service.process.wait(60)

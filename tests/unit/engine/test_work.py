@@ -36,7 +36,7 @@ def test_a_label_has_no_time_between_tokens() -> None:
 def test_who_hears_the_tokens_may_end_the_reply(last: int) -> None:
     bench, heard = Bench(), []
 
-    def hear(token: int) -> bool:
+    def hear(token: int, _: object) -> bool:
         heard.append(token)
         return len(heard) == last
 
@@ -45,3 +45,28 @@ def test_who_hears_the_tokens_may_end_the_reply(last: int) -> None:
     result = ticket.future.result(0)
     assert result.finish_reason is FinishReason.STOP
     assert result.ids == tuple(heard) == expected_reply((5, 6), 9)[:last]
+
+
+class OnlyEven:
+    """Allows the even tokens, and ends the answer with the third."""
+
+    def __init__(self) -> None:
+        self.left = 3
+
+    def allowed(self) -> bytes:
+        return bytes([0b01010101]) * 2
+
+    def take(self, token: int) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+
+def test_a_form_decides_which_tokens_come_and_when_it_ends() -> None:
+    bench = Bench()
+    ticket = bench.submit(Generate((5, 6), Sampling(max_new_tokens=9, logprobs=2), frozenset(), form=OnlyEven()))
+    bench.run()
+    result = ticket.future.result(0)
+    assert result.finish_reason is FinishReason.STOP and len(result.ids) == 3
+    assert all(token % 2 == 0 and token < 16 for token in result.ids)
+    assert [told.token for told in result.logprobs] == list(result.ids)
+    assert all(len(told.top) == 2 and told.top[0][1] >= told.top[1][1] for told in result.logprobs)

@@ -301,3 +301,12 @@ def test_the_ids_are_all_there_are(tokenizer_folder: Path) -> None:
     tokenizer = Tokenizer(with_ordinary_tokens(tokenizer_folder, "<tool_call>"), TEMPLATE)
     assert tokenizer.control_ids < tokenizer.ids
     assert set(tokenizer.encode("今天 the room")) < tokenizer.ids and max(tokenizer.ids) == len(tokenizer.ids) - 1
+
+
+def test_the_bytes_of_tokens_are_the_text(demo_checkpoint: Path) -> None:
+    tokenizer = Tokenizer.load(demo_checkpoint)
+    for text in ("今天，天气😀👨‍👩‍👧 不错！\n\tabc 123", "naïve ß \u2028 𝔘"):
+        assert b"".join(map(tokenizer.bytes_of, tokenizer.encode(text))).decode() == text
+    end = tokenizer.control_id("<|im_end|>")
+    assert end is not None and tokenizer.bytes_of(end) == b"<|im_end|>"
+    assert tokenizer.bytes_of(10**6) == b""

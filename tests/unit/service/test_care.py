@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from qwen_allinone.bootstrap import build_service
-from qwen_allinone.engine import Classify, Status
+from qwen_allinone.engine import Classify, Logprobs, Status
 from qwen_allinone.errors import EngineFailed
 from qwen_allinone.service import Answer, CacheUse, Service, Terms
 from qwen_allinone.settings import Settings
@@ -61,7 +61,7 @@ class Heard:
     def labelled(self, sentiment: Answer, care: Answer | None) -> None:
         self.events.append((sentiment.task, bool(care and care.fired)))
 
-    def delta(self, text: str) -> None:
+    def delta(self, text: str, choice: int = 0, logprobs: Sequence[Logprobs] = ()) -> None:
         self.events.append(text)
 
 

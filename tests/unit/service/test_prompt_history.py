@@ -43,7 +43,7 @@ def task(tmp_path: Path) -> Task:
 def turn(
     text: str, sentiment: str = "正面", response: str = "好的。", ids: tuple[int, ...] = (), first: int = 0
 ) -> Turn:
-    return Turn(text, sentiment, response, ids, first)
+    return Turn(text, sentiment, sentiment, response, ids, first)
 
 
 def asked(

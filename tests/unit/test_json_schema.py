@@ -1,0 +1,92 @@
+"""Schemas as grammars: what is taken and what is refused, with the reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwen_allinone.json_schema import ANY_OBJECT, MOST_CHARACTERS, SchemaError, grammar_of
+from qwen_allinone.model.tokenizer import Tokenizer
+from qwen_allinone.service.grammar_forms import Forms, MatchedForm
+from tests.support.schemas import HOSTILE
+
+TEXTS = {
+    '{"a": 1}': True, '{"a":1}': False, '{ "a": 1}': False, '{"a": 1, "b": "x"}': True, '{"b": "x"}': False, "{}": False,
+    '{"a": 1.5}': False, '{"a": 1, "c": 2}': False,
+}  # fmt: skip
+SCHEMA = {
+    "type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string"}}, "required": ["a"],
+    "additionalProperties": False,
+}  # fmt: skip
+
+
+STOP = frozenset({9484})
+
+
+@pytest.fixture(scope="module")
+def tokenizer(demo_checkpoint: Path) -> Tokenizer:
+    return Tokenizer.load(demo_checkpoint)
+
+
+def allows(form: MatchedForm, token: int) -> bool:
+    return bool(form.allowed()[token // 8] >> token % 8 & 1)
+
+
+def fits(text: str, grammar: str, tokenizer: Tokenizer) -> bool:
+    form = Forms(tokenizer, STOP).begin(grammar)
+    for token in tokenizer.encode(text):
+        if not allows(form, token):
+            return False
+        form.take(token)
+    return form.is_whole
+
+
+@pytest.mark.parametrize(("text", "good"), TEXTS.items())
+def test_a_text_fits_or_not(text: str, good: bool, tokenizer: Tokenizer) -> None:
+    assert fits(text, grammar_of(SCHEMA), tokenizer) is good
+
+
+def test_an_answer_ends_where_nothing_may_follow(tokenizer: Tokenizer) -> None:
+    form = Forms(tokenizer, STOP).begin(grammar_of(ANY_OBJECT))
+    ids = tokenizer.encode('{"甲": [1, null]}')
+    assert [form.take(token) for token in ids] == [False] * (len(ids) - 1) + [True]
+    assert form.is_whole and not form.problem
+
+
+@pytest.mark.parametrize("schema", HOSTILE.values(), ids=HOSTILE)
+def test_what_cannot_be_followed_is_refused(schema: Any) -> None:
+    with pytest.raises(SchemaError):
+        grammar_of(schema)
+
+
+def test_a_refusal_names_the_keyword() -> None:
+    with pytest.raises(SchemaError, match="uniqueItems"):
+        grammar_of({"type": "array", "uniqueItems": True})
+    with pytest.raises(SchemaError, match=f"may have {MOST_CHARACTERS}"):
+        grammar_of({"description": "x" * MOST_CHARACTERS})
+    for none in (5, "x", [SCHEMA], None, {"enum": {1, 2}}, {"const": "\ud800"}):
+        with pytest.raises(SchemaError):
+            grammar_of(none)
+
+
+def test_a_form_that_is_left_has_a_problem_and_ends(tokenizer: Tokenizer) -> None:
+    form = Forms(tokenizer, STOP).begin(grammar_of(ANY_OBJECT))
+    assert form.take(tokenizer.encode("好")[0])
+    assert form.problem and not form.is_whole
+
+
+def test_forms_of_one_grammar_do_not_know_of_each_other(tokenizer: Tokenizer) -> None:
+    forms, grammar = Forms(tokenizer, STOP), grammar_of(SCHEMA)
+    one, other = forms.begin(grammar), forms.begin(grammar)
+    first = one.allowed()
+    one.take(tokenizer.encode("{")[0])
+    assert other.allowed() == first != one.allowed()
+
+
+def test_where_an_answer_may_end_a_stop_is_allowed(tokenizer: Tokenizer) -> None:
+    form = Forms(tokenizer, STOP).begin(grammar_of({"type": "integer", "minimum": 1, "maximum": 99}))
+    assert not allows(form, min(STOP))
+    form.take(tokenizer.encode("7")[0])
+    assert allows(form, min(STOP))
