@@ -20,7 +20,7 @@ from qwen_allinone.cli.figures import Judged, figures_of
 from qwen_allinone.cli.gold_cases import check_task
 from qwen_allinone.engine import Sampling, Status
 from qwen_allinone.service import Service, Terms
-from qwen_allinone.service.completions import complete
+from qwen_allinone.service.completions import Wanted, complete
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import load_cases
 
@@ -133,7 +133,7 @@ def report_memory(service: Service) -> None:
     def reply(row: list[str]) -> str:
         known = "".join(f"\n- {fact}" for fact in row[0].split("；"))
         messages = [("system", f"你是一位温暖、有同理心的聊天伙伴。\n你记得：{known}"), ("user", row[1])]
-        return complete(service, messages, Sampling(128, temperature=0.7, top_p=0.9), (), Terms()).text
+        return complete(service, messages, Wanted(Sampling(128, temperature=0.7, top_p=0.9)), Terms())[0].text
 
     said = at_once(reply, rows)
     used = [row[3] in text for row, text in zip(rows, said, strict=True) if row[2] == "1"]

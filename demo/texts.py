@@ -24,6 +24,7 @@ JOB_SAMPLES = 20_000
 TURNS = (
     "translate", "keywords", "summary", "sentiment_en", "care", "suggest", "translate", "keywords", "summary", "route",
     "remember", "intent", "translate", "keywords", "summary", "sentiment_en", "care", "route", "care",
+    "ticket", "aspects",
 )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ class ApiError(Exception):
 
 @dataclass(frozen=True)
 class Task:
-    """One job of the service. `kind` is label, list, text or any; `labels` is empty but for label."""
+    """One job of the service. `kind` is label, list, text, json or any; `labels` is empty but for label."""
 
     name: str
     description: str
@@ -82,11 +82,13 @@ class Delta:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a task answered: a label with the probabilities of all labels, items, or text. `task` is its name."""
+    """What a task answered: a label with the probabilities of all labels, items, a JSON value, or text.
+    `task` is its name."""
 
     label: str | None = None
     probabilities: Mapping[str, float] | None = None
     items: tuple[str, ...] | None = None
+    value: Any = None
     text: str | None = None
     task: str | None = None
 
@@ -128,6 +130,7 @@ class Api:
             data.get("label"),
             (data.get("detail") or {}).get("probabilities"),
             None if items is None else tuple(map(_shown, items)),
+            data.get("value"),
             data.get("text"),
             data.get("task"),
         )

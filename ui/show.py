@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -86,6 +87,9 @@ def answer(task: Task, given: Answer, *, picked: bool = False) -> str:
     if given.items:
         chips = "".join(f'<li class="chip c3">{escape(item)}</li>' for item in given.items)
         return f'<div class="card">{named}<ul class="items">{chips}</ul></div>'
+    if given.value is not None:
+        written = escape(json.dumps(given.value, ensure_ascii=False, indent=2))
+        return f'<div class="card">{named}<pre class="said">{written}</pre></div>'
     if given.text:
         return f'<div class="card">{named}<div class="said">{escape(given.text)}</div></div>'
     return f'<div class="card remark">{named}模型没有给出内容</div>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -54,8 +55,18 @@ def judge(case: Case, answer: Answer) -> Outcome:
         problem = f"lacks {'、'.join(missing)}"
     elif case.any and not any(word in text for word in case.any):
         problem = f"contains none of {'、'.join(case.any)}"
+    elif wrong := _wrong_fields(case, answer):
+        problem = f"expected {wrong}"
     elif case.max_chars and len(text) > case.max_chars:
         problem = f"{len(text)} characters, at most {case.max_chars}"
     else:
         problem = ""
     return Outcome(case, text, problem)
+
+
+def _wrong_fields(case: Case, answer: Answer) -> str:
+    """The expected fields that an answer in JSON has otherwise, or has not."""
+    value = answer.value if isinstance(answer.value, dict) else {}
+    missing = object()
+    wrong = {name: wanted for name, wanted in case.fields.items() if value.get(name, missing) != wanted}
+    return json.dumps(wrong, ensure_ascii=False) if wrong else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from flask import Response, jsonify
 from flask_openapi import OpenAPI
@@ -67,11 +67,22 @@ class ListAnswer(BaseModel):
     detail: Detail | None = Field(None, description="Only if asked for")
 
 
-class AnyAnswer(RootModel[LabelAnswer | TextAnswer | ListAnswer]):
+class JsonAnswer(BaseModel):
+    """The answer of a json task."""
+
+    task: str
+    value: Any = Field(description="What fits the task's schema; null where the answer was cut at its limit")
+    finish_reason: Literal["stop", "length"] = Field(description="length: cut, the prompt's max_new_tokens are too few")
+    detail: Detail | None = Field(None, description="Only if asked for")
+
+
+class AnyAnswer(RootModel[LabelAnswer | TextAnswer | ListAnswer | JsonAnswer]):
     """What POST /v1/tasks/<task> answers, whatever the task's kind."""
 
 
-ANSWERS: dict[Kind, type[BaseModel]] = {"label": LabelAnswer, "text": TextAnswer, "list": ListAnswer}
+ANSWERS: dict[Kind, type[BaseModel]] = {
+    "label": LabelAnswer, "text": TextAnswer, "list": ListAnswer, "json": JsonAnswer,
+}  # fmt: skip
 
 
 def register(app: OpenAPI, backend: Backend) -> None:
@@ -124,12 +135,14 @@ def _body_model(task: Task) -> type[Body]:
 
 
 def serialise(service: Service, answer: Answer, wants_detail: bool) -> dict[str, Any]:
-    """`task`, and `label`, `items` or `text` as the task's kind is; `detail` if it is wanted."""
+    """`task`, and `label`, `items`, `value` or `text` as the task's kind is; `detail` if it is wanted."""
     shown: dict[str, Any] = {"task": answer.task}
     if answer.label is not None:
         shown["label"] = answer.label
     elif answer.items is not None:
         shown["items"] = list(answer.items)
+    elif service.registry.get(answer.task).grammar:
+        shown |= {"value": answer.value, "finish_reason": answer.result.finish_reason.value}
     else:
         shown["text"] = answer.text
     if wants_detail:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from qwen_allinone.engine import Logprobs, Result
 from qwen_allinone.state import Turn
@@ -21,7 +21,8 @@ def unwatched(_: Callable[[], None]) -> AbstractContextManager[None]:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a task said: `label` and `probabilities` (by label), or `text`, and its `items` if it is a list.
+    """What a task said: `label` and `probabilities` (by label), or `text`, and its `items` if it is a list, and its
+    `value` if it is JSON: None where it was cut.
 
     `model_id` is the Codec's, `version` the FittedTask's. `cache` is HIT or MISS, None where the cache was not asked.
     Of a request that ended with an error there is an answer that says nothing: its result is UNFINISHED, and counts
@@ -35,6 +36,7 @@ class Answer:
     emoji: str | None = None
     probabilities: Mapping[str, float] | None = None
     items: tuple[str, ...] | None = None
+    value: Any = None
     cache: str | None = None
     model_id: str = ""
     version: str = ""

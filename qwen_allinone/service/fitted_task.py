@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from qwen_allinone.engine import LabelTrie, Result, Sampling
 from qwen_allinone.errors import TaskFileError
@@ -83,8 +85,10 @@ class FittedTask:
         if self.trie is not None:
             return self._label_answer(result)
         text, output = reply_text(self.tokenizer, result.ids), self.task.spec.output
-        items = items_of(text, output.max_items) if output.kind == "list" else None
-        return Answer(self.task.name, result, text=text, items=items, model_id=self.model_id, version=self.version)
+        answer = Answer(self.task.name, result, text=text, model_id=self.model_id, version=self.version)
+        if output.kind == "list":
+            return replace(answer, items=items_of(text, output.max_items))
+        return replace(answer, value=_whole_json(text)) if output.kind == "json" else answer
 
     def raw_probabilities(self, answer: Answer) -> calibration.Probabilities:
         """Probabilities of an answer as they are before the temperature."""
@@ -102,6 +106,14 @@ class FittedTask:
         if unknown and max(shares) < unknown.below:
             return replace(answer, label=unknown.name)
         return replace(answer, label=best.name, emoji=best.emoji)
+
+
+def _whole_json(text: str) -> Any:
+    """The value; None where the text was cut, which is no JSON then."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # cut in a nest of brackets, or a number of thousands of digits
+        return None
 
 
 def is_cacheable(task: Task) -> bool:

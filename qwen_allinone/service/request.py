@@ -44,9 +44,16 @@ class Request:
         self._engine = engine
         self._is_new = True
 
-    def generate(self, name: str, prompt: Sequence[int], sampling: Sampling, reply: Replies | None = None) -> Result:
-        """Free text after `prompt`; `reply` hears of it as it is made."""
-        return self.generate_all(name, prompt, [sampling], [None], reply)[0]
+    def generate(
+        self,
+        name: str,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        reply: Replies | None = None,
+        form: Form | None = None,
+    ) -> Result:
+        """Text after `prompt`, free or of a form; `reply` hears of it as it is made."""
+        return self.generate_all(name, prompt, [sampling], [form], reply)[0]
 
     def generate_all(
         self,

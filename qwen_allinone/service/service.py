@@ -244,7 +244,8 @@ class Service:
             return request.classify(task.name, prompt, fitted.trie)
         sampling = fitted.sampling if seed is None else replace(fitted.sampling, seed=seed)
         reply = Replies([TextPieces(request.codec.tokenizer.decode)], listener) if listener else None
-        return request.generate(task.name, prompt, sampling, reply)
+        form = request.codec.forms.begin(task.grammar) if task.grammar else None
+        return request.generate(task.name, prompt, sampling, reply, form)
 
 
 def _chat_tasks(registry: Registry) -> tuple[Task, Task]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from string import Template
@@ -12,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from qwen_allinone.did_you_mean import hint, names_within
 from qwen_allinone.errors import TaskFileError
+from qwen_allinone.json_schema import SchemaError, grammar_of
 from qwen_allinone.tasks.task import (
     CARE,
     ROUTE,
@@ -57,8 +59,19 @@ def load_task(folder: Path) -> Task:
     if folder.name != ROUTE and any(label.task for label in spec.output.labels):
         raise TaskFileError(file, "output.labels: task", "only labels of the task `route` stand for tasks", "remove it")
     calibration = _load_calibration(folder, spec)
+    schema = _read(folder / spec.output.schema_file) if spec.output.schema_file else ""
     vetted = _load_vetted(folder, spec) if folder.name == CARE else None
-    return Task(folder.name, spec, messages, short_hash(text), calibration, vetted)
+    grammar = _grammar(folder / str(spec.output.schema_file), schema) if schema else ""
+    return Task(folder.name, spec, messages, short_hash(text + schema), calibration, vetted, grammar)
+
+
+def _grammar(file: Path, text: str) -> str:
+    """What answers that fit the schema in `file` follow."""
+    try:
+        return grammar_of(json.loads(text))
+    except (SchemaError, ValueError, RecursionError) as error:
+        problem = f"is no JSON schema that answers can be held to ({error})"
+        raise TaskFileError(file, "(schema)", problem, "see docs/task-folder.md") from None
 
 
 def _load_vetted(folder: Path, spec: FrontMatter) -> Vetted:
@@ -114,7 +127,7 @@ def load_cases(folder: Path, task: Task) -> list[Case]:
 
 def _check_expectation(file: Path, number: int, case: Case, task: Task) -> None:
     kind = task.spec.output.kind
-    expects = bool(case.any or case.all or case.none or case.max_chars)
+    expects = bool(case.any or case.all or case.none or case.max_chars or case.fields)
     if kind == "label":
         allowed = list(task.labels) + ([task.spec.output.unknown.name] if task.spec.output.unknown else [])
         if case.label not in allowed:
@@ -125,13 +138,15 @@ def _check_expectation(file: Path, number: int, case: Case, task: Task) -> None:
                 f"use one of {allowed}",
             )
         if expects:
-            problem = "any, all, none, max_chars are for text and list tasks"
+            problem = "any, all, none, max_chars, fields are not for label tasks"
             raise TaskFileError(file, f"case {number}", problem, "remove them")
     elif case.label is not None:
         fix = "use any, all, none or max_chars instead"
         raise TaskFileError(file, f"case {number}: label", f"this is a {kind} task", fix)
+    elif case.fields and kind != "json":
+        raise TaskFileError(file, f"case {number}: fields", f"this is a {kind} task", "use any, all or none instead")
     elif not expects:
-        fix = "give at least one of any, all, none, max_chars"
+        fix = "give at least one of any, all, none, max_chars" + (", fields" if kind == "json" else "")
         raise TaskFileError(file, f"case {number}", "expects nothing", fix)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 ROUTE = "route"  # the task whose labels stand for other tasks
 CARE = "care"  # the task whose first label has /chat answer with a text that people wrote
 
-Kind = Literal["label", "text", "list"]
+Kind = Literal["label", "text", "list", "json"]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
@@ -58,6 +58,7 @@ class Unknown(_Frozen):
 
 class Output(_Frozen):
     """`label`: one of `labels`, with a probability for each. `text`: free text. `list`: at most `max_items` items.
+    `json`: what fits the JSON schema in the file `schema`, beside prompt.md.
 
     `contextual`: what the prompt prefers with nothing to judge is taken out of the probabilities.
     """
@@ -67,12 +68,17 @@ class Output(_Frozen):
     unknown: Unknown | None = None
     max_items: int = Field(10, ge=1, le=100)
     contextual: bool = False
+    schema_file: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,60}\.json$")] | None = Field(
+        None, alias="schema"
+    )
 
     @model_validator(mode="after")
     def _labels_belong_to_label_tasks(self) -> Output:
         names = [label.name for label in self.labels]
         if self.kind != "list" and "max_items" in self.model_fields_set:
             raise ValueError("max_items is for `kind: list` only; remove it or change the kind")
+        if (self.kind == "json") != (self.schema_file is not None):
+            raise ValueError("`kind: json` and `schema: schema.json` belong together; write both or neither")
         if self.kind != "label":
             if names or self.unknown or self.contextual:
                 what = "labels, unknown and contextual are for `kind: label` only"
@@ -204,7 +210,8 @@ class Vetted:
 
 @dataclass(frozen=True)
 class Task:
-    """A job the model does by prompt alone. `vetted` is the task `care`'s, None for all others."""
+    """A job the model does by prompt alone. `vetted` is the task `care`'s, None for all others. `grammar` is what the
+    answers of a `json` task follow, see json_schema.grammar_of; empty for the other kinds."""
 
     name: str
     spec: FrontMatter
@@ -212,6 +219,7 @@ class Task:
     prompt_hash: str = ""
     calibration: Calibration | None = None
     vetted: Vetted | None = None
+    grammar: str = ""
 
     @property
     def version(self) -> str:
@@ -250,7 +258,8 @@ def short_hash(text: str) -> str:
 
 
 class Case(_Frozen):
-    """A gold case: what a task must answer. `label` is for label tasks, the rest for text and list tasks."""
+    """A gold case: what a task must answer. `label` is for label tasks, `fields` for json tasks that answer an object,
+    the rest for all but label tasks."""
 
     inputs: dict[Name, str]
     label: str | None = None
@@ -258,3 +267,4 @@ class Case(_Frozen):
     all: tuple[str, ...] = Field((), strict=False, description="all of these must occur")
     none: tuple[str, ...] = Field((), strict=False, description="none of these may occur")
     max_chars: int | None = Field(None, ge=1)
+    fields: dict[str, Any] = Field({}, description="what these fields of the answer must be")

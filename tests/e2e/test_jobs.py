@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from tests.e2e.conftest import Reply, Service
@@ -17,7 +19,10 @@ TEXTS = {
     "translate": "我喜欢音乐。",
     "sentiment_en": "The room was clean and the staff was friendly.",
     "sentiment": "今天心情特别差，工作也不顺利",
+    "ticket": "耳机用了两天左边就没声音了",
+    "aspects": "房间很干净，隔音太差",
 }
+PROMPTS = Path(__file__).parents[2] / "prompts"
 
 
 def post(service: Service, path: str, body: object) -> Reply:
@@ -31,6 +36,11 @@ def listed(service: Service) -> dict[str, dict[str, Any]]:
 
 def assert_is_of_its_kind(answer: dict[str, Any], tasks: dict[str, dict[str, Any]]) -> None:
     task = tasks[answer["task"]]
+    if task["kind"] == "json":
+        schema = json.loads((PROMPTS / answer["task"] / "schema.json").read_text("utf-8"))
+        jsonschema.validate(answer["value"], schema)
+        assert list(answer) == ["task", "value", "finish_reason"] and answer["finish_reason"] == "stop"
+        return
     key = {"label": "label", "text": "text", "list": "items"}[task["kind"]]
     assert list(answer) == ["task", key]
     if key == "label":

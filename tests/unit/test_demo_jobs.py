@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from demo.corpus.apart import Apart, bare, measured_sentences
 from demo.corpus.jobs.jobs import LABELS, WRITING, Jobs
 from demo.corpus.jobs.sample import Sample
+from demo.corpus.jobs.taught import written
 from demo.corpus.lexicon import Lexicon
 from demo.evaluate import held_out
 from demo.jobs import JOBS
@@ -35,7 +38,7 @@ def test_all_tasks_that_ship_are_taught_and_measured(drawn: dict[str, list[Sampl
     shipped = {task.name for task in Registry.load(prompts_folder)}
     assert set(TASKS) == shipped
     assert set(TURNS) == shipped - {"sentiment", "chat"}
-    assert set(drawn) == set(JOBS) == set(TURNS) - {"care", "suggest", "remember"}
+    assert set(drawn) - {"aspects"} == set(JOBS) == set(TURNS) - {"care", "suggest", "remember", "ticket", "aspects"}
     assert len(TURNS) % 2  # or each of two processes would meet half of them
 
 
@@ -98,6 +101,27 @@ def test_a_translation_goes_into_the_other_language(drawn: dict[str, list[Sample
         assert "  " not in sample.answer and sample.answer[-1] in ".?!。？！"
         if not sample.answer.isascii():
             assert not any(character.isascii() and character.isalpha() for character in sample.answer), sample
+
+
+def test_the_aspects_of_a_review_stand_in_it_in_their_order(drawn: dict[str, list[Sample]]) -> None:
+    counts = Counter[int]()
+    for sample in [*drawn["aspects"], *(s for s in written("aspects"))]:
+        place, found = 0, json.loads(sample.answer)
+        counts[len(found)] += 1
+        for part in found:
+            place = sample.text.find(part["aspect"], place)
+            assert place >= 0 and part["opinion"] in sample.text, sample
+    assert min(counts[number] for number in range(4)) > 10
+
+
+@pytest.mark.parametrize("task", ["ticket", "aspects"])
+def test_written_answers_in_json_fit_the_schema_as_the_service_writes_it(task: str, prompts_folder: Path) -> None:
+    schema = json.loads((prompts_folder / task / "schema.json").read_text("utf-8"))
+    samples = list(written(task))
+    assert len(samples) > 300
+    for sample in samples:
+        jsonschema.validate(json.loads(sample.answer), schema)
+        assert sample.answer == json.dumps(json.loads(sample.answer), ensure_ascii=False)
 
 
 def test_held_out_answers_are_answers_of_their_tasks(prompts_folder: Path) -> None:

@@ -12,6 +12,7 @@ from demo.corpus.apart import Apart, measured_sentences
 from demo.corpus.generate import Generator
 from demo.corpus.jobs.bilingual import Bilingual
 from demo.corpus.jobs.english import POLARITIES, English
+from demo.corpus.jobs.formed import Reviews
 from demo.corpus.jobs.intents import INTENTS, Intents
 from demo.corpus.jobs.notices import Notices
 from demo.corpus.jobs.routes import KEYWORDS, ROUTES, SUMMARY, TRANSLATE, Routes, requested
@@ -45,6 +46,7 @@ class Jobs:
             "summary": notices.summary,
             "translate": bilingual.draw,
             "route": Routes(intents, english, notices, bilingual, texts).draw,
+            "aspects": Reviews(lexicon, rng).draw,
         }
 
     @property

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 from demo.corpus.apart import Apart, measured_sentences
 from demo.corpus.dialogues import HERE as DIALOGUES
 from demo.corpus.dialogues import clear_of, read_dialogues
+from demo.corpus.jobs.formed import aspects, ticket
 from demo.corpus.jobs.jobs import Jobs
 from demo.corpus.jobs.sample import Sample
 from demo.corpus.lexicon import Lexicon
 from qwen_allinone.tasks import clean
 
-WRITTEN = Path(__file__).parent / "written"  # <task>.tsv: a text and its answer, with a header
+WRITTEN = Path(__file__).parent / "written"  # <task>.tsv: a text and its answer (of `ticket` its fields), with a header
 WRITTEN_SHARE = 0.35  # of the samples of a task that has both kinds
 NEEDED, NOT_NEEDED = CARE = ("需要帮助", "没有")
 # How the files of such conversations begin. In those of `q_care` despair may come later than in the first turn.
@@ -28,12 +30,22 @@ def taught(lexicon: Lexicon, seed: int, count: int) -> dict[str, list[Sample]]:
     jobs = Jobs(lexicon, seed, apart)
     samples = {task: [jobs.draw(task) for _ in range(count)] for task in jobs.tasks}
     for task, drawn in samples.items():
-        written = [sample for sample in _table(WRITTEN / f"{task}.tsv") if apart.clear(sample.text)]
-        samples[task] = _mixed(drawn, written, rng)
+        by_hand = [sample for sample in written(task) if apart.clear(sample.text)]
+        samples[task] = _mixed(drawn, by_hand, rng)
     samples["care"] = list(_care(apart))
+    samples["ticket"] = [s for s in written("ticket") if apart.clear(s.text)]
     samples["suggest"] = [s for s in _table(DIALOGUES / "suggest.tsv") if apart.clear(s.text)]
     samples["remember"] = [s for s in _table(DIALOGUES / "remember.tsv") if apart.clear(s.text)]
     return {task: [_cleaned(s) for s in part] for task, part in samples.items() if part}
+
+
+def written(task: str) -> Iterator[Sample]:
+    """What people wrote for a task, with the answers in the form that the task gives them."""
+    for sample in _table(WRITTEN / f"{task}.tsv"):
+        if task == "ticket":
+            yield Sample(sample.text, ticket([*sample.about, sample.answer]))
+        else:
+            yield replace(sample, answer=aspects(sample.answer)) if task == "aspects" else sample
 
 
 def _mixed(drawn: list[Sample], written: list[Sample], rng: Random) -> list[Sample]:

@@ -54,3 +54,19 @@ def test_a_label_must_be_the_gold_one(label: str, problem: str) -> None:
 )
 def test_a_list_is_judged_by_its_items(case: Case, items: tuple[str, ...], problem: str) -> None:
     assert judge(case, _list(*items)).problem == problem
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ({"category": "质量", "product": None, "summary": "坏了"}, ""),
+        ({"category": "物流", "product": None}, 'expected {"category": "质量"}'),
+        ({"category": "质量", "product": "杯子"}, 'expected {"product": null}'),
+        ({"product": None}, 'expected {"category": "质量"}'),
+        (None, 'expected {"category": "质量", "product": null}'),
+        (["质量"], 'expected {"category": "质量", "product": null}'),
+    ],
+)
+def test_the_fields_of_an_answer_in_json_must_be_the_gold_ones(value: object, problem: str) -> None:
+    case = Case(inputs={"text": "x"}, fields={"category": "质量", "product": None})
+    assert judge(case, Answer("ticket", RESULT, text="{...}", value=value)).problem == problem

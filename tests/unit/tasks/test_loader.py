@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_allinone.errors import TaskFileError
+from qwen_allinone.json_schema import grammar_of
 from qwen_allinone.tasks import Registry, Task, load_cases, load_task
 from qwen_allinone.tasks.task import Variable
 
@@ -269,7 +270,16 @@ LIST_FAULTS = {
     "labels": (LIST, "max_items: 5", "labels: [{name: 好}, {name: 坏}]", "output", ["label"]),
     "items of a text": (LIST, "kind: list", "kind: text", "output", ["max_items", "remove it or change the kind"]),
     "items of a label": (LABEL, "kind: label", "kind: label\n  max_items: 3", "output", ["max_items", "remove it"]),
-    "no such kind": (LIST, "kind: list, max_items: 5", "kind: json", "output.kind", ["'list'"]),
+    "no such kind": (LIST, "kind: list, max_items: 5", "kind: xml", "output.kind", ["'list'"]),
+    "JSON without a schema": (LIST, "kind: list, max_items: 5", "kind: json", "output", ["schema", "write both"]),
+    "a schema of a list": (LIST, "max_items: 5", "schema: schema.json", "output", ["kind: json", "write both"]),
+    "a schema elsewhere": (
+        LIST,
+        "kind: list, max_items: 5",
+        "kind: json, schema: ../schema.json",
+        "output.schema",
+        ["pattern"],
+    ),
 }
 
 
@@ -298,7 +308,7 @@ CASE_FAULTS = {
         "label: 正面",
         "label: 正面\n  any: [好]",
         "case 2",
-        ["text and list tasks", "remove"],
+        ["label tasks", "remove"],
     ),
     "a missing input": (LABEL, "{text: 很好}", "{}", "case 2: inputs", ["give exactly: text"]),
     "an input too many": (LABEL, "{text: 很好}", "{text: 很好, mood: 好}", "case 2: inputs", ["give exactly: text"]),
@@ -379,3 +389,40 @@ def test_every_label_that_ships_has_gold_cases(prompts_folder: Path) -> None:
         return set(task.labels) - {str(case.label) for case in registry.cases(task.name)}
 
     assert {task.name: labels_without_case(task) for task in registry if labels_without_case(task)} == {}
+
+
+JSON = CHAT.replace("output: {kind: text}", "output: {kind: json, schema: answer.json}")
+
+
+def test_a_json_task_follows_the_schema_beside_it(tmp_path: Path) -> None:
+    folder = write(tmp_path / "task", JSON)
+    (folder / "answer.json").write_text('{"type": "object"}', "utf-8")
+    task = load_task(folder)
+    assert task.grammar == grammar_of({"type": "object"})
+    (folder / "answer.json").write_text('{"type": "array"}', "utf-8")
+    assert load_task(folder).version != task.version
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [(None, ["is missing"]), ("{", ["Expecting"]), ("[]", ["not an object"]), ('{"not": {}}', ["not"])],
+)
+def test_a_schema_at_fault_is_named(tmp_path: Path, schema: str | None, words: list[str]) -> None:
+    folder = write(tmp_path / "task", JSON)
+    if schema is not None:
+        (folder / "answer.json").write_text(schema, "utf-8")
+    with pytest.raises(TaskFileError) as caught:
+        load_task(folder)
+    assert caught.value.file == folder / "answer.json"
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_the_fields_of_an_answer_are_gold_for_json_alone(tmp_path: Path) -> None:
+    folder = write(tmp_path / "task", JSON)
+    (folder / "answer.json").write_text('{"type": "object"}', "utf-8")
+    (folder / "cases.yaml").write_text("- inputs: {text: 很好}\n  fields: {a: 1}\n", "utf-8")
+    assert load_cases(folder, load_task(folder))[0].fields == {"a": 1}
+    text = write(tmp_path / "text", CHAT)
+    (text / "cases.yaml").write_text("- inputs: {text: 很好}\n  fields: {a: 1}\n", "utf-8")
+    with pytest.raises(TaskFileError, match="fields"):
+        load_cases(text, load_task(text))
