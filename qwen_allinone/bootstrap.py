@@ -66,9 +66,14 @@ def _sessions(settings: Settings) -> Sessions:
     """Where conversations are kept. Trouble there is told, and is no reason not to serve requests without one."""
     store: Store
     if url := _redis_url(settings):
-        store = RedisStore(url, ttl_s=settings.session_ttl_s)
+        store = RedisStore(url, ttl_s=settings.session_ttl_s, owner_mb=settings.sessions_key_mb)
     else:
-        store = SqliteStore(settings.sessions_file, ttl_s=settings.session_ttl_s, max_mb=settings.sessions_max_mb)
+        store = SqliteStore(
+            settings.sessions_file,
+            ttl_s=settings.session_ttl_s,
+            max_mb=settings.sessions_max_mb,
+            owner_mb=settings.sessions_key_mb,
+        )
         if problem := store.problem():
             log.warning("sessions: %s: requests with a session are answered 503; set QAIO_SESSIONS_FILE", problem)
         atexit.register(store.close)

@@ -118,6 +118,16 @@ class RateLimited(RequestError):
         super().__init__(f"{message}，请在 {retry_after} 秒后再试", headers={"Retry-After": str(retry_after)})
 
 
+class OwnerFull(RequestError):
+    status = 429
+    code = "sessions_full"
+
+    def __init__(self, most_mb: int) -> None:
+        super().__init__(
+            f"这个密钥的会话已占满它的 {most_mb} MB，请删除不再需要的会话（DELETE /v1/sessions/<id>），或等它们过期"
+        )
+
+
 class WrongHost(RequestError):
     status = 421
     code = "wrong_host"

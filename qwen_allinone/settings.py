@@ -136,6 +136,12 @@ class Settings(BaseModel):
         le=1_000_000,
         description="Most MB the file of conversations may take; beyond: 503 for conversations",
     )
+    sessions_key_mb: int = Field(
+        100,
+        ge=1,
+        le=1_000_000,
+        description="Most MB that the conversations of one key or token may take; beyond: 429 for its conversations",
+    )
     session_ttl_s: float = Field(
         86_400.0, ge=1, le=31_536_000, description="Seconds after its last use at which a conversation is forgotten"
     )

@@ -72,7 +72,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
     @app.post(
         "/chat",
         summary="判断情感并温暖地回应",
-        responses={200: ChatResponse, **error_responses(ErrorBody, 400, 404, 409, 413, 415, 500, 503, 504)},
+        responses={200: ChatResponse, **error_responses(ErrorBody, 400, 404, 409, 413, 415, 429, 500, 503, 504)},
         openapi_extensions=parameters() | sse.documented(_EVENTS),
     )
     @needs_engine

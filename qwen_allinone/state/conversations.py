@@ -86,6 +86,7 @@ class Store(Protocol):
 
     Everything raises StoreUnavailable when the store cannot be used, and has then changed nothing; only a Redis that
     does not answer in time may have done what it was asked. Who is not a session's owner gets SessionNotFound.
+    `create` and `begin` raise OwnerFull for an owner whose turns take as much as one's may.
     """
 
     def create(self, id: str, owner: str | None, lease: Lease) -> None:

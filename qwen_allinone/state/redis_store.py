@@ -2,6 +2,9 @@
 
 Three keys a session, which expire by themselves: a hash with whose it is, a list of its turns, a lease. They share a
 hash tag, so that a cluster keeps them together. What must be one step is one script.
+
+Three more for each owner: the bytes of each session, when it expires, and the sum. They are another tag's, so a step on
+a session and its share of the sum are two; what a crash between them leaves goes when the session would.
 """
 
 from __future__ import annotations
@@ -9,9 +12,10 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
-from qwen_allinone.errors import SessionBusy, SessionNotFound, StoreUnavailable
+from qwen_allinone.errors import OwnerFull, SessionBusy, SessionNotFound, StoreUnavailable
 from qwen_allinone.redis_link import Away, RedisLink
 from qwen_allinone.state.conversations import Session, Turn, now
 from qwen_allinone.state.lease import Lease, is_dead
@@ -43,13 +47,14 @@ return {'held', redis.call('HGET', KEYS[1], 'created'), redis.call('LRANGE', KEY
 """
 # ARGV: the turn, its number, time to live, lease.
 _APPEND = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 'missing' end
-if redis.call('LLEN', KEYS[2]) ~= tonumber(ARGV[2]) then return 'busy' end
+local owner = redis.call('HGET', KEYS[1], 'owner')
+if not owner then return {'missing'} end
+if redis.call('LLEN', KEYS[2]) ~= tonumber(ARGV[2]) then return {'busy'} end
 redis.call('RPUSH', KEYS[2], ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
 if redis.call('GET', KEYS[3]) == ARGV[4] then redis.call('DEL', KEYS[3]) end
-return 'kept'
+return {'kept', owner}
 """
 # ARGV: lease.
 _RELEASE = """
@@ -69,13 +74,38 @@ redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
 return 'deleted'
 """
 
+# KEYS: sizes, expiries, sum. ARGV: now in ms, how many expired sessions to count out at most.
+_USED = """
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])) do
+  redis.call('DECRBY', KEYS[3], redis.call('HGET', KEYS[1], id) or 0)
+  redis.call('HDEL', KEYS[1], id)
+  redis.call('ZREM', KEYS[2], id)
+end
+return tonumber(redis.call('GET', KEYS[3]) or 0)
+"""
+# ARGV: session, bytes more, when it expires in ms, time to live.
+_GROWN = """
+redis.call('HINCRBY', KEYS[1], ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+redis.call('INCRBY', KEYS[3], ARGV[2])
+for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[4]) end
+"""
+# ARGV: session.
+_GONE = """
+redis.call('DECRBY', KEYS[3], redis.call('HGET', KEYS[1], ARGV[1]) or 0)
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+"""
+_COUNTED_OUT = "100"
+_AROUND_BYTES = 200  # a turn counts as its text and what stands around it
+
 T = TypeVar("T")
 
 
 class RedisStore:
     """A `Store`. While Redis is gone, one request every two seconds waits for it; the others are told at once."""
 
-    def __init__(self, url: str, *, ttl_s: float, timeout_s: float = _TIMEOUT_S) -> None:
+    def __init__(self, url: str, *, ttl_s: float, owner_mb: int = 100, timeout_s: float = _TIMEOUT_S) -> None:
         self._link = RedisLink(
             url,
             use="sessions",
@@ -84,11 +114,14 @@ class RedisStore:
             timeout_s=timeout_s,
         )
         self._ttl_ms = str(math.ceil(ttl_s * 1000))
+        self._owner_mb = owner_mb
 
     def create(self, id: str, owner: str | None, lease: Lease) -> None:
+        self._check_share(owner)
         self._ask(_CREATE, id, _owner(owner), repr(now()), self._ttl_ms, lease.token, _ms(lease.seconds))
 
     def begin(self, id: str, owner: str | None, lease: Lease) -> Session:
+        self._check_share(owner)
         given = (_owner(owner), self._ttl_ms, lease.token, _ms(lease.seconds), _ms(lease.longest_s))
         reply = self._ask(_BEGIN, id, *given, "")
         if reply[0] == b"busy" and is_dead(reply[1].decode()):
@@ -100,11 +133,15 @@ class RedisStore:
         return self._understood(lambda: _session(id, reply[1], reply[2], int(self._ttl_ms)))
 
     def append(self, id: str, turn: Turn, number: int, lease: Lease) -> None:
-        reply = self._ask(_APPEND, id, turn.dump(), str(number), self._ttl_ms, lease.token)
-        if reply == b"missing":
+        document = turn.dump()
+        reply = self._ask(_APPEND, id, document, str(number), self._ttl_ms, lease.token)
+        if reply[0] == b"missing":
             raise SessionNotFound()
-        if reply == b"busy":
+        if reply[0] == b"busy":
             raise SessionBusy()
+        size, expires = len(document.encode()) + _AROUND_BYTES, now() * 1000 + int(self._ttl_ms)
+        with suppress(StoreUnavailable):  # the turn is kept, counted or not
+            self._ask_of(_name(reply[1]), _GROWN, id, str(size), str(math.ceil(expires)), self._ttl_ms)
 
     def release(self, id: str, lease: Lease) -> None:
         self._ask(_RELEASE, id, lease.token)
@@ -118,9 +155,26 @@ class RedisStore:
     def delete(self, id: str, owner: str | None) -> None:
         if self._ask(_DELETE, id, _owner(owner)) == b"missing":
             raise SessionNotFound()
+        self._ask_of(owner, _GONE, id)
+
+    def _check_share(self, owner: str | None) -> None:
+        """Raises OwnerFull. Looked at before a turn is computed: those under way may still be kept."""
+        used = self._ask_of(owner, _USED, _ms(now()), _COUNTED_OUT)
+        if owner is not None and used >= self._owner_mb * 1_000_000:
+            raise OwnerFull(self._owner_mb)
 
     def _ask(self, script: str, id: str, *arguments: str | bytes) -> Any:
         keys = (f"qaio:session:{{{id}}}", f"qaio:session:{{{id}}}:turns", f"qaio:session:{{{id}}}:lease")
+        try:
+            return self._link.ask(lambda redis: redis.eval(script, len(keys), *keys, *arguments))
+        except Away as error:
+            raise StoreUnavailable() from error
+
+    def _ask_of(self, owner: str | None, script: str, *arguments: str) -> Any:
+        """A step on what is counted of an owner; None where nothing is, for there are no keys."""
+        if owner is None:
+            return None
+        keys = [f"qaio:owner:{{{owner}}}:{what}" for what in ("sizes", "expiries", "sum")]
         try:
             return self._link.ask(lambda redis: redis.eval(script, len(keys), *keys, *arguments))
         except Away as error:
@@ -142,6 +196,11 @@ def _session(id: str, created: bytes, turns: list[bytes], left_ms: int) -> Sessi
 def _owner(owner: str | None) -> str:
     """No caller's name can read like the absence of one."""
     return "-" if owner is None else f"={owner}"
+
+
+def _name(owner: bytes) -> str | None:
+    """Whose `_owner` this is."""
+    return owner.decode().removeprefix("=") if owner != b"-" else None
 
 
 def _ms(seconds: float) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from qwen_allinone.errors import QaioError, SessionBusy, SessionNotFound, StoreUnavailable
+from qwen_allinone.errors import OwnerFull, QaioError, SessionBusy, SessionNotFound, StoreUnavailable
 from qwen_allinone.state.conversations import Session, Turn, now
 from qwen_allinone.state.lease import Lease, is_dead
 
@@ -34,6 +34,30 @@ CREATE TABLE turns (
     PRIMARY KEY (session, number)
 ) WITHOUT ROWID;
 """
+# What each owner's turns take: kept by the file itself, so that a release that does not know of it keeps it too. A turn
+# counts as its text and what stands around it.
+_SIZE = "length(CAST(turn AS BLOB)) + 200"
+_OWNERS = (
+    "CREATE TABLE owners (owner TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID",
+    f"""
+    CREATE TRIGGER turn_kept AFTER INSERT ON turns BEGIN
+        INSERT INTO owners SELECT owner, (SELECT {_SIZE} FROM (SELECT new.turn AS turn))
+        FROM sessions WHERE id = new.session AND owner IS NOT NULL
+        ON CONFLICT (owner) DO UPDATE SET bytes = bytes + excluded.bytes;
+    END
+    """,
+    f"""
+    CREATE TRIGGER session_gone BEFORE DELETE ON sessions WHEN old.owner IS NOT NULL BEGIN
+        UPDATE owners SET bytes = bytes - (SELECT coalesce(sum({_SIZE}), 0) FROM turns WHERE session = old.id)
+        WHERE owner = old.owner;
+        DELETE FROM owners WHERE owner = old.owner AND bytes <= 0;
+    END
+    """,
+    f"""
+    INSERT INTO owners SELECT owner, sum({_SIZE}) FROM sessions JOIN turns ON turns.session = sessions.id
+    WHERE owner IS NOT NULL GROUP BY owner
+    """,
+)
 _BUSY_S = 2.0  # most that one request waits for another writer
 # Removed at a time, when a session is made: more than are made, so that old ones never pile up.
 _SWEEP = 8
@@ -49,10 +73,13 @@ class _Connection(sqlite3.Connection):
 class SqliteStore:
     """A `Store`. The file and its folder are made when first needed."""
 
-    def __init__(self, file: Path, *, ttl_s: float, max_mb: int = 1000, busy_s: float = _BUSY_S) -> None:
+    def __init__(
+        self, file: Path, *, ttl_s: float, max_mb: int = 1000, owner_mb: int = 100, busy_s: float = _BUSY_S
+    ) -> None:
         self._file = file.absolute()
         self._ttl_s = ttl_s
         self._max_mb = max_mb
+        self._owner_mb = owner_mb
         self._busy_s = busy_s
         self._lock = threading.Lock()
         self._making = threading.Lock()
@@ -78,6 +105,7 @@ class SqliteStore:
         self._sweep()
         at = now()
         with self._writing() as db:
+            self._check_share(db, owner)
             db.execute(
                 "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?)",
                 (id, owner, at, at + self._ttl_s, lease.token, at + lease.seconds),
@@ -87,6 +115,7 @@ class SqliteStore:
         with self._writing() as db:
             at = now()
             session = self._session(db, id, owner)
+            self._check_share(db, owner)
             holder, until = db.execute("SELECT lease, lease_until FROM sessions WHERE id = ?", (id,)).fetchone()
             # A lease that ends later than any can is of a clock that was set back since.
             if holder and at < until <= at + lease.longest_s and not is_dead(holder):
@@ -136,6 +165,17 @@ class SqliteStore:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+    def _check_share(self, db: sqlite3.Connection, owner: str | None) -> None:
+        """Raises OwnerFull. Looked at before a turn is computed: those under way may still be kept."""
+        if self._is_full(db, owner):
+            db.execute("DELETE FROM sessions WHERE owner = ? AND expires <= ?", (owner, now()))
+            if self._is_full(db, owner):
+                raise OwnerFull(self._owner_mb)
+
+    def _is_full(self, db: sqlite3.Connection, owner: str | None) -> bool:
+        found = db.execute("SELECT bytes FROM owners WHERE owner = ?", (owner,)).fetchone()
+        return bool(found and found[0] >= self._owner_mb * 1_000_000)
 
     @staticmethod
     def _session(db: sqlite3.Connection, id: str, owner: str | None) -> Session:
@@ -271,6 +311,11 @@ class SqliteStore:
             db.execute("COMMIT")
         if _version(db) != _VERSION:
             raise sqlite3.DatabaseError(f"tables of version {_version(db)}, which this release does not know")
+        if not _counts_owners(db):
+            db.execute("BEGIN IMMEDIATE")
+            for statement in () if _counts_owners(db) else _OWNERS:
+                db.execute(statement)
+            db.execute("COMMIT")
 
     def _complain(self, error: Exception) -> None:
         if str(error) != self._complaint:
@@ -289,6 +334,10 @@ class SqliteStore:
 
 def _version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _counts_owners(db: sqlite3.Connection) -> bool:
+    return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'owners'").fetchone() is not None
 
 
 def _use_wal(db: sqlite3.Connection, busy_s: float) -> None:

@@ -9,7 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from werkzeug.test import TestResponse
 
+from qwen_allinone.access import keys
 from tests.integration.conftest import StartServer, until
 from tests.integration.conversing import TEXTS, chat, new, stored
 from tests.integration.test_http_errors import problem
@@ -78,6 +80,28 @@ def test_a_file_that_fills_up_during_an_answer_makes_it_a_503_and_keeps_what_it_
     assert chat(server, TEXTS[1]).status_code == 200
     assert server.client.delete(f"/v1/sessions/{session}").status_code == 200
     assert chat(server, TEXTS[0], session=True).status_code == 200, "what was deleted makes room"
+
+
+def test_a_key_whose_share_is_full_is_a_429_for_it_alone(start_server: StartServer, brief: str, tmp_path: Path) -> None:
+    file, held = tmp_path / "s.db", tmp_path / "keys"
+    alice, bob = ({"X-API-Key": keys.add(held, name)} for name in ("alice", "bob"))
+    server = start_server(QAIO_SESSIONS_FILE=str(file), QAIO_PROMPTS=brief, QAIO_API_KEYS_FILE=str(held))
+
+    def ask(key: dict[str, str], **fields: object) -> TestResponse:
+        return server.client.post("/chat", json={"text": TEXTS[0], **fields}, headers=key)
+
+    session = ask(alice, session=True).get_json()["session_id"]
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute("UPDATE owners SET bytes = 100000000")
+    for fields in ({"session": True}, {"session_id": session, "stream": True}):
+        refused = ask(alice, **fields)
+        assert refused.status_code == 429 and problem(refused, "/chat")["code"] == "sessions_full"
+    assert ask(alice).status_code == 200, "without a conversation"
+    assert ask(bob, session=True).status_code == 200
+    assert server.client.get(f"/v1/sessions/{session}", headers=alice).status_code == 200
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute("UPDATE owners SET bytes = 1000 WHERE owner = 'alice'")
+    assert ask(alice, session_id=session).status_code == 200
 
 
 def test_a_place_that_cannot_be_written_to_is_a_warning_and_a_503_for_conversations(

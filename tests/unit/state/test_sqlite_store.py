@@ -7,6 +7,7 @@ import os
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pytest
 
 from qwen_allinone.errors import SessionNotFound, StoreUnavailable
 from qwen_allinone.state import SqliteStore
+from qwen_allinone.state.conversations import now
 from tests.unit.state.test_stores import HOUR, ID, OTHER_ID, TURN, kept, lease
 
 SECRET = "只有我知道的话"
@@ -286,3 +288,42 @@ def test_a_child_of_a_fork_opens_connections_of_its_own(store: SqliteStore) -> N
         os.getpid = os_getpid
     for connection in store._inherited:
         connection.close()
+
+
+def test_a_file_from_before_owners_had_shares_is_counted_when_it_is_opened(file: Path) -> None:
+    before = SqliteStore(file, ttl_s=HOUR)
+    kept(before, 3)
+    kept(before, 2, OTHER_ID, owner="bob")
+    with closing(sqlite3.connect(file)) as db:
+        before_bytes = dict(db.execute("SELECT owner, bytes FROM owners"))
+        for name in ("TRIGGER turn_kept", "TRIGGER session_gone", "TABLE owners"):
+            db.execute(f"DROP {name}")
+        db.commit()
+    before.close()
+    after = SqliteStore(file, ttl_s=HOUR)
+    after.read(ID, "alice")
+    with closing(sqlite3.connect(file)) as db:
+        assert dict(db.execute("SELECT owner, bytes FROM owners")) == before_bytes and set(before_bytes) == {
+            "alice",
+            "bob",
+        }
+    after.delete(ID, "alice")
+    with closing(sqlite3.connect(file)) as db:
+        assert [row[0] for row in db.execute("SELECT owner FROM owners")] == ["bob"]
+    after.close()
+
+
+def test_an_owner_full_of_what_has_expired_is_not_full(file: Path) -> None:
+    store = SqliteStore(file, ttl_s=0.3, owner_mb=1)
+    for number in range(30):
+        kept_big(store, f"{number:032}")
+    time.sleep(0.4)
+    kept(store, 1, OTHER_ID)
+    store.close()
+
+
+def kept_big(store: SqliteStore, id: str) -> None:
+    own = lease()
+    with store._connection() as db:  # past the check, as those under way are
+        db.execute("INSERT INTO sessions VALUES (?, 'alice', ?, ?, NULL, NULL)", (id, now(), now() + 0.3))
+    store.append(id, replace(TURN, text="x" * 60_000), 0, own)

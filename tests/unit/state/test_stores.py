@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from qwen_allinone.errors import SessionBusy, SessionNotFound, StoreUnavailable
+from qwen_allinone.errors import OwnerFull, SessionBusy, SessionNotFound, StoreUnavailable
 from qwen_allinone.state import RedisStore, SqliteStore, Store, Turn
 from qwen_allinone.state import redis_store as redis_module
 from qwen_allinone.state import sqlite_store as sqlite_module
@@ -34,11 +35,11 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     if request.param == "redis":
         server: RedisServer = request.getfixturevalue("shared_redis")
         server.execute("FLUSHALL")
-        yield lambda ttl_s=HOUR: RedisStore(server.url, ttl_s=ttl_s, timeout_s=20.0)
+        yield lambda ttl_s=HOUR: RedisStore(server.url, ttl_s=ttl_s, owner_mb=1, timeout_s=20.0)
         return
 
     def make_sqlite(ttl_s: float = HOUR) -> Store:
-        opened.append(SqliteStore(tmp_path / "folder" / "sessions.db", ttl_s=ttl_s, busy_s=20.0))
+        opened.append(SqliteStore(tmp_path / "folder" / "sessions.db", ttl_s=ttl_s, owner_mb=1, busy_s=20.0))
         return opened[-1]
 
     yield make_sqlite
@@ -69,6 +70,62 @@ def test_what_one_worker_keeps_another_reads(make: Make) -> None:
     assert session.turns == (TURN,) and session.id == ID
     assert session == replace(other.read(ID, "alice"), expires=session.expires, created=session.created)
     assert HOUR - 60 < session.expires - session.created < HOUR + 60
+
+
+BIG = replace(TURN, text="x" * 300_000)
+
+
+def filled(store: Store, id: str, owner: str | None, times: int = 4) -> None:
+    own = lease()
+    store.create(id, owner, own)
+    for number in range(times):
+        store.append(id, BIG, number, own)
+    store.release(id, own)
+
+
+def is_full(store: Store, owner: str | None) -> bool:
+    own = lease()
+    try:
+        store.create(OTHER_ID, owner, own)
+    except OwnerFull:
+        return True
+    store.release(OTHER_ID, own)
+    return False
+
+
+def test_an_owner_whose_turns_take_its_share_begins_nothing_more_and_others_do(make: Make) -> None:
+    store = make()
+    filled(store, ID, "alice", times=3)
+    assert not is_full(store, "alice")
+    filled(store, "c" * 32, "alice", times=1)
+    assert is_full(make(), "alice") and not is_full(store, "bob") and not is_full(store, None)
+    with pytest.raises(OwnerFull, match="1 MB"):
+        store.begin(ID, "alice", lease())
+    assert len(store.read(ID, "alice").turns) == 3
+    store.delete("c" * 32, "alice")
+    assert not is_full(store, "alice")
+    assert len(store.begin(ID, "alice", lease()).turns) == 3
+
+
+def test_without_keys_nobody_has_a_share(make: Make) -> None:
+    store = make()
+    filled(store, ID, None)
+    assert not is_full(store, None)
+
+
+def test_what_has_expired_is_counted_out(make: Make) -> None:
+    store = make(ttl_s=0.4)
+    filled(store, ID, "alice")
+    time.sleep(0.5)
+    assert not is_full(store, "alice")
+
+
+def test_a_turn_under_way_when_the_share_is_full_is_kept(make: Make) -> None:
+    store, own = make(), lease()
+    store.create(OTHER_ID, "alice", own)
+    filled(store, ID, "alice")
+    store.append(OTHER_ID, TURN, 0, own)
+    assert store.read(OTHER_ID, "alice").turns == (TURN,)
 
 
 @pytest.mark.parametrize("at", ["NaN", "Infinity", "-Infinity", "1e300", "-1", "253402300800"])
