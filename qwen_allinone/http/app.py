@@ -17,6 +17,7 @@ from qwen_allinone.http import (
     decisions,
     error_answers,
     guards,
+    models,
     observe,
     openai,
     ops,
@@ -25,6 +26,8 @@ from qwen_allinone.http import (
     sessions,
     sse,
     tasks,
+    text_completions,
+    tokens,
 )
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import StrictRequest
@@ -34,6 +37,11 @@ from qwen_allinone.service import Service
 from qwen_allinone.state import Sessions
 from qwen_allinone.telemetry import Telemetry
 
+_ROUTES = (
+    request_terms,  # a hook, before any route is asked
+    *(chat, sessions, tasks, route, analyze),
+    *(models, openai, text_completions, decisions, classify, tokens),  # in other servers' shapes
+)
 _OPENAPI_VERSION = "3.1.0"
 _ABOUT = "一个小模型，多种任务。One small language model behind a small HTTP API; every task is a prompt folder."
 
@@ -86,7 +94,7 @@ def create_app(
     guards.register(app, guarded_by)
     app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see serving/worker.py
     backend = Backend(service, conversations, tuple(model_names), ping_s)
-    for routes in (request_terms, chat, sessions, tasks, classify, decisions, openai, route, analyze):
+    for routes in _ROUTES:
         routes.register(app, backend)
     ops.register(app, service)
     _serve_docs(app, guarded_by)

@@ -11,8 +11,10 @@ from qwen_allinone.model.tokenizer import Layout
 from qwen_allinone.service.answer_types import Answer, Terms
 from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.detokenizer import TextPieces
+from qwen_allinone.service.grammar_forms import GrammarForm
 from qwen_allinone.service.input_checks import MOST_CHARS_PER_TOKEN
 from qwen_allinone.service.reply import Replies
+from qwen_allinone.service.request import Request
 from qwen_allinone.service.service import Service
 from qwen_allinone.tasks import is_blank
 
@@ -46,29 +48,67 @@ def complete(service: Service, messages: Sequence[Utterance], wanted: Wanted, te
         ServiceError: busy, not ready, too late, failed, given up.
     """
     with service.request(terms) as request:
-        codec, numbers = request.codec, range(wanted.choices)
         if messages and messages[-1][0] == "assistant":
             raise InvalidInput(
                 "messages 的最后一条不能是 assistant：不续写已有的回复，请以 user 结尾", param="messages"
             )
-        if any(token >= codec.tokenizer.size for token, _ in wanted.sampling.logit_bias):
-            raise InvalidInput(f"logit_bias 里的 token 编号必须小于 {codec.tokenizer.size}", param="logit_bias")
-        ids = chat_ids(messages, codec)
+        return _replies(request, [chat_ids(messages, request.codec)], wanted)
+
+
+def continue_texts(
+    service: Service, prompts: Sequence[str | Sequence[int]], wanted: Wanted, terms: Terms
+) -> list[Answer]:
+    """What the bare model would write after each prompt, a text or token ids; `wanted.choices` of each, in order.
+
+    Raises:
+        EmptyInput, ContextExceeded, InvalidInput: nothing to go on from, more than fits, or ids that are no tokens; and
+            as `complete`.
+    """
+    with service.request(terms) as request:
+        return _replies(request, [_prompt_ids(prompt, request.codec) for prompt in prompts], wanted)
+
+
+def text_ids(text: str, codec: Codec) -> list[int]:
+    """Token ids of a bare text. Raises ContextExceeded for more characters than are worth tokenizer time."""
+    if len(text) > codec.context * MOST_CHARS_PER_TOKEN:
+        raise _too_long("prompt", f"{len(text)} 个字符", codec)
+    return codec.tokenizer.encode(text)
+
+
+def _prompt_ids(prompt: str | Sequence[int], codec: Codec) -> Sequence[int]:
+    if isinstance(prompt, str):
+        prompt = text_ids(prompt, codec)
+    elif not codec.tokenizer.ids.issuperset(prompt):
+        raise InvalidInput("prompt 里有词表中没有的 token 编号", param="prompt")
+    if not prompt:
+        raise EmptyInput(param="prompt")
+    if len(prompt) >= codec.context:
+        raise _too_long("prompt", f"{len(prompt)} 个 token", codec)
+    return prompt
+
+
+def _replies(request: Request, prompts: Sequence[Sequence[int]], wanted: Wanted) -> list[Answer]:
+    """The replies to each prompt, one after the other; what they cost is noted."""
+    codec, terms = request.codec, request.terms
+    if any(token >= codec.tokenizer.size for token, _ in wanted.sampling.logit_bias):
+        raise InvalidInput(f"logit_bias 里的 token 编号必须小于 {codec.tokenizer.size}", param="logit_bias")
+    asked = list[tuple[Sequence[int], Sampling, GrammarForm | None]]()
+    for ids in prompts:
         sampling = _within(wanted.sampling, codec.context - len(ids))
-        seed = sampling.seed
-        samplings = [sampling if seed is None else replace(sampling, seed=seed + number) for number in numbers]
-        forms = [codec.forms.begin(wanted.grammar) if wanted.grammar else None for _ in numbers]
-        pieces = [TextPieces(codec.tokenizer.decode, stops=wanted.stops, strip=False) for _ in numbers]
-        replies = Replies(pieces, terms.listener)
-        results = request.generate_all(COMPLETION, ids, samplings, forms, replies)
-        answers = [
-            Answer(COMPLETION, result, text=text, model_id=codec.model_id)
-            for result, text in zip(results, replies.texts, strict=True)
-        ]
-        terms.answers.extend(answers)
-        for problem in [form.problem for form in forms if form and form.problem]:
-            raise InvalidInput(f"schema 太复杂，无法逐字遵守（{problem}），请化简", param="response_format")
-        return answers
+        for number in range(wanted.choices):
+            own = sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + number)
+            asked.append((ids, own, codec.forms.begin(wanted.grammar) if wanted.grammar else None))
+    pieces = [TextPieces(codec.tokenizer.decode, stops=wanted.stops, strip=False) for _ in asked]
+    replies = Replies(pieces, terms.listener)
+    results = request.generate_all(COMPLETION, asked, replies)
+    answers = [
+        Answer(COMPLETION, result, text=text, model_id=codec.model_id)
+        for result, text in zip(results, replies.texts, strict=True)
+    ]
+    terms.answers.extend(answers)
+    for problem in [form.problem for _, _, form in asked if form and form.problem]:
+        raise InvalidInput(f"schema 太复杂，无法逐字遵守（{problem}），请化简", param="response_format")
+    return answers
 
 
 def chat_ids(messages: Sequence[Utterance], codec: Codec, param: str = "messages") -> list[int]:
@@ -82,9 +122,7 @@ def chat_ids(messages: Sequence[Utterance], codec: Codec, param: str = "messages
         raise EmptyInput(param=param)
     ids = codec.tokenizer.encode_layout(chat_layout(messages, codec, param), [content for _, content in messages])
     if len(ids) >= codec.context:
-        raise ContextExceeded(
-            f"{param} 太长（{len(ids)} 个 token），上下文最多 {codec.context} 个 token，请缩短", param=param
-        )
+        raise _too_long(param, f"{len(ids)} 个 token", codec)
     return ids
 
 
@@ -97,13 +135,15 @@ def chat_layout(messages: Sequence[Utterance], codec: Codec, param: str) -> Layo
     """
     characters = sum([len(content) for _, content in messages])
     if characters > codec.context * MOST_CHARS_PER_TOKEN:
-        raise ContextExceeded(
-            f"{param} 太长（{characters} 个字符），上下文最多 {codec.context} 个 token，请缩短", param=param
-        )
+        raise _too_long(param, f"{characters} 个字符", codec)
     try:
         return codec.tokenizer.layout(tuple([role for role, _ in messages]))
     except CheckpointError:
         raise InvalidInput(f"模型的对话模板不接受这样的角色或顺序，请调整 {param}", param=param) from None
+
+
+def _too_long(param: str, size: str, codec: Codec) -> ContextExceeded:
+    return ContextExceeded(f"{param} 太长（{size}），上下文最多 {codec.context} 个 token，请缩短", param=param)
 
 
 def _within(sampling: Sampling, most_tokens: int) -> Sampling:

@@ -13,7 +13,7 @@ from qwen_allinone.model.tokenizer import Tokenizer
 _KEPT = 64  # grammars
 
 
-class MatchedForm:
+class GrammarForm:
     """An answer on its way through a grammar: the engine's `Form`. For one answer."""
 
     def __init__(self, matcher: LLMatcher) -> None:
@@ -48,7 +48,7 @@ class Forms:
         self._built: OrderedDict[str, LLMatcher] = OrderedDict()
         self._lock = threading.Lock()
 
-    def begin(self, grammar: str) -> MatchedForm:
+    def begin(self, grammar: str) -> GrammarForm:
         """The form of an answer that follows `grammar`, at its beginning."""
         with self._lock:
             matcher = self._built.get(grammar)
@@ -61,4 +61,4 @@ class Forms:
             self._built.move_to_end(grammar)
             while len(self._built) > _KEPT:
                 self._built.popitem(last=False)
-            return MatchedForm(matcher.deep_copy())
+            return GrammarForm(matcher.deep_copy())

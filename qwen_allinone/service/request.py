@@ -53,19 +53,17 @@ class Request:
         form: Form | None = None,
     ) -> Result:
         """Text after `prompt`, free or of a form; `reply` hears of it as it is made."""
-        return self.generate_all(name, prompt, [sampling], [form], reply)[0]
+        return self.generate_all(name, [(prompt, sampling, form)], reply)[0]
 
     def generate_all(
         self,
         name: str,
-        prompt: Sequence[int],
-        samplings: Sequence[Sampling],
-        forms: Sequence[Form | None],
+        asked: Sequence[tuple[Sequence[int], Sampling, Form | None]],
         replies: Replies | None = None,
     ) -> list[Result]:
-        """A text after `prompt` for each of `samplings`, free or of a form; `replies` hear of them."""
+        """A text after each prompt, free or of a form; `replies` hear of them."""
         works = list[tuple[str, Work]]()
-        for number, (sampling, form) in enumerate(zip(samplings, forms, strict=True)):
+        for number, (prompt, sampling, form) in enumerate(asked):
             heard = partial(replies.hear, number) if replies else None
             works.append((name, Generate(prompt, sampling, self.codec.stop_ids, heard, form)))
         return self._compute(works, replies)

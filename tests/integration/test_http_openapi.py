@@ -15,7 +15,7 @@ from openapi_spec_validator import validate
 from qwen_allinone import __version__
 from tests.integration.conftest import Server
 
-STREAMS = {("/chat", "200"), ("/v1/chat/completions", "200")}
+STREAMS = {("/chat", "200"), ("/v1/chat/completions", "200"), ("/v1/completions", "200")}
 UNDOCUMENTED = {"/openapi.json", "/v1/tasks/<name>"}  # the document itself; what answers for tasks there are none of
 
 
@@ -115,6 +115,11 @@ ANSWERS = [
     ("POST", "/v1/chat/completions", b'{"model": "demo"}', 400),
     ("POST", "/v1/chat/completions", b'{"model": "a", "messages": [{"role": "user", "content": "a"}]}', 404),
     ("POST", "/v1/chat/completions", b" " * 1_048_577, 413),
+    ("POST", "/v1/completions", b'{"model": "demo", "prompt": "a", "logprobs": 1}', 200),
+    ("POST", "/v1/completions", b'{"model": "demo", "prompt": ["a", [1]]}', 400),
+    ("POST", "/tokenize", b'{"prompt": "a"}', 200),
+    ("POST", "/tokenize", b'{}', 400),
+    ("POST", "/detokenize", b'{"tokens": [5]}', 200),
     ("POST", "/v1/classify", b'{"model": "demo", "input": ["a", "b"]}', 200),
     ("POST", "/v1/classify", b'{"model": "demo", "input": []}', 400),
     ("POST", "/v1/classify", b'{"model": "demo", "input": "a", "task": "none"}', 404),

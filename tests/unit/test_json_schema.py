@@ -9,7 +9,7 @@ import pytest
 
 from qwen_allinone.json_schema import ANY_OBJECT, MOST_CHARACTERS, SchemaError, grammar_of
 from qwen_allinone.model.tokenizer import Tokenizer
-from qwen_allinone.service.grammar_forms import Forms, MatchedForm
+from qwen_allinone.service.grammar_forms import Forms, GrammarForm
 from tests.support.schemas import HOSTILE
 
 TEXTS = {
@@ -30,7 +30,7 @@ def tokenizer(demo_checkpoint: Path) -> Tokenizer:
     return Tokenizer.load(demo_checkpoint)
 
 
-def allows(form: MatchedForm, token: int) -> bool:
+def allows(form: GrammarForm, token: int) -> bool:
     return bool(form.allowed()[token // 8] >> token % 8 & 1)
 
 

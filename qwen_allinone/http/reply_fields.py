@@ -1,0 +1,212 @@
+"""What clients may say of the replies they want, chat or not: OpenAI's fields and vLLM's beside them."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
+
+from qwen_allinone.engine import Sampling
+from qwen_allinone.errors import InvalidInput
+from qwen_allinone.http.body import Body
+from qwen_allinone.http.error_answers import TAG, tag_of_type
+from qwen_allinone.http.messages import complaint, without_nulls
+from qwen_allinone.json_schema import ANY_OBJECT, MOST_CHARACTERS, SchemaError, grammar_of
+from qwen_allinone.service import Answer
+from qwen_allinone.service.completions import Wanted
+
+_MOST_STOPS, _LONGEST_STOP = 4, 128
+_MOST_BIASES = 1024
+_MOST_CHOICES = 8
+_LEAST_LOGPROB = -9999.0  # of a token that cannot come: JSON has no infinity
+_SEED = 2**63
+
+
+def _stops(value: Any) -> tuple[str, ...]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise complaint("必须是字符串或字符串数组")
+    if len(texts) > _MOST_STOPS or not all(0 < len(text) <= _LONGEST_STOP for text in texts):
+        raise complaint(f"最多 {_MOST_STOPS} 个，每个 1 到 {_LONGEST_STOP} 个字符")
+    return tuple(texts)
+
+
+_STOP_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "minLength": 1, "maxLength": _LONGEST_STOP},
+        {"type": "array", "items": {"type": "string"}, "maxItems": _MOST_STOPS},
+    ]
+}
+
+
+def _biases(value: Any) -> tuple[tuple[int, float], ...]:
+    given = value.items() if isinstance(value, dict) else None
+    if given is None or len(value) > _MOST_BIASES or not all(_is_bias(token, bias) for token, bias in given):
+        raise complaint(f"必须是对象：token 编号到 -100 至 100 的数，最多 {_MOST_BIASES} 项")
+    return tuple((int(token), float(bias)) for token, bias in given)
+
+
+def _is_bias(token: str, bias: Any) -> bool:
+    return token.isascii() and token.isdigit() and len(token) < 10 and type(bias) in (int, float) and abs(bias) <= 100
+
+
+class StreamOptions(Body):
+    """What a stream carries besides the reply."""
+
+    include_usage: bool = Field(False, description="true：在 [DONE] 之前多发一块，带 usage")
+    include_obfuscation: Literal[False] = Field(False, description="只能是 false")
+
+    _unset = model_validator(mode="before")(without_nulls)
+
+
+class TextFormat(Body):
+    """Free text."""
+
+    type: Literal["text"]
+
+    @property
+    def grammar(self) -> str | None:
+        """None: anything may be said."""
+        return None
+
+
+class JsonObjectFormat(Body):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+    @property
+    def grammar(self) -> str | None:
+        """Of all objects."""
+        return grammar_of(ANY_OBJECT)
+
+
+class NamedSchema(Body):
+    """A JSON schema as clients name it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="只是名字，不影响回复")
+    description: str = Field("", description="同上")
+    schema_: dict[str, Any] = Field(alias="schema", description=f"JSON schema，最多 {MOST_CHARACTERS} 个字符")
+    strict: bool = Field(True, description="总是严格遵守")
+
+    _unset = model_validator(mode="before")(without_nulls)
+
+
+class JsonSchemaFormat(Body):
+    """A JSON text that fits a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+    @property
+    def grammar(self) -> str | None:
+        """Of all that fits; raises InvalidInput where the schema cannot be followed."""
+        try:
+            return grammar_of(self.json_schema.schema_)
+        except SchemaError as error:
+            raise InvalidInput(f"response_format.json_schema.schema 不能用：{error}", param="response_format") from None
+
+
+ResponseFormat = Annotated[
+    Annotated[TextFormat, Tag(f"{TAG}text")]
+    | Annotated[JsonObjectFormat, Tag(f"{TAG}json_object")]
+    | Annotated[JsonSchemaFormat, Tag(f"{TAG}json_schema")],
+    Discriminator(tag_of_type),
+]
+
+
+class ReplyFields(Body):
+    """How replies are drawn, how many, and in which form. Null is the same as not set."""
+
+    model: str = Field(description="本服务的模型名，见 GET /v1/models")
+    stream: bool = Field(False, description="true：以 SSE 分块发送，最后是 data: [DONE]")
+    stream_options: StreamOptions | None = Field(None, description="只能与 stream: true 一起用")
+    temperature: float = Field(1.0, ge=0.0, le=2.0, description="0：总取概率最大的")
+    top_p: float = Field(1.0, ge=0.0, le=1.0)
+    top_k: int = Field(0, ge=0, description="只从概率最大的几个里取；0：不限")
+    min_p: float = Field(0.0, ge=0.0, le=1.0, description="不取概率低于最大者这个比例的；0：不限")
+    repetition_penalty: float = Field(1.0, gt=0.0, le=5.0, description="大于 1：少重复提示和回复里有过的")
+    presence_penalty: float = Field(0.0, ge=-2.0, le=2.0, description="大于 0：少说回复里有过的")
+    frequency_penalty: float = Field(0.0, ge=-2.0, le=2.0, description="同上，每出现一次减一次")
+    logit_bias: Annotated[
+        tuple[tuple[int, float], ...],
+        BeforeValidator(_biases),
+        WithJsonSchema({"type": "object", "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100}}),
+    ] = Field(default_factory=tuple, description="token 编号到 -100 至 100 的数，加到它的 logit 上")
+    stop: Annotated[tuple[str, ...], BeforeValidator(_stops), WithJsonSchema(_STOP_SCHEMA)] = Field(
+        (), description="遇到即停，本身不输出；最多 4 个"
+    )
+    response_format: ResponseFormat | None = Field(None, description="json_object、json_schema：回复是这样的 JSON")
+    n: int = Field(1, ge=1, le=_MOST_CHOICES, description="同样的输入要几个回复")
+    seed: int | None = Field(None, ge=-_SEED, lt=_SEED, description="同样的请求和种子得到同样的回复")
+    user: str = Field("", description="客户端自己的备注，不作处理")
+
+    _unset = model_validator(mode="before")(without_nulls)
+
+    def replies(self, max_tokens: int, logprobs: int | None) -> Wanted:
+        """As the service knows it; raises InvalidInput where fields contradict each other."""
+        grammar = self.response_format.grammar if self.response_format else None
+        if self.stop and grammar:
+            raise InvalidInput("stop 会把 JSON 截断，不能与 response_format 一起用", param="stop")
+        if self.stream_options is not None and not self.stream:
+            raise InvalidInput("stream_options 只能与 stream: true 一起用", param="stream_options")
+        sampling = Sampling(
+            max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            logit_bias=self.logit_bias,
+            seed=self.seed,
+            logprobs=logprobs,
+        )
+        return Wanted(sampling, self.stop, grammar, self.n)
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether the last chunk of a stream tells of the tokens."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+class PromptDetails(BaseModel):
+    """Tokens of the prompt that did not have to be computed."""
+
+    cached_tokens: int
+
+
+class CompletionUsage(BaseModel):
+    """Tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptDetails
+
+
+def head(prefix: str, kind: str, model_name: str) -> dict[str, Any]:
+    """What every answer and every chunk begins with."""
+    return {"id": f"{prefix}-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model_name}
+
+
+def usage(answers: Sequence[Answer], prompts: int = 1) -> dict[str, Any]:
+    """Each of the `prompts` counts once, however many of the answers, which come in its order, are its replies."""
+    results = [answer.result for answer in answers]
+    firsts = results[:: len(results) // prompts]
+    read, generated = sum(first.prompt_tokens for first in firsts), sum(len(result.ids) for result in results)
+    return CompletionUsage(
+        prompt_tokens=read,
+        completion_tokens=generated,
+        total_tokens=read + generated,
+        prompt_tokens_details=PromptDetails(cached_tokens=sum(first.reused_tokens for first in firsts)),
+    ).model_dump()
+
+
+def shown_logprob(logprob: float) -> float:
+    """As JSON can have it."""
+    return max(logprob, _LEAST_LOGPROB)
