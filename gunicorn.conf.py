@@ -5,20 +5,13 @@ import resource
 import sys
 from pathlib import Path
 
-from qwen_allinone.access import Credentials
 from qwen_allinone.errors import StartupError
-from qwen_allinone.serving import multiprocess
-from qwen_allinone.settings import Settings
-from qwen_allinone.tasks import Registry
-from qwen_allinone.telemetry import audit, logs
+from qwen_allinone.serving import multiprocess, startup
+from qwen_allinone.telemetry import logs
 
 try:
     # A worker that raises while booting stops the master with a traceback; say it in one line before that.
-    settings = Settings.load()
-    Registry.load(settings.prompts)
-    Credentials(settings).check()
-    if settings.audit_file:
-        audit.check(settings.audit_file)
+    settings = startup.checked_settings()
 except StartupError as error:
     sys.exit(f"qwen-allinone cannot start: {error}")
 
@@ -72,6 +65,10 @@ logconfig_dict = logs.config(settings)
 # Metrics: the workers share their numbers through a folder, each under a number that its successor takes over.
 def on_starting(server):
     multiprocess.make_folder()
+
+
+def when_ready(server):
+    startup.keep_serving_at_a_bad_reload(server)
 
 
 def pre_fork(server, worker):

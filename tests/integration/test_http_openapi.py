@@ -118,7 +118,7 @@ ANSWERS = [
     ("POST", "/v1/completions", b'{"model": "demo", "prompt": "a", "logprobs": 1}', 200),
     ("POST", "/v1/completions", b'{"model": "demo", "prompt": ["a", [1]]}', 400),
     ("POST", "/tokenize", b'{"prompt": "a"}', 200),
-    ("POST", "/tokenize", b'{}', 400),
+    ("POST", "/tokenize", b"{}", 400),
     ("POST", "/detokenize", b'{"tokens": [5]}', 200),
     ("POST", "/v1/classify", b'{"model": "demo", "input": ["a", "b"]}', 200),
     ("POST", "/v1/classify", b'{"model": "demo", "input": []}', 400),

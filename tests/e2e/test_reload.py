@@ -1,0 +1,73 @@
+"""A reload (SIGHUP): new prompts come into force without a restart, and broken ones do not take the service along."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import PROJECT, Service, StartService, alive, assert_is_chat, until
+
+URGENT = """\
+---
+description: 判断留言是否紧急
+inputs:
+  text: {max_tokens: 100}
+output:
+  kind: label
+  labels: [{name: 紧急}, {name: 普通}]
+decoding: {strategy: greedy, max_new_tokens: 8}
+---
+留言：$text
+判断：
+"""
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    """A copy of the project's, to be changed."""
+    return Path(shutil.copytree(PROJECT / "prompts", tmp_path / "prompts"))
+
+
+def reload(service: Service) -> None:
+    service.process.send_signal(signal.SIGHUP)
+
+
+def test_a_new_task_is_there_after_a_reload(start_service: StartService, prompts: Path) -> None:
+    service = start_service(QAIO_PROMPTS=str(prompts))
+    (old,) = service.workers
+    (prompts / "urgent").mkdir()
+    (prompts / "urgent" / "prompt.md").write_text(URGENT, "utf-8")
+    reload(service)
+    until(lambda: not alive(old) and service.log.count("ready: model") == 2, "the new worker has taken over")
+    body = '{"text": "着火了"}'.encode()
+    answer = service.ask("POST", "/v1/tasks/urgent", body, Content_Type="application/json")
+    assert answer.status == 200 and answer.json["label"] in ("紧急", "普通")
+
+
+@pytest.mark.parametrize("fault", ["a broken prompt", "a missing task", "a broken schema"])
+def test_a_reload_of_what_cannot_start_is_refused_and_the_old_goes_on(
+    start_service: StartService, prompts: Path, fault: str
+) -> None:
+    service = start_service(QAIO_PROMPTS=str(prompts))
+    workers = service.workers
+    broken = {
+        "a broken prompt": "intent/prompt.md",
+        "a missing task": "chat/prompt.md",
+        "a broken schema": "ticket/schema.json",
+    }
+    file = prompts / broken[fault]
+    good = file.read_bytes()
+    file.unlink() if fault == "a missing task" else file.write_text("{", "utf-8")
+    for times in (1, 2):
+        reload(service)
+        until(lambda: service.log.count("not reloaded") == times, "the reload is refused")  # noqa: B023
+    assert broken[fault] in service.log and "Traceback" not in service.log
+    assert service.workers == workers and service.process.poll() is None
+    assert_is_chat(service.chat("今天很开心"))
+    file.write_bytes(good)
+    reload(service)
+    until(lambda: not alive(workers[0]) and service.log.count("ready: model") == 2, "mended, it is reloaded")
+    assert_is_chat(service.chat("今天很开心"))
