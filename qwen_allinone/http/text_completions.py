@@ -53,7 +53,7 @@ class CompletionRequest(ReplyFields):
     suffix: Literal[""] = Field("", description="只能是空的：模型只会往后写")
     echo: bool = Field(False, description="true：回复前面带上 prompt；不能与 logprobs 一起用")
     best_of: Literal[1] = Field(1, description="只能是 1")
-    logprobs: int | None = Field(None, ge=0, le=20, description="附带每个 token 和概率最大的几个的对数概率")
+    logprobs: int | None = Field(None, ge=0, le=5, description="附带每个 token 和概率最大的几个的对数概率")
     max_tokens: int = Field(_DEFAULT_MAX_TOKENS, ge=1, description="续写最多的 token 数；不超过上下文所余")
 
     def wanted(self) -> Wanted:
