@@ -15,6 +15,7 @@ QaioError
 │   ├── SessionBusy         409     another request answers in this conversation, Retry-After
 │   ├── PayloadTooLarge     413
 │   ├── UnsupportedMediaType 415
+│   ├── OwnerFull           429     this caller's conversations take all the space that one's may
 │   └── RateLimited         429     this caller's own limit, Retry-After
 ├── ServiceError                    ours; message in Chinese
 │   ├── ServerBusy          503     queue full, Retry-After
@@ -25,6 +26,7 @@ QaioError
 │   ├── Cancelled           503     given up before it was done
 │   ├── StoreUnavailable    503     conversations can be neither read nor kept now, Retry-After
 │   ├── OutOfMemory         503     there was no memory for the step this request was part of, Retry-After
+│   ├── FormFailed          500     a task's schema takes too much to follow
 │   └── EngineFailed        500     the step this request was part of raised
 ├── DataFileError                   a file of labelled data on the command line, or a result that cannot be written
 └── StartupError                    the operator's; message in English, says which file or setting to fix
@@ -257,6 +259,11 @@ class Cancelled(ServiceError):
 class EngineFailed(ServiceError):
     code = "engine_failed"
     message = "模型计算出错，请重试"
+
+
+class FormFailed(ServiceError):
+    code = "form_failed"
+    message = "这个任务的 schema 太复杂，无法逐字遵守，请管理员化简 schema"
 
 
 class DataFileError(QaioError):

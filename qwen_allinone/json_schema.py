@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from llguidance import LLMatcher, LLParserLimits
 
 MOST_CHARACTERS = 32_768
+_KEPT = 64  # grammars
 # JSON on one line, so that a small model does not lose itself in white space; and nothing of a schema is overlooked.
 # All options stand here, for a schema may set any that does not ("x-guidance").
 _OPTIONS: Any = {
@@ -55,6 +57,11 @@ def grammar_of(schema: object) -> str:
         raise SchemaError(f"it has {len(text)} characters, and may have {MOST_CHARACTERS}")
     if not isinstance(schema, dict):
         raise SchemaError("it is not an object")
+    return _built(text)
+
+
+@lru_cache(_KEPT)
+def _built(text: str) -> str:
     try:
         grammar = LLMatcher.grammar_from_json_schema(text, overrides=_OPTIONS)
     except ValueError as error:  # nested too deep

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from ui.client import Answer, Task
 from ui.feedback import BadRow
@@ -88,11 +89,34 @@ def answer(task: Task, given: Answer, *, picked: bool = False) -> str:
         chips = "".join(f'<li class="chip c3">{escape(item)}</li>' for item in given.items)
         return f'<div class="card">{named}<ul class="items">{chips}</ul></div>'
     if given.value is not None:
-        written = escape(json.dumps(given.value, ensure_ascii=False, indent=2))
-        return f'<div class="card">{named}<pre class="said">{written}</pre></div>'
+        return f'<div class="card">{named}{_json(given.value)}</div>'
     if given.text:
         return f'<div class="card">{named}<div class="said">{escape(given.text)}</div></div>'
     return f'<div class="card remark">{named}模型没有给出内容</div>'
+
+
+def _json(value: Any) -> str:
+    """A JSON value as people read it: an object as rows, objects alike as a table, anything else as it is written."""
+    if value and isinstance(value, dict) and all(map(_is_plain, value.values())):
+        rows = [f"<tr><th>{escape(name)}</th><td>{_cell(cell)}</td></tr>" for name, cell in value.items()]
+        return f'<table class="rows"><tbody>{"".join(rows)}</tbody></table>'
+    if value and isinstance(value, list) and all(isinstance(row, dict) and row for row in value):
+        names = list(dict.fromkeys(name for row in value for name in row))
+        if all(_is_plain(cell) for row in value for cell in row.values()):
+            head = "".join(f"<th>{escape(name)}</th>" for name in names)
+            body = ["".join(f"<td>{_cell(row.get(name))}</td>" for name in names) for row in value]
+            rows = [f"<tr>{cells}</tr>" for cells in body]
+            return f'<table class="rows"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return f'<pre class="said">{escape(json.dumps(value, ensure_ascii=False, indent=2))}</pre>'
+
+
+def _is_plain(value: Any) -> bool:
+    return not isinstance(value, (dict, list))
+
+
+def _cell(value: Any) -> str:
+    """A text as it is, nothing as a dash, the others as JSON writes them."""
+    return "—" if value is None else escape(value if isinstance(value, str) else json.dumps(value))
 
 
 def working() -> str:

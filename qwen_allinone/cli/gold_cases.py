@@ -49,6 +49,8 @@ def judge(case: Case, answer: Answer) -> Outcome:
     missing = [word for word in case.all if word not in text]
     if not text:
         problem = "empty answer"
+    elif answer.is_cut:
+        problem = "cut at its limit: raise max_new_tokens, or bound the schema"
     elif found:
         problem = f"must not contain {'、'.join(found)}"
     elif missing:

@@ -97,7 +97,7 @@ class _Sequential:
 
 
 class Generate(_Sequential):
-    """Free text: one token a step until a stop id or the limit. The first is never a stop: no answer is empty.
+    """Free text: one token a step until a stop id or the limit. Without a form the first is never a stop.
 
     `on_token` hears each token at once, with its log-probabilities where they are wanted, and the one for which it
     returns true is the last, as if a stop had followed. The engine's thread calls it, so it must not block or raise.

@@ -15,7 +15,8 @@ from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.request_terms import needs_engine, parameters, tell_cache, terms
-from qwen_allinone.service import SENTIMENT, Answer, Service
+from qwen_allinone.service import Answer, Service
+from qwen_allinone.tasks import SENTIMENT
 
 _MOST_INPUTS = 256
 _INPUT_SCHEMA = {

@@ -16,6 +16,7 @@ from qwen_allinone.http import sse
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.messages import Messages
+from qwen_allinone.http.reply_chunks import Chunks
 from qwen_allinone.http.reply_fields import CompletionUsage, ReplyFields, head, shown_logprob, usage
 from qwen_allinone.http.request_terms import needs_engine, parameters, terms
 from qwen_allinone.service import Answer
@@ -72,7 +73,7 @@ class ChatCompletionMessage(BaseModel):
 
 
 class LikelyToken(BaseModel):
-    """A token and its natural log-probability; `bytes` where it is part of a character."""
+    """A token and its natural log-probability. `bytes` tell a part of a character, whose text is `bytes:\\xe4`."""
 
     token: str
     logprob: float
@@ -132,65 +133,53 @@ def register(app: OpenAPI, backend: Backend) -> None:
         if body.stream:
 
             def work(out: sse.Writer) -> None:
-                chunks = _Chunks(out, body, backend)
+                heading = head("chatcmpl", "chat.completion.chunk", body.model)
+                chunks = Chunks(out, body, heading, _Shape(backend))
                 heard = replace(asked, watch=out.watch, listener=chunks)
                 chunks.end(complete(backend.service, messages, wanted, heard))
 
             return sse.respond(work, backend)
         answers = complete(backend.service, messages, wanted, asked)
-        choices = [_choice(number, answer, body, backend) for number, answer in enumerate(answers)]
+        shape = _Shape(backend)
+        choices = [shape.whole(number, answer) for number, answer in enumerate(answers)]
         return jsonify(**head("chatcmpl", "chat.completion", body.model), choices=choices, usage=usage(answers))
 
 
-def _choice(number: int, answer: Answer, body: ChatCompletionRequest, backend: Backend) -> dict[str, Any]:
-    message = {"role": "assistant", "content": answer.text, "refusal": None}
-    logprobs = _logprobs(answer.result.logprobs, backend) if body.logprobs else None
-    return {"index": number, "message": message, "logprobs": logprobs, "finish_reason": _finish_reason(answer)}
+class _Shape:
+    """How a chat's choices look, whole and in chunks."""
 
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
-def _logprobs(told: Sequence[Logprobs], backend: Backend) -> dict[str, Any]:
-    """In OpenAI's shape."""
-    tokenizer = backend.service.codec.tokenizer
+    def whole(self, number: int, answer: Answer) -> dict[str, Any]:
+        """A reply that has ended."""
+        message = {"role": "assistant", "content": answer.text, "refusal": None}
+        logprobs = self._logprobs(answer.result.logprobs)
+        finish_reason = answer.result.finish_reason.value
+        return {"index": number, "message": message, "logprobs": logprobs, "finish_reason": finish_reason}
 
-    def entry(token: int, logprob: float) -> dict[str, Any]:
-        raw = tokenizer.bytes_of(token)
-        shown = raw.decode("utf-8", "replace")
-        return {"token": shown, "logprob": shown_logprob(logprob), "bytes": list(raw)}
+    def begun(self, number: int) -> dict[str, Any]:
+        return self._choice(number, {"role": "assistant", "content": "", "refusal": None})
 
-    content = [entry(t.token, t.logprob) | {"top_logprobs": [entry(*likely) for likely in t.top]} for t in told]
-    return {"content": content, "refusal": None}
+    def piece(self, number: int, text: str, logprobs: Sequence[Logprobs]) -> dict[str, Any]:
+        return self._choice(number, {"content": text}) | {"logprobs": self._logprobs(logprobs)}
 
+    def ended(self, number: int) -> dict[str, Any]:
+        return self._choice(number, {})
 
-class _Chunks:
-    """Tells of replies as a stream of chunks; the last of each says why it ended."""
+    @staticmethod
+    def _choice(number: int, delta: dict[str, Any]) -> dict[str, Any]:
+        return {"index": number, "delta": delta, "logprobs": None, "finish_reason": None}
 
-    def __init__(self, out: sse.Writer, body: ChatCompletionRequest, backend: Backend) -> None:
-        self._out, self._body, self._backend = out, body, backend
-        self._head = head("chatcmpl", "chat.completion.chunk", body.model)
+    def _logprobs(self, told: Sequence[Logprobs]) -> dict[str, Any] | None:
+        """None where none were asked for: every reply has a token at least."""
+        if not told:
+            return None
+        tokenizer = self._backend.service.codec.tokenizer
 
-    def submitted(self) -> None:
-        for number in range(self._body.n):
-            self._send(number, {"role": "assistant", "content": "", "refusal": None})  # and the headers leave
+        def entry(token: int, logprob: float) -> dict[str, Any]:
+            raw = list(tokenizer.bytes_of(token))
+            return {"token": tokenizer.text_of(token), "logprob": shown_logprob(logprob), "bytes": raw}
 
-    def labelled(self, sentiment: Answer, care: Answer | None) -> None:
-        raise AssertionError("a completion has no sentiment")
-
-    def delta(self, text: str, choice: int = 0, logprobs: Sequence[Logprobs] = ()) -> None:
-        self._send(choice, {"content": text}, _logprobs(logprobs, self._backend) if logprobs else None)
-
-    def end(self, answers: Sequence[Answer]) -> None:
-        """Send what comes after the replies."""
-        for number, answer in enumerate(answers):
-            self._send(number, {}, finish_reason=_finish_reason(answer))
-        if self._body.wants_usage:
-            self._out.send(self._head | {"choices": [], "usage": usage(answers)})
-        self._out.end("[DONE]")
-
-    def _send(self, number: int, delta: dict[str, Any], logprobs: Any = None, finish_reason: str | None = None) -> None:
-        choice = {"index": number, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
-        no_usage_yet = {"usage": None} if self._body.wants_usage else {}
-        self._out.send(self._head | {"choices": [choice]} | no_usage_yet)
-
-
-def _finish_reason(answer: Answer) -> str:
-    return answer.result.finish_reason.value
+        content = [entry(t.token, t.logprob) | {"top_logprobs": [entry(*likely) for likely in t.top]} for t in told]
+        return {"content": content, "refusal": None}

@@ -21,6 +21,7 @@ from qwen_allinone.service.completions import Wanted
 _MOST_STOPS, _LONGEST_STOP = 4, 128
 _MOST_BIASES = 1024
 _MOST_CHOICES = 8
+_MOST_LOGPROBS = 50_000  # each is an object in the answer
 _LEAST_LOGPROB = -9999.0  # of a token that cannot come: JSON has no infinity
 _SEED = 2**63
 
@@ -67,7 +68,6 @@ class TextFormat(Body):
 
     type: Literal["text"]
 
-    @property
     def grammar(self) -> str | None:
         """None: anything may be said."""
         return None
@@ -78,7 +78,6 @@ class JsonObjectFormat(Body):
 
     type: Literal["json_object"]
 
-    @property
     def grammar(self) -> str | None:
         """Of all objects."""
         return grammar_of(ANY_OBJECT)
@@ -101,7 +100,6 @@ class JsonSchemaFormat(Body):
     type: Literal["json_schema"]
     json_schema: NamedSchema
 
-    @property
     def grammar(self) -> str | None:
         """Of all that fits; raises InvalidInput where the schema cannot be followed."""
         try:
@@ -148,7 +146,10 @@ class ReplyFields(Body):
 
     def replies(self, max_tokens: int, logprobs: int | None) -> Wanted:
         """As the service knows it; raises InvalidInput where fields contradict each other."""
-        grammar = self.response_format.grammar if self.response_format else None
+        if logprobs is not None and self.n * max_tokens * (1 + logprobs) > _MOST_LOGPROBS:
+            most = f"n × max_tokens × (1 + 每处列出的个数) 最多 {_MOST_LOGPROBS}"
+            raise InvalidInput(f"logprobs 太多：{most}，请减小其中一个", param="logprobs")
+        grammar = self.response_format.grammar() if self.response_format else None
         if self.stop and grammar:
             raise InvalidInput("stop 会把 JSON 截断，不能与 response_format 一起用", param="stop")
         if self.stream_options is not None and not self.stream:

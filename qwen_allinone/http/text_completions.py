@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -16,6 +17,7 @@ from qwen_allinone.http import sse
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.messages import complaint
+from qwen_allinone.http.reply_chunks import Chunks
 from qwen_allinone.http.reply_fields import CompletionUsage, ReplyFields, head, shown_logprob, usage
 from qwen_allinone.http.request_terms import needs_engine, parameters, terms
 from qwen_allinone.service import Answer
@@ -113,36 +115,44 @@ def register(app: OpenAPI, backend: Backend) -> None:
         if body.stream:
 
             def work(out: sse.Writer) -> None:
-                chunks = _Chunks(out, body, backend)
+                heading = head("cmpl", "text_completion", body.model)
+                chunks = Chunks(out, body, heading, _Shape(body, backend), len(body.prompt))
                 heard = replace(asked, watch=out.watch, listener=chunks)
                 chunks.end(continue_texts(backend.service, body.prompt, wanted, heard))
 
             return sse.respond(work, backend)
         answers = continue_texts(backend.service, body.prompt, wanted, asked)
-        shown = _Shown(body, backend)
-        choices = [shown.whole(number, answer) for number, answer in enumerate(answers)]
+        shape = _Shape(body, backend)
+        choices = [shape.whole(number, answer) for number, answer in enumerate(answers)]
         tokens = usage(answers, len(body.prompt))
         return jsonify(**head("cmpl", "text_completion", body.model), choices=choices, usage=tokens)
 
 
-class _Shown:
-    """How replies are told to one client."""
+class _Shape:
+    """How choices look to one client, whole and in chunks."""
 
     def __init__(self, body: CompletionRequest, backend: Backend) -> None:
         self._body, self._backend = body, backend
-        self._told = [0] * (body.n * len(body.prompt))  # characters of each reply so far
+        # Of each reply the characters so far, as far as they are whole.
+        self._told = [0] * (body.n * len(body.prompt))
+        self._decoders = [codecs.getincrementaldecoder("utf-8")("ignore") for _ in self._told]
 
     def whole(self, number: int, answer: Answer) -> dict[str, Any]:
         """A reply that has ended."""
-        text = self.echoed(number) + answer.text
+        text = self._echoed(number) + answer.text
         return self.piece(number, text, answer.result.logprobs) | {"finish_reason": answer.result.finish_reason.value}
 
-    def piece(self, number: int, text: str, logprobs: Sequence[Logprobs] = ()) -> dict[str, Any]:
-        """A part of a reply."""
-        told = self._logprobs(number, logprobs) if self._body.logprobs is not None else None
+    def begun(self, number: int) -> dict[str, Any]:
+        return self.piece(number, self._echoed(number), ())
+
+    def piece(self, number: int, text: str, logprobs: Sequence[Logprobs]) -> dict[str, Any]:
+        told = self._logprobs(number, logprobs) if logprobs else None
         return {"index": number, "text": text, "logprobs": told, "finish_reason": None}
 
-    def echoed(self, number: int) -> str:
+    def ended(self, number: int) -> dict[str, Any]:
+        return self.piece(number, "", ())
+
+    def _echoed(self, number: int) -> str:
         """What stands before a reply."""
         prompt = self._body.prompt[number // self._body.n]
         if not self._body.echo:
@@ -150,47 +160,14 @@ class _Shown:
         return prompt if isinstance(prompt, str) else self._backend.service.codec.tokenizer.decode(prompt)
 
     def _logprobs(self, number: int, logprobs: Sequence[Logprobs]) -> dict[str, Any]:
-        tokens = [self._text_of(one.token) for one in logprobs]
-        offsets = []
-        for token in tokens:
+        tokenizer, offsets = self._backend.service.codec.tokenizer, list[int]()
+        for one in logprobs:
             offsets.append(self._told[number])
-            self._told[number] += len(token)
+            self._told[number] += len(self._decoders[number].decode(tokenizer.bytes_of(one.token)))
+        likely = [{tokenizer.text_of(token): shown_logprob(value) for token, value in one.top} for one in logprobs]
         return {
-            "tokens": tokens,
+            "tokens": [tokenizer.text_of(one.token) for one in logprobs],
             "token_logprobs": [shown_logprob(one.logprob) for one in logprobs],
-            "top_logprobs": [{self._text_of(t): shown_logprob(value) for t, value in one.top} for one in logprobs],
+            "top_logprobs": likely,
             "text_offset": offsets,
         }
-
-    def _text_of(self, token: int) -> str:
-        return self._backend.service.codec.tokenizer.bytes_of(token).decode("utf-8", "replace")
-
-
-class _Chunks:
-    """Tells of replies as a stream of chunks; the last of each says why it ended."""
-
-    def __init__(self, out: sse.Writer, body: CompletionRequest, backend: Backend) -> None:
-        self._out, self._body, self._shown = out, body, _Shown(body, backend)
-        self._head = head("cmpl", "text_completion", body.model)
-
-    def submitted(self) -> None:
-        for number in range(self._body.n * len(self._body.prompt)):
-            self._send(self._shown.piece(number, self._shown.echoed(number)))  # and the headers leave
-
-    def labelled(self, sentiment: Answer, care: Answer | None) -> None:
-        raise AssertionError("a completion has no sentiment")
-
-    def delta(self, text: str, choice: int = 0, logprobs: Sequence[Logprobs] = ()) -> None:
-        self._send(self._shown.piece(choice, text, logprobs))
-
-    def end(self, answers: Sequence[Answer]) -> None:
-        """Send what comes after the replies."""
-        for number, answer in enumerate(answers):
-            self._send(self._shown.piece(number, "") | {"finish_reason": answer.result.finish_reason.value})
-        if self._body.wants_usage:
-            self._out.send(self._head | {"choices": [], "usage": usage(answers, len(self._body.prompt))})
-        self._out.end("[DONE]")
-
-    def _send(self, choice: dict[str, Any]) -> None:
-        no_usage_yet = {"usage": None} if self._body.wants_usage else {}
-        self._out.send(self._head | {"choices": [choice]} | no_usage_yet)

@@ -14,7 +14,7 @@ from qwen_allinone.http.body import Body
 from qwen_allinone.http.error_answers import ErrorBody, error_responses
 from qwen_allinone.http.messages import Messages, without_nulls
 from qwen_allinone.service import Codec
-from qwen_allinone.service.completions import chat_ids, text_ids
+from qwen_allinone.service.completions import conversation_ids, text_ids
 
 _MOST_IDS = 65_536
 
@@ -65,13 +65,13 @@ def register(app: OpenAPI, backend: Backend) -> None:
         if (body.prompt is None) == (body.messages is None):
             raise InvalidInput("prompt 和 messages 要给一个，也只能给一个", param="prompt")
         if body.messages is not None:
-            ids = list(chat_ids([message.pair for message in body.messages], codec))
+            ids = conversation_ids([message.pair for message in body.messages], codec)
         else:
             ids = text_ids(str(body.prompt), codec)
         shown: dict[str, Any] = {"tokens": ids, "count": len(ids), "max_model_len": codec.context}
         shown["room"] = max(codec.context - len(ids), 0)
         if body.return_token_strs:
-            shown["token_strs"] = [codec.tokenizer.bytes_of(token).decode("utf-8", "replace") for token in ids]
+            shown["token_strs"] = list(map(codec.tokenizer.text_of, ids))
         return jsonify(shown)
 
     @app.post("/detokenize", summary="token 编号变回文字", responses={200: Text, **errors})

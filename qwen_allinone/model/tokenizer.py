@@ -64,6 +64,8 @@ class Tokenizer:
         self._fast = fast
         self._control = {t.content: i for i, t in fast.get_added_tokens_decoder().items()}
         self.control_ids = frozenset(self._control.values())
+        # All ids there are. A model's vocabulary may be larger: padded, with ids that mean nothing.
+        self.ids = frozenset(fast.get_vocab(with_added_tokens=True).values())
         self._cuts = re.compile("(" + "|".join(map(re.escape, sorted(self._control, key=len, reverse=True))) + ")")
         self._template = _compile(chat_template) if chat_template else None
         self._kept_layout = lru_cache(_LAYOUTS_KEPT)(self._lay_out)
@@ -103,6 +105,14 @@ class Tokenizer:
             return name.encode()
         return bytes(_BYTES[character] for character in name)
 
+    def text_of(self, token: int) -> str:
+        """The same as text; of a part of a character as OpenAI's clients know it, `bytes:\\xe4\\xbd`."""
+        raw = self.bytes_of(token)
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+
     def control_id(self, token: str) -> int | None:
         """Id of a control token such as `<|im_end|>`, or None if the checkpoint has none of that name."""
         return self._control.get(token)
@@ -111,16 +121,6 @@ class Tokenizer:
     def definition(self) -> str:
         """All there is to know of it, as tokenizer.json has it; every added token is a special one."""
         return self._fast.to_str()
-
-    @property
-    def size(self) -> int:
-        """How many tokens there are: every smaller number is one of them."""
-        return self._fast.get_vocab_size(with_added_tokens=True)
-
-    @property
-    def ids(self) -> frozenset[int]:
-        """All ids there are. A model's vocabulary may be larger: padded, with ids that mean nothing."""
-        return frozenset(self._fast.get_vocab(with_added_tokens=True).values())
 
     def layout(self, roles: tuple[str, ...]) -> Layout:
         """The chat template around messages of these roles, up to where the model's turn begins.

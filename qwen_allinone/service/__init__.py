@@ -6,11 +6,9 @@ from qwen_allinone.service.fitted_task import is_cacheable
 from qwen_allinone.service.fitting import Fitting
 from qwen_allinone.service.gold_fit import GoldFit
 from qwen_allinone.service.result_cache import ResultCache
-from qwen_allinone.service.service import CHAT, SENTIMENT, Service
+from qwen_allinone.service.service import Service
 
 __all__ = [
-    "CHAT",
-    "SENTIMENT",
     "Service",
     "Answer",
     "CacheUse",

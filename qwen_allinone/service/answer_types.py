@@ -22,7 +22,7 @@ def unwatched(_: Callable[[], None]) -> AbstractContextManager[None]:
 @dataclass(frozen=True)
 class Answer:
     """What a task said: `label` and `probabilities` (by label), or `text`, and its `items` if it is a list, and its
-    `value` if it is JSON: None where it was cut.
+    `value` if it is JSON. `is_cut`: it is not, though it was to be.
 
     `model_id` is the Codec's, `version` the FittedTask's. `cache` is HIT or MISS, None where the cache was not asked.
     Of a request that ended with an error there is an answer that says nothing: its result is UNFINISHED, and counts
@@ -37,6 +37,7 @@ class Answer:
     probabilities: Mapping[str, float] | None = None
     items: tuple[str, ...] | None = None
     value: Any = None
+    is_cut: bool = False
     cache: str | None = None
     model_id: str = ""
     version: str = ""
@@ -62,7 +63,7 @@ class Listener(Protocol):
 
     def delta(self, text: str, choice: int = 0, logprobs: Sequence[Logprobs] = ()) -> None:
         """The next piece of a reply, with its tokens' log-probabilities where they were asked for; one of both is
-        there. `choice` tells replies to one prompt apart."""
+        there. `choice`: which of the request's replies it is."""
 
 
 @dataclass(frozen=True)

@@ -90,8 +90,8 @@ def _prompt_ids(prompt: str | Sequence[int], codec: Codec) -> Sequence[int]:
 def _replies(request: Request, prompts: Sequence[Sequence[int]], wanted: Wanted) -> list[Answer]:
     """The replies to each prompt, one after the other; what they cost is noted."""
     codec, terms = request.codec, request.terms
-    if any(token >= codec.tokenizer.size for token, _ in wanted.sampling.logit_bias):
-        raise InvalidInput(f"logit_bias 里的 token 编号必须小于 {codec.tokenizer.size}", param="logit_bias")
+    if not codec.tokenizer.ids.issuperset([token for token, _ in wanted.sampling.logit_bias]):
+        raise InvalidInput("logit_bias 里有词表中没有的 token 编号", param="logit_bias")
     asked = list[tuple[Sequence[int], Sampling, GrammarForm | None]]()
     for ids in prompts:
         sampling = _within(wanted.sampling, codec.context - len(ids))
@@ -120,10 +120,15 @@ def chat_ids(messages: Sequence[Utterance], codec: Codec, param: str = "messages
     """
     if not messages or is_blank(messages[-1][1]):
         raise EmptyInput(param=param)
-    ids = codec.tokenizer.encode_layout(chat_layout(messages, codec, param), [content for _, content in messages])
+    ids = conversation_ids(messages, codec, param)
     if len(ids) >= codec.context:
         raise _too_long(param, f"{len(ids)} 个 token", codec)
     return ids
+
+
+def conversation_ids(messages: Sequence[Utterance], codec: Codec, param: str = "messages") -> list[int]:
+    """The same however many they are; raises as `chat_layout`."""
+    return codec.tokenizer.encode_layout(chat_layout(messages, codec, param), [content for _, content in messages])
 
 
 def chat_layout(messages: Sequence[Utterance], codec: Codec, param: str) -> Layout:

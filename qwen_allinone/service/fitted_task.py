@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,7 +89,10 @@ class FittedTask:
         answer = Answer(self.task.name, result, text=text, model_id=self.model_id, version=self.version)
         if output.kind == "list":
             return replace(answer, items=items_of(text, output.max_items))
-        return replace(answer, value=_whole_json(text)) if output.kind == "json" else answer
+        if output.kind == "json":
+            value = _whole_json(text)
+            return replace(answer, value=value, is_cut=value is None and text != "null")
+        return answer
 
     def raw_probabilities(self, answer: Answer) -> calibration.Probabilities:
         """Probabilities of an answer as they are before the temperature."""
@@ -109,11 +113,18 @@ class FittedTask:
 
 
 def _whole_json(text: str) -> Any:
-    """The value; None where the text was cut, which is no JSON then."""
+    """The value; None where there is none that JSON can say again: the text was cut, or a number is too large."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):  # cut in a nest of brackets, or a number of thousands of digits
+        return json.loads(text, parse_float=_finite)
+    except (ValueError, RecursionError):
         return None
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is too large")
+    return value
 
 
 def is_cacheable(task: Task) -> bool:

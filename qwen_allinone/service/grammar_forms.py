@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 
 from llguidance import LLMatcher, LLTokenizer
 
 from qwen_allinone.json_schema import LIMITS
 from qwen_allinone.model.tokenizer import Tokenizer
-
-_KEPT = 64  # grammars
 
 
 class GrammarForm:
@@ -29,36 +26,26 @@ class GrammarForm:
         return self._matcher.is_stopped()  # also where it has failed
 
     @property
-    def is_whole(self) -> bool:
-        """Whether what has come is a whole text of the grammar."""
-        return self._matcher.is_accepting() and not self._matcher.is_error()
-
-    @property
     def problem(self) -> str:
         """Why it had to be given up: following the grammar took too much; empty if it had not."""
         return self._matcher.get_error()
 
 
 class Forms:
-    """Makes forms for the tokens of one checkpoint. Thread-safe. Grammars are built in the caller's thread."""
+    """Makes forms for the tokens of one checkpoint, in the caller's thread. Thread-safe.
+
+    Each answer has a matcher of its own, which mostly takes a millisecond to build: copies of one share the states of
+    their lexer, and with them its bounds and faults, so that one caller's answers could spoil another's.
+    """
 
     def __init__(self, tokenizer: Tokenizer, stop_ids: frozenset[int]) -> None:
         self._source, self._stop_ids = tokenizer, sorted(stop_ids)
         self._tokenizer: LLTokenizer | None = None  # takes time and memory, which only those pay who ask for a form
-        self._built: OrderedDict[str, LLMatcher] = OrderedDict()
         self._lock = threading.Lock()
 
     def begin(self, grammar: str) -> GrammarForm:
         """The form of an answer that follows `grammar`, at its beginning."""
         with self._lock:
-            matcher = self._built.get(grammar)
-            tokenizer = self._tokenizer or LLTokenizer(self._source.definition, eos_token=self._stop_ids)
-            self._tokenizer = tokenizer
-        if matcher is None:
-            matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LIMITS)
-        with self._lock:
-            self._built[grammar] = matcher
-            self._built.move_to_end(grammar)
-            while len(self._built) > _KEPT:
-                self._built.popitem(last=False)
-            return GrammarForm(matcher.deep_copy())
+            if self._tokenizer is None:
+                self._tokenizer = LLTokenizer(self._source.definition, eos_token=self._stop_ids)
+        return GrammarForm(LLMatcher(self._tokenizer, grammar, log_level=0, limits=LIMITS))

@@ -13,8 +13,8 @@ from qwen_allinone.service.detokenizer import TextPieces
 
 
 class Replies:
-    """One reply or several to the same prompt (choices): the engine's thread turns tokens into pieces, the caller's
-    takes them and tells its listener, if it has one."""
+    """The replies of one request, by number (choices): the engine's thread turns tokens into pieces, the caller's takes
+    them and tells its listener, if it has one."""
 
     def __init__(self, choices: Sequence[TextPieces], listener: Listener | None) -> None:
         self._choices = choices
@@ -39,9 +39,10 @@ class Replies:
             untold.clear()
         return pieces.stopped
 
-    def follow(self, tickets: Sequence[Ticket], ends: float) -> None:
-        """Until all have ended, well or not; `ends` (of time.monotonic()) is when the engine must be stuck."""
-        for number, ticket in enumerate(tickets):
+    def follow(self, tickets: Sequence[Ticket], ends: float, first: int = 0) -> None:
+        """Until all have ended, well or not; they are the choices from number `first` on. `ends` (of
+        time.monotonic()) is when the engine must be stuck."""
+        for number, ticket in enumerate(tickets, first):
             ticket.future.add_done_callback(partial(self._ended, number))
         left = len(tickets)
         while left:

@@ -27,6 +27,8 @@ from qwen_allinone.service.reply import Replies
 
 # How long a caller waits past its deadline for the engine to say so itself.
 _GRACE_S = 2.0
+# How much of one request is computed together.
+MOST_AT_ONCE = 4
 
 
 class Request:
@@ -61,12 +63,16 @@ class Request:
         asked: Sequence[tuple[Sequence[int], Sampling, Form | None]],
         replies: Replies | None = None,
     ) -> list[Result]:
-        """A text after each prompt, free or of a form; `replies` hear of them."""
+        """A text after each prompt, free or of a form; `replies` hear of them. Others find a slot beside them."""
         works = list[tuple[str, Work]]()
         for number, (prompt, sampling, form) in enumerate(asked):
             heard = partial(replies.hear, number) if replies else None
             works.append((name, Generate(prompt, sampling, self.codec.stop_ids, heard, form)))
-        return self._compute(works, replies)
+        results = list[Result]()
+        while len(results) < len(works):
+            first = len(results)
+            results += self._compute(works[first : first + MOST_AT_ONCE], replies, first)
+        return results
 
     def classify(self, name: str, prompt: Sequence[int], trie: LabelTrie) -> Result:
         """One of the labels of `trie` after `prompt`, and a probability for each."""
@@ -81,8 +87,10 @@ class Request:
         """The log-probability of each option of each question after `text`, see ScoreOptions."""
         return self._compute([(name, ScoreOptions(text, questions, self.codec.context))])[0]
 
-    def _compute(self, works: Sequence[tuple[str, Work]], replies: Replies | None = None) -> list[Result]:
-        """The results of all, in order. `replies` are made of them."""
+    def _compute(
+        self, works: Sequence[tuple[str, Work]], replies: Replies | None = None, first: int = 0
+    ) -> list[Result]:
+        """The results of all, in order. `replies` are made of them, from number `first` on."""
         tickets: list[Ticket] = []
         try:
             for _, work in works:
@@ -92,7 +100,7 @@ class Request:
             self._is_new = False
             ends = max(self.permit.deadline, time.monotonic()) + _GRACE_S
             if replies:
-                replies.follow(tickets, ends)
+                replies.follow(tickets, ends, first)
             return [ticket.future.result(timeout=max(ends - time.monotonic(), 0.0)) for ticket in tickets]
         except Exception as error:
             for (name, _), ticket in zip(works, tickets, strict=False):

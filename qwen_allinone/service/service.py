@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from qwen_allinone.engine import Engine, FinishReason, LabelTrie, Result
-from qwen_allinone.errors import NotReady, RequestError, TaskFileError
+from qwen_allinone.errors import FormFailed, NotReady, RequestError
 from qwen_allinone.service import calibration
 from qwen_allinone.service.answer_types import Answer, ChatAnswer, RouteAnswer, Terms
 from qwen_allinone.service.codec import Codec
@@ -20,16 +20,13 @@ from qwen_allinone.service.gold_fit import GoldFit
 from qwen_allinone.service.input_checks import check_length, prepare
 from qwen_allinone.service.prompt_history import remember
 from qwen_allinone.service.reply import Replies
-from qwen_allinone.service.request import Request
+from qwen_allinone.service.request import MOST_AT_ONCE, Request
 from qwen_allinone.service.result_cache import ResultCache, without_cost
 from qwen_allinone.state import Turn
-from qwen_allinone.tasks import CARE, ROUTE, Registry, Task, routes_of
+from qwen_allinone.tasks import CARE, CHAT, ROUTE, Registry, Task, chat_tasks, routes_of
 
-SENTIMENT = "sentiment"
-CHAT = "chat"
+log = logging.getLogger(__name__)
 
-# How many tasks of one request are computed together: others find a slot beside them.
-_AT_ONCE = 4
 _NOTHING: Mapping[str, str] = {}
 
 
@@ -48,7 +45,7 @@ class Service:
         self.engine = engine
         self._cache = cache
         self._deadline_s = deadline_s
-        self._sentiment, self._chat = _chat_tasks(registry)
+        self._sentiment, self._chat = chat_tasks(registry)
         self._care = registry.get(CARE) if CARE in registry else None
         self._routes = routes_of(registry) if ROUTE in registry else {}
 
@@ -124,7 +121,7 @@ class Service:
 
             answers: list[Future[Answer]] = []
             try:
-                with ThreadPoolExecutor(_AT_ONCE) as pool:
+                with ThreadPoolExecutor(MOST_AT_ONCE) as pool:
                     answers += [pool.submit(run, index) for index in range(len(asked))]
                     for answer in answers:
                         if answer.exception():
@@ -245,20 +242,8 @@ class Service:
         sampling = fitted.sampling if seed is None else replace(fitted.sampling, seed=seed)
         reply = Replies([TextPieces(request.codec.tokenizer.decode)], listener) if listener else None
         form = request.codec.forms.begin(task.grammar) if task.grammar else None
-        return request.generate(task.name, prompt, sampling, reply, form)
-
-
-def _chat_tasks(registry: Registry) -> tuple[Task, Task]:
-    """The two tasks that /chat is made of; says at startup if one of them cannot play its part."""
-    for name in (SENTIMENT, CHAT):
-        if name not in registry:
-            file = Path(name) / "prompt.md"
-            raise TaskFileError(file, "(folder)", "is missing, and /chat needs it", f"add the task {name}")
-    sentiment, chat = registry.get(SENTIMENT), registry.get(CHAT)
-    for task, kind, allowed in ((sentiment, "label", {"text"}), (chat, "text", {"text", "sentiment"})):
-        file = Path(task.name) / "prompt.md"
-        if task.spec.output.kind != kind:
-            raise TaskFileError(file, "output.kind", "does not suit /chat", f"write `kind: {kind}`")
-        if "text" not in task.spec.inputs or set(task.spec.inputs) - allowed:
-            raise TaskFileError(file, "inputs", "do not suit /chat", f"use only {', '.join(sorted(allowed))}")
-    return sentiment, chat
+        result = request.generate(task.name, prompt, sampling, reply, form)
+        if form and form.problem:
+            log.error("%s: its schema takes too much to follow (%s)", task.name, form.problem)
+            raise FormFailed()
+        return result

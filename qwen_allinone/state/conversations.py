@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 _ID = re.compile(r"[A-Za-z0-9_-]{32}", re.ASCII)
 # A lease outlives the request's deadline by what its last steps may take.
 _GRACE_S = 5.0
+# What a turn takes beside its text, as owners' shares count it.
+AROUND_BYTES = 200
 _LATEST = 253_402_300_800.0  # the year 10000, which no date holds
 
 
@@ -161,7 +163,7 @@ class Sessions:
         """Hold the session `id`, a new one if that is None, for a request that ends within `deadline_s`.
 
         Raises:
-            SessionNotFound, SessionBusy, SessionFull, StoreUnavailable.
+            SessionNotFound, SessionBusy, SessionFull, OwnerFull, StoreUnavailable.
         """
         longest = self._deadline_s + _GRACE_S
         lease = Lease.take(min(deadline_s or longest, self._deadline_s) + _GRACE_S, longest)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from qwen_allinone.errors import OwnerFull, SessionBusy, SessionNotFound, StoreUnavailable
 from qwen_allinone.redis_link import Away, RedisLink
-from qwen_allinone.state.conversations import Session, Turn, now
+from qwen_allinone.state.conversations import AROUND_BYTES, Session, Turn, now
 from qwen_allinone.state.lease import Lease, is_dead
 
 log = logging.getLogger(__name__)
@@ -76,12 +76,13 @@ return 'deleted'
 
 # KEYS: sizes, expiries, sum. ARGV: now in ms, how many expired sessions to count out at most.
 _USED = """
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])) do
+local expired = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
+for _, id in ipairs(expired) do
   redis.call('DECRBY', KEYS[3], redis.call('HGET', KEYS[1], id) or 0)
   redis.call('HDEL', KEYS[1], id)
   redis.call('ZREM', KEYS[2], id)
 end
-return tonumber(redis.call('GET', KEYS[3]) or 0)
+return {tonumber(redis.call('GET', KEYS[3]) or 0), #expired}
 """
 # ARGV: session, bytes more, when it expires in ms, time to live.
 _GROWN = """
@@ -92,12 +93,14 @@ for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[4]) end
 """
 # ARGV: session.
 _GONE = """
-redis.call('DECRBY', KEYS[3], redis.call('HGET', KEYS[1], ARGV[1]) or 0)
-redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('ZREM', KEYS[2], ARGV[1])
+local size = redis.call('HGET', KEYS[1], ARGV[1])
+if size then
+  redis.call('DECRBY', KEYS[3], size)
+  redis.call('HDEL', KEYS[1], ARGV[1])
+  redis.call('ZREM', KEYS[2], ARGV[1])
+end
 """
-_COUNTED_OUT = "100"
-_AROUND_BYTES = 200  # a turn counts as its text and what stands around it
+_COUNTED_OUT, _MOST_TIMES = 1000, 100
 
 T = TypeVar("T")
 
@@ -130,6 +133,7 @@ class RedisStore:
             raise SessionNotFound()
         if reply[0] == b"busy":
             raise SessionBusy()
+        self._grown(owner, id, 0)
         return self._understood(lambda: _session(id, reply[1], reply[2], int(self._ttl_ms)))
 
     def append(self, id: str, turn: Turn, number: int, lease: Lease) -> None:
@@ -139,9 +143,7 @@ class RedisStore:
             raise SessionNotFound()
         if reply[0] == b"busy":
             raise SessionBusy()
-        size, expires = len(document.encode()) + _AROUND_BYTES, now() * 1000 + int(self._ttl_ms)
-        with suppress(StoreUnavailable):  # the turn is kept, counted or not
-            self._ask_of(_name(reply[1]), _GROWN, id, str(size), str(math.ceil(expires)), self._ttl_ms)
+        self._grown(_name(reply[1]), id, len(document.encode()) + AROUND_BYTES)
 
     def release(self, id: str, lease: Lease) -> None:
         self._ask(_RELEASE, id, lease.token)
@@ -155,13 +157,26 @@ class RedisStore:
     def delete(self, id: str, owner: str | None) -> None:
         if self._ask(_DELETE, id, _owner(owner)) == b"missing":
             raise SessionNotFound()
-        self._ask_of(owner, _GONE, id)
+        with suppress(StoreUnavailable):
+            self._ask_of(owner, _GONE, id)
 
     def _check_share(self, owner: str | None) -> None:
         """Raises OwnerFull. Looked at before a turn is computed: those under way may still be kept."""
-        used = self._ask_of(owner, _USED, _ms(now()), _COUNTED_OUT)
-        if owner is not None and used >= self._owner_mb * 1_000_000:
-            raise OwnerFull(self._owner_mb)
+        if owner is None:
+            return
+        for _ in range(_MOST_TIMES):
+            used, counted_out = self._ask_of(owner, _USED, _ms(now()), str(_COUNTED_OUT))
+            if used < self._owner_mb * 1_000_000:
+                return
+            if counted_out < _COUNTED_OUT:
+                break
+        raise OwnerFull(self._owner_mb)
+
+    def _grown(self, owner: str | None, id: str, size: int) -> None:
+        """Count `size` more bytes of a session, which lasts from now. What is done is done, counted or not."""
+        expires = math.ceil(now() * 1000 + int(self._ttl_ms))
+        with suppress(StoreUnavailable):
+            self._ask_of(owner, _GROWN, id, str(size), str(expires), self._ttl_ms)
 
     def _ask(self, script: str, id: str, *arguments: str | bytes) -> Any:
         keys = (f"qaio:session:{{{id}}}", f"qaio:session:{{{id}}}:turns", f"qaio:session:{{{id}}}:lease")

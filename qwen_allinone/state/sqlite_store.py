@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from qwen_allinone.errors import OwnerFull, QaioError, SessionBusy, SessionNotFound, StoreUnavailable
-from qwen_allinone.state.conversations import Session, Turn, now
+from qwen_allinone.state.conversations import AROUND_BYTES, Session, Turn, now
 from qwen_allinone.state.lease import Lease, is_dead
 
 log = logging.getLogger(__name__)
@@ -36,8 +36,9 @@ CREATE TABLE turns (
 """
 # What each owner's turns take: kept by the file itself, so that a release that does not know of it keeps it too. A turn
 # counts as its text and what stands around it.
-_SIZE = "length(CAST(turn AS BLOB)) + 200"
+_SIZE = f"length(CAST(turn AS BLOB)) + {AROUND_BYTES}"
 _OWNERS = (
+    "CREATE INDEX sessions_by_owner ON sessions (owner, expires)",
     "CREATE TABLE owners (owner TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID",
     f"""
     CREATE TRIGGER turn_kept AFTER INSERT ON turns BEGIN
@@ -103,19 +104,19 @@ class SqliteStore:
 
     def create(self, id: str, owner: str | None, lease: Lease) -> None:
         self._sweep()
+        self._check_share(owner)
         at = now()
         with self._writing() as db:
-            self._check_share(db, owner)
             db.execute(
                 "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?)",
                 (id, owner, at, at + self._ttl_s, lease.token, at + lease.seconds),
             )
 
     def begin(self, id: str, owner: str | None, lease: Lease) -> Session:
+        self._check_share(owner)
         with self._writing() as db:
             at = now()
             session = self._session(db, id, owner)
-            self._check_share(db, owner)
             holder, until = db.execute("SELECT lease, lease_until FROM sessions WHERE id = ?", (id,)).fetchone()
             # A lease that ends later than any can is of a clock that was set back since.
             if holder and at < until <= at + lease.longest_s and not is_dead(holder):
@@ -166,12 +167,17 @@ class SqliteStore:
         for connection in idle:
             connection.close()
 
-    def _check_share(self, db: sqlite3.Connection, owner: str | None) -> None:
-        """Raises OwnerFull. Looked at before a turn is computed: those under way may still be kept."""
-        if self._is_full(db, owner):
-            db.execute("DELETE FROM sessions WHERE owner = ? AND expires <= ?", (owner, now()))
-            if self._is_full(db, owner):
-                raise OwnerFull(self._owner_mb)
+    def _check_share(self, owner: str | None) -> None:
+        """Raises OwnerFull. Looked at before a turn is computed: those under way may still be kept.
+
+        What has expired makes room, some at a time, in steps of their own: others write too.
+        """
+        with self._connection() as db:
+            while self._is_full(db, owner):
+                expired = "SELECT id FROM sessions WHERE owner = ? AND expires <= ? LIMIT ?"
+                if not db.execute(expired, (owner, now(), 1)).fetchone():
+                    raise OwnerFull(self._owner_mb)
+                db.execute(f"DELETE FROM sessions WHERE id IN ({expired})", (owner, now(), _SWEEP))
 
     def _is_full(self, db: sqlite3.Connection, owner: str | None) -> bool:
         found = db.execute("SELECT bytes FROM owners WHERE owner = ?", (owner,)).fetchone()
@@ -299,7 +305,6 @@ class SqliteStore:
             "foreign_keys = ON",
             "secure_delete = ON",  # what is deleted is overwritten
             f"journal_size_limit = {_LEFT_WAL_BYTES}",
-            f"max_page_count = {self._max_mb * 1_000_000 // page_bytes}",
         ):
             db.execute(f"PRAGMA {pragma}")
         if _version(db) == 0:
@@ -316,6 +321,8 @@ class SqliteStore:
             for statement in () if _counts_owners(db) else _OWNERS:
                 db.execute(statement)
             db.execute("COMMIT")
+        # After the tables: a file that is full already must still be read, and emptied.
+        db.execute(f"PRAGMA max_page_count = {self._max_mb * 1_000_000 // page_bytes}")
 
     def _complain(self, error: Exception) -> None:
         if str(error) != self._complaint:

@@ -1,5 +1,6 @@
 """A task is data: a folder with prompt.md (front matter and messages) and cases.yaml (gold cases)."""
 
+from qwen_allinone.tasks.chat_tasks import chat_tasks
 from qwen_allinone.tasks.items import items_of
 from qwen_allinone.tasks.loader import CALIBRATION, load_cases, load_task
 from qwen_allinone.tasks.registry import Registry
@@ -7,7 +8,9 @@ from qwen_allinone.tasks.render import Chat, Completion, Exchange, Rendered, cle
 from qwen_allinone.tasks.routes import routes_of
 from qwen_allinone.tasks.task import (
     CARE,
+    CHAT,
     ROUTE,
+    SENTIMENT,
     Calibration,
     Case,
     Decoding,
@@ -25,7 +28,9 @@ from qwen_allinone.tasks.task import (
 __all__ = [
     "CALIBRATION",
     "CARE",
+    "CHAT",
     "ROUTE",
+    "SENTIMENT",
     "Calibration",
     "Case",
     "Chat",
@@ -42,6 +47,7 @@ __all__ = [
     "Task",
     "Variable",
     "Vetted",
+    "chat_tasks",
     "clean",
     "is_blank",
     "items_of",

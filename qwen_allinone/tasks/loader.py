@@ -61,7 +61,7 @@ def load_task(folder: Path) -> Task:
     calibration = _load_calibration(folder, spec)
     schema = _read(folder / spec.output.schema_file) if spec.output.schema_file else ""
     vetted = _load_vetted(folder, spec) if folder.name == CARE else None
-    grammar = _grammar(folder / str(spec.output.schema_file), schema) if schema else ""
+    grammar = _grammar(folder / spec.output.schema_file, schema) if spec.output.schema_file else ""
     return Task(folder.name, spec, messages, short_hash(text + schema), calibration, vetted, grammar)
 
 

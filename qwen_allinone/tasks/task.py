@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+SENTIMENT, CHAT = "sentiment", "chat"  # the halves of /chat
 ROUTE = "route"  # the task whose labels stand for other tasks
 CARE = "care"  # the task whose first label has /chat answer with a text that people wrote
 

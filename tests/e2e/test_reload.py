@@ -47,27 +47,31 @@ def test_a_new_task_is_there_after_a_reload(start_service: StartService, prompts
     assert answer.status == 200 and answer.json["label"] in ("紧急", "普通")
 
 
-@pytest.mark.parametrize("fault", ["a broken prompt", "a missing task", "a broken schema"])
+@pytest.mark.parametrize("fault", ["a broken prompt", "a missing task", "a route to nowhere", "a broken schema"])
 def test_a_reload_of_what_cannot_start_is_refused_and_the_old_goes_on(
-    start_service: StartService, prompts: Path, fault: str
+    start_service: StartService, prompts: Path, tmp_path: Path, fault: str
 ) -> None:
     service = start_service(QAIO_PROMPTS=str(prompts))
     workers = service.workers
-    broken = {
-        "a broken prompt": "intent/prompt.md",
-        "a missing task": "chat/prompt.md",
-        "a broken schema": "ticket/schema.json",
-    }
-    file = prompts / broken[fault]
-    good = file.read_bytes()
-    file.unlink() if fault == "a missing task" else file.write_text("{", "utf-8")
+    good = tmp_path / "good"
+    shutil.copytree(prompts, good)
+    if fault == "a missing task":
+        shutil.rmtree(prompts / "chat")
+    elif fault == "a route to nowhere":
+        file = prompts / "route" / "prompt.md"
+        file.write_text(file.read_text("utf-8").replace("task: intent", "task: nosuch"), "utf-8")
+    else:
+        (prompts / ("intent/prompt.md" if fault == "a broken prompt" else "ticket/schema.json")).write_text(
+            "{", "utf-8"
+        )
     for times in (1, 2):
         reload(service)
         until(lambda: service.log.count("not reloaded") == times, "the reload is refused")  # noqa: B023
-    assert broken[fault] in service.log and "Traceback" not in service.log
+    assert "Traceback" not in service.log
     assert service.workers == workers and service.process.poll() is None
     assert_is_chat(service.chat("今天很开心"))
-    file.write_bytes(good)
+    shutil.rmtree(prompts)
+    shutil.copytree(good, prompts)
     reload(service)
     until(lambda: not alive(workers[0]) and service.log.count("ready: model") == 2, "mended, it is reloaded")
     assert_is_chat(service.chat("今天很开心"))

@@ -11,7 +11,7 @@ import shutil
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-from qwen_allinone.service import CHAT, SENTIMENT
+from qwen_allinone.tasks import CHAT, SENTIMENT
 from tests.e2e.conftest import PROJECT, Service, until
 from tests.e2e.test_watching import metrics
 from tests.faults.load import TEXTS

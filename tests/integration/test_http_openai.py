@@ -171,6 +171,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a schema without a name": ({"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}, "response_format.json_schema.name"),
     "a schema that is none": ({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"not": {}}}}}, "response_format"),
     "a stop inside of JSON": ({"response_format": {"type": "json_object"}, "stop": "}"}, "stop"),
+    "more log-probabilities than an answer holds": ({"n": 8, "logprobs": True, "top_logprobs": 20, "max_tokens": 500}, "logprobs"),
     "nine choices": ({"n": 9}, "n"),
     "no choice": ({"n": 0}, "n"),
     "hot": ({"temperature": 2.1}, "temperature"),

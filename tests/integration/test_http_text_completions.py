@@ -117,7 +117,11 @@ def test_tokens_are_counted_and_turned_back(server: Server) -> None:
     body = {"model": "demo", "messages": [{"role": "user", "content": TEXT}], "max_tokens": 1}
     assert chat["count"] == server.post("/v1/chat/completions", body).get_json()["usage"]["prompt_tokens"]
     assert server.post("/tokenize", {"prompt": ""}).get_json()["count"] == 0
-    assert server.post("/tokenize", {"prompt": "好，" * codec.context}).get_json()["room"] == 0
+    for long in (
+        {"prompt": "好，" * codec.context},
+        {"messages": [{"role": "user", "content": "好，" * codec.context}]},
+    ):
+        assert server.post("/tokenize", long).get_json()["room"] == 0
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from llguidance import LLParserLimits
 
 from qwen_allinone.json_schema import ANY_OBJECT, MOST_CHARACTERS, SchemaError, grammar_of
 from qwen_allinone.model.tokenizer import Tokenizer
+from qwen_allinone.service import grammar_forms
 from qwen_allinone.service.grammar_forms import Forms, GrammarForm
 from tests.support.schemas import HOSTILE
 
@@ -36,11 +38,12 @@ def allows(form: GrammarForm, token: int) -> bool:
 
 def fits(text: str, grammar: str, tokenizer: Tokenizer) -> bool:
     form = Forms(tokenizer, STOP).begin(grammar)
+    ended = False
     for token in tokenizer.encode(text):
         if not allows(form, token):
             return False
-        form.take(token)
-    return form.is_whole
+        ended = form.take(token)
+    return ended
 
 
 @pytest.mark.parametrize(("text", "good"), TEXTS.items())
@@ -52,7 +55,7 @@ def test_an_answer_ends_where_nothing_may_follow(tokenizer: Tokenizer) -> None:
     form = Forms(tokenizer, STOP).begin(grammar_of(ANY_OBJECT))
     ids = tokenizer.encode('{"甲": [1, null]}')
     assert [form.take(token) for token in ids] == [False] * (len(ids) - 1) + [True]
-    assert form.is_whole and not form.problem
+    assert not form.problem
 
 
 @pytest.mark.parametrize("schema", HOSTILE.values(), ids=HOSTILE)
@@ -74,7 +77,7 @@ def test_a_refusal_names_the_keyword() -> None:
 def test_a_form_that_is_left_has_a_problem_and_ends(tokenizer: Tokenizer) -> None:
     form = Forms(tokenizer, STOP).begin(grammar_of(ANY_OBJECT))
     assert form.take(tokenizer.encode("好")[0])
-    assert form.problem and not form.is_whole
+    assert form.problem
 
 
 def test_forms_of_one_grammar_do_not_know_of_each_other(tokenizer: Tokenizer) -> None:
@@ -90,3 +93,16 @@ def test_where_an_answer_may_end_a_stop_is_allowed(tokenizer: Tokenizer) -> None
     assert not allows(form, min(STOP))
     form.take(tokenizer.encode("7")[0])
     assert allows(form, min(STOP))
+
+
+def test_an_answer_that_takes_too_much_spoils_no_other(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = LLParserLimits(max_lexer_states=30, verbose_errors=False)
+    monkeypatch.setattr(grammar_forms, "LIMITS", few)
+    forms, grammar = Forms(tokenizer, STOP), grammar_of({"type": "string", "pattern": "^[a-z]*x.{9}y.{9}z$"})
+    letters = tokenizer.encode("a")
+    for _ in range(3):
+        form = forms.begin(grammar)
+        assert not form.problem and allows(form, tokenizer.encode('"')[0])
+        while not form.take(letters[0]):
+            form.allowed()
+        assert form.problem

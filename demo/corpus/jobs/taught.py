@@ -48,11 +48,11 @@ def written(task: str) -> Iterator[Sample]:
             yield replace(sample, answer=aspects(sample.answer)) if task == "aspects" else sample
 
 
-def _mixed(drawn: list[Sample], written: list[Sample], rng: Random) -> list[Sample]:
-    if not written:
+def _mixed(drawn: list[Sample], by_hand: list[Sample], rng: Random) -> list[Sample]:
+    if not by_hand:
         return drawn
-    times = max(1, round(len(drawn) * WRITTEN_SHARE / (1 - WRITTEN_SHARE) / len(written)))
-    return [*drawn, *(rng.choice(written) for _ in range(min(times, 20) * len(written)))]
+    times = max(1, round(len(drawn) * WRITTEN_SHARE / (1 - WRITTEN_SHARE) / len(by_hand)))
+    return [*drawn, *(rng.choice(by_hand) for _ in range(min(times, 20) * len(by_hand)))]
 
 
 def _care(apart: Apart) -> Iterator[Sample]:

@@ -70,3 +70,8 @@ def test_a_list_is_judged_by_its_items(case: Case, items: tuple[str, ...], probl
 def test_the_fields_of_an_answer_in_json_must_be_the_gold_ones(value: object, problem: str) -> None:
     case = Case(inputs={"text": "x"}, fields={"category": "质量", "product": None})
     assert judge(case, Answer("ticket", RESULT, text="{...}", value=value)).problem == problem
+
+
+def test_an_answer_that_was_cut_passes_nothing() -> None:
+    case = Case(inputs={"text": "x"}, all=("质量",))
+    assert judge(case, Answer("ticket", RESULT, text='{"category": "质量"', is_cut=True)).problem.startswith("cut")

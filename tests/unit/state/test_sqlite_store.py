@@ -296,7 +296,7 @@ def test_a_file_from_before_owners_had_shares_is_counted_when_it_is_opened(file:
     kept(before, 2, OTHER_ID, owner="bob")
     with closing(sqlite3.connect(file)) as db:
         before_bytes = dict(db.execute("SELECT owner, bytes FROM owners"))
-        for name in ("TRIGGER turn_kept", "TRIGGER session_gone", "TABLE owners"):
+        for name in ("TRIGGER turn_kept", "TRIGGER session_gone", "TABLE owners", "INDEX sessions_by_owner"):
             db.execute(f"DROP {name}")
         db.commit()
     before.close()

@@ -405,7 +405,13 @@ def test_a_json_task_follows_the_schema_beside_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("schema", "words"),
-    [(None, ["is missing"]), ("{", ["Expecting"]), ("[]", ["not an object"]), ('{"not": {}}', ["not"])],
+    [
+        (None, ["is missing"]),
+        ("", ["Expecting"]),
+        ("{", ["Expecting"]),
+        ("[]", ["not an object"]),
+        ('{"not": {}}', ["not"]),
+    ],
 )
 def test_a_schema_at_fault_is_named(tmp_path: Path, schema: str | None, words: list[str]) -> None:
     folder = write(tmp_path / "task", JSON)

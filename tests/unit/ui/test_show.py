@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 
 import pytest
 
@@ -11,7 +12,7 @@ from ui.client import Answer, Task
 from ui.feedback import BadRow
 
 EVIL = "<img src=x onerror=alert(1)>\"'&"
-TAGS = {"div", "p", "span", "i", "ul", "li", "h3", "table", "thead", "tbody", "tr", "th", "td", "strong"}
+TAGS = {"div", "p", "span", "i", "ul", "li", "h3", "table", "thead", "tbody", "tr", "th", "td", "strong", "pre"}
 TASK = Task("t", EVIL, "label", ("text",), (EVIL, "b"), detail=True)
 
 
@@ -23,6 +24,9 @@ TASK = Task("t", EVIL, "label", ("text",), (EVIL, "b"), detail=True)
         show.answer(TASK, Answer(label=EVIL, probabilities={EVIL: 1.0})),
         show.answer(TASK, Answer(items=(EVIL,))),
         show.answer(TASK, Answer(text=EVIL)),
+        show.answer(TASK, Answer(value={EVIL: EVIL})),
+        show.answer(TASK, Answer(value=[{EVIL: EVIL}, {"b": None}])),
+        show.answer(TASK, Answer(value=EVIL)),
         show.answer(TASK, Answer(), picked=True),
         show.shares({EVIL: 1, "c": 2}, TASK.labels),
         show.progress(1, 2, EVIL),
@@ -54,3 +58,18 @@ def test_a_table_has_no_column_that_is_empty_all_the_way_down() -> None:
     assert "概率" not in bare and "说明" not in bare
     full = show.table("反馈", [show.TableRow(2, "好", "正面", "90.0%", "")], ("正面",), 5)
     assert "概率" in full and "全部 5 行" in full
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"category": "质量", "product": None, "urgent": True}, "category质量product—urgenttrue"),
+        ([{"aspect": "鱼", "polarity": "正面"}, {"aspect": "上菜"}], "aspectpolarity鱼正面上菜—"),
+        ([], "[]"),
+        ({"a": {"b": 1}}, '{\n  "a": {\n    "b": 1\n  }\n}'),
+        (0, "0"),
+    ],
+)
+def test_json_is_shown_as_people_read_it(value: object, text: str) -> None:
+    html = show.answer(TASK, Answer(value=value))
+    assert unescape(re.sub(r"<[^>]+>", "", html)) == text
