@@ -25,7 +25,7 @@ class Shape(Protocol):
 
 
 class Chunks:
-    """Tells of the replies to so many `prompts` in the order in which they are made; the last chunk of each says why it ended."""
+    """Tells of the replies to so many `prompts` as they are made; the last chunk of each says why it ended."""
 
     def __init__(
         self, out: sse.Writer, body: ReplyFields, head: dict[str, Any], shape: Shape, prompts: int = 1
