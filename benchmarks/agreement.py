@@ -31,8 +31,9 @@ from qwen_allinone.model import checkpoint
 from qwen_allinone.model.attention import Chunk
 from qwen_allinone.model.linear import Weights
 from qwen_allinone.model.qwen2 import Qwen2
-from qwen_allinone.service import SENTIMENT, Service
+from qwen_allinone.service import Service
 from qwen_allinone.settings import Settings
+from qwen_allinone.tasks import SENTIMENT
 
 _SEQUENCES, _PROMPT, _DECODED = 4, 64, 8
 _AT_ONCE = 8
