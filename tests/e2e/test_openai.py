@@ -59,8 +59,8 @@ def test_decisions_and_labels(served: tuple[Service, str]) -> None:
 def test_a_bad_field_and_a_bad_key(served: tuple[Service, str]) -> None:
     service, key = served
     with client_at(service.port, api_key=key, max_retries=8) as client, pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(model="demo", messages=MESSAGES, logprobs=True)
-    assert caught.value.param == "logprobs"
+        client.chat.completions.create(model="demo", messages=MESSAGES, store=True)
+    assert caught.value.param == "store"
     for wrong in (key[:-1], "none"):
         with client_at(service.port, api_key=wrong) as client, pytest.raises(openai.AuthenticationError):
             client.models.list()
