@@ -91,7 +91,7 @@ def _either_of_pairs(count: int) -> Schema:
 HOSTILE: dict[str, Schema] = {
     "an unknown type": {"type": "text"},
     "a reference elsewhere": {"$ref": "http://127.0.0.1:9/schema.json"},
-    "a reference to a file": {"$ref": "file:///etc/passwd"},
+    "a reference to a file": {"$ref": "file:///schema.json"},
     "a reference to nothing": {"$ref": "#/$defs/none"},
     "not": {"not": {"type": "string"}},
     "unique items": {"type": "array", "uniqueItems": True},
