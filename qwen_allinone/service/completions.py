@@ -127,7 +127,7 @@ def chat_ids(messages: Sequence[Utterance], codec: Codec, param: str = "messages
 
 
 def conversation_ids(messages: Sequence[Utterance], codec: Codec, param: str = "messages") -> list[int]:
-    """The same however many they are; raises as `chat_layout`."""
+    """Token ids of a conversation of any length; raises as `chat_layout`."""
     return codec.tokenizer.encode_layout(chat_layout(messages, codec, param), [content for _, content in messages])
 
 
