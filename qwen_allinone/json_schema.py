@@ -26,8 +26,7 @@ _OPTIONS: Any = {
     "json_allowed_escapes": None,
     "json_allow_general_unicode_escapes": False,
 }
-# At most about 20 ms to build, 3 ms a token, and 20 MB while an answer is made (1 kB a state). Errors leave out what was
-# written.
+# At most about 20 ms to build, 3 ms a token, and 20 MB while an answer is made (1 kB a state). Errors tell no texts.
 LIMITS = LLParserLimits(
     max_lexer_states=20_000,
     initial_lexer_fuel=1_000_000,
