@@ -44,7 +44,7 @@ class KVCache:
         value_dtype: torch.dtype = torch.float32,
     ) -> None:
         """`length` is in tokens and rounded up to whole blocks. `value_dtype` may be FP16, which is not exact."""
-        self.kv_heads, self.head_dim = kv_heads, head_dim
+        self.slots, self.kv_heads, self.head_dim = slots, kv_heads, head_dim
         self.blocks = -(-length // KEY_BLOCK)
         self.length = self.blocks * KEY_BLOCK
         keys, values = (slots, kv_heads, self.blocks, head_dim, KEY_BLOCK), (slots, kv_heads, self.length, head_dim)

@@ -1,10 +1,13 @@
-"""The linear layers' kernels behind one seam: `Linears` makes them, measuring once for each shape what is fastest.
+"""The linear layers' kernels behind one seam: `Linears` makes them.
 
-`fp32` weights may be stored as FP16 where that loses no digit, as it does not for the bf16 numbers of checkpoints: half
-the memory to read, and the same products.
+The native library's are taken where it runs. Where it does not, those inside torch are measured once for each shape, and
+the fastest is taken.
 
-All take x [rows, in] float32 and give [rows, out] float32. All but `F.linear` are operators inside torch that are not
-a stable interface, so each is tried at load and one that fails or gives wrong numbers is left out.
+`fp32` weights may be stored as bf16 or FP16 where that loses no digit, as it does not for the bf16 numbers of checkpoints:
+half the memory to read, and the same products.
+
+All take x [rows, in] float32 and give [rows, out] float32. Torch's but for `F.linear` are operators that are not a stable
+interface, so each is tried at load and one that fails or gives wrong numbers is left out.
 """
 
 from __future__ import annotations
@@ -24,7 +27,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qwen_allinone.model.native.library import library
+from qwen_allinone.model.native.linears import NativeExact, NativeInt8
+from qwen_allinone.model.quantize import TINY, quantized
+
 Weights = Literal["fp32", "fp16", "int8"]
+Kernels = Literal["auto", "torch"]
 
 log = logging.getLogger(__name__)
 _kept = threading.local()
@@ -38,7 +46,6 @@ _GAIN = 0.93  # a change must save this much time to be more than noise
 _WORTH_MEASURING = 1 << 19
 _SAMPLE_ROWS = 8192  # of the vocabulary's head: enough to see the kernel
 _ROW_BLOCK = 4096
-_TINY = torch.tensor(1e-30)  # instead of a largest magnitude of zero
 _PINNED = 16  # columns that pin the range of INT8 activations; two are needed, 16 keep rows aligned
 
 
@@ -128,20 +135,20 @@ class Int8Linear:
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         # Block by block: the FP32 copy of a whole vocabulary would be four times the final size.
-        blocks = [_quantize(block) for block in torch.split(weight, _ROW_BLOCK)]
+        blocks = [quantized(block) for block in torch.split(weight, _ROW_BLOCK)]
         values = F.pad(torch.cat([values for values, _ in blocks]), (0, _PINNED))
         scales = torch.cat([scales for _, scales in blocks]).double()
         with warnings.catch_warnings():  # quantized tensors are to leave torch some day; this release is pinned
             warnings.simplefilter("ignore")
             zeros = torch.zeros(len(scales), dtype=torch.long)
-            quantized = torch._make_per_channel_quantized_tensor(values, scales, zeros, 0)
-        self._packed = torch.ops.quantized.linear_prepack(quantized, None)
+            packed = torch._make_per_channel_quantized_tensor(values, scales, zeros, 0)
+        self._packed = torch.ops.quantized.linear_prepack(packed, None)
         self._bias = torch.zeros(1) if bias is None else bias
         self._seven_bits = _saturates()
 
     def __call__(self, x: Tensor) -> Tensor:
         scaled, pinned = _pinned_rows(x.shape)
-        largest = torch.maximum(x.abs().amax(1, keepdim=True), _TINY)
+        largest = torch.maximum(x.abs().amax(1, keepdim=True), TINY)
         torch.div(x, largest, out=scaled)
         out = torch.ops.quantized.linear_dynamic(pinned, self._packed, self._seven_bits)
         return torch.addcmul(self._bias, out, largest)
@@ -175,13 +182,6 @@ def _saturates() -> bool:
     x[0, 0] = -1.0
     packed = torch.ops.quantized.linear_prepack(weight, None)
     return abs(float(torch.ops.quantized.linear_dynamic(x, packed, False)[0, 0]) - 62 * 127) > 127
-
-
-def _quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """INT8 [out, in] and a scale for each row [out], symmetric."""
-    values = weight.float()
-    scales = torch.maximum(values.abs().amax(1), _TINY) / 127
-    return (values / scales.unsqueeze(1)).round_().to(torch.int8), scales
 
 
 _KERNELS: dict[Weights, tuple[type[Kernel], ...]] = {
@@ -231,13 +231,14 @@ class Stacked:
 class Linears:
     """Makes the linears of one model with the fastest kernel for each shape. Thread-safe."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, kernels: Kernels = "auto") -> None:
         """`weights` is what is asked for; a CPU that lacks its kernel gets the next larger, with a warning.
 
         The attribute of that name says what it got.
         """
+        self._native = _native(weights) if kernels == "auto" else None
         self._kernels: list[type[Kernel]] = []
-        while not self._kernels:
+        while not self._kernels and self._native is not NativeInt8:
             self._kernels = [kernel for kernel in _KERNELS[weights] if _works(kernel)]
             if not self._kernels:
                 log.warning("this CPU has no kernel for %s weights; using %s", weights, _INSTEAD[weights])
@@ -245,10 +246,14 @@ class Linears:
         self.weights = weights
         self._exact = weights == "fp32"
         self._choices: dict[tuple[int, int, bool], Choice] = {}
+        self._made_natively = False
         self._choosing = threading.Lock()
 
     def make(self, weight: Tensor, bias: Tensor | None = None) -> Linear:
         """The linear of `weight` [out, in], any float type, and `bias` [out] float32."""
+        if self._native and (self._native is NativeInt8 or NativeExact.is_lossless(weight)):
+            self._made_natively = True
+            return self._native(weight, bias)
         large = weight.numel() >= _WORTH_MEASURING
         halves = large and self._exact and HalfLinear in self._kernels and HalfLinear.is_lossless(weight)
         key = (weight.shape[0], weight.shape[1], halves)
@@ -261,9 +266,27 @@ class Linears:
         return Padded(kernel, choice.feed) if choice.pads else kernel
 
     @property
+    def packs_in_blocks(self) -> bool:
+        """Whether a kernel needs little memory beside its result, however tall the weight."""
+        return self._native is not None
+
+    @property
     def names(self) -> str:
         """The kernels in use, for people."""
-        return ", ".join(dict.fromkeys(choice.kernel.name for choice in self._choices.values()))
+        native = [self._native.name] if self._native and self._made_natively else []
+        return ", ".join(dict.fromkeys(native + [choice.kernel.name for choice in self._choices.values()]))
+
+
+def _native(weights: Weights) -> type[NativeExact] | type[NativeInt8] | None:
+    """The native kernel for `weights`, if there is one here and its numbers are right."""
+    lib = library()
+    if lib is None or (weights == "int8" and not lib.has_fast_int8):
+        return None
+    kernel = NativeInt8 if weights == "int8" else NativeExact
+    if _works(kernel):
+        return kernel
+    log.warning("the native kernel %s fails here, torch's are used", kernel.name)
+    return None
 
 
 def _choose(kernels: list[type[Kernel]], weight: Tensor) -> Choice:
@@ -321,7 +344,7 @@ def _works(kernel: type[Kernel]) -> bool:
     would show it.
     """
     generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(48, 64, generator=generator).half().float()
+    weight = torch.randn(48, 64, generator=generator).bfloat16().float()
     weight[0] = weight.abs().max()
     bias, x = torch.randn(48, generator=generator), torch.randn(5, 64, generator=generator)
     x[0] = 3.0
@@ -330,4 +353,4 @@ def _works(kernel: type[Kernel]) -> bool:
         error = (kernel(weight, bias)(x) - wanted).norm() / wanted.norm()
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
-    return bool(error < (0.03 if kernel is Int8Linear else 1e-5))
+    return bool(error < (0.03 if kernel in (Int8Linear, NativeInt8) else 1e-5))

@@ -19,7 +19,9 @@ from torch import Tensor
 from qwen_allinone.model.attention import Attention, Chunk, interleaved, rotation_table
 from qwen_allinone.model.config import ModelConfig
 from qwen_allinone.model.kv import KVCache
-from qwen_allinone.model.linear import Linear, Linears, Stacked, Weights
+from qwen_allinone.model.linear import Kernels, Linear, Linears, Stacked, Weights
+from qwen_allinone.model.native.library import library
+from qwen_allinone.model.native.step import DecodeStep, computes
 from qwen_allinone.model.weights import WeightReader
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -49,6 +51,7 @@ class Qwen2:
         context: int,
         weights: Weights = "fp32",
         token_ids: Collection[int] | None = None,
+        kernels: Kernels = "auto",
     ) -> None:
         """Load from `reader` tensor by tensor, so that the peak stays near the final size.
 
@@ -58,11 +61,11 @@ class Qwen2:
         reader.check(config)
         self.config = config
         self.context = context
-        linears = Linears(weights)
+        linears = Linears(weights, kernels)
         head = EMBEDDING if config.tie_word_embeddings else "lm_head.weight"
         rows = min(max(token_ids) + 1, config.vocab_size) if token_ids else config.vocab_size
         self._gaps = sorted(set(range(rows)) - set(token_ids)) if token_ids else []
-        parts = _row_parts(rows, config.hidden_size)
+        parts = _row_parts(rows, config.hidden_size) if not linears.packs_in_blocks else [slice(0, rows)]
         # The first of each shape alone: its kernels are measured, and nothing else should run meanwhile. The rest side
         # by side, since packing is slow and does not use several cores itself.
         layers, heads = (
@@ -83,6 +86,10 @@ class Qwen2:
         self._value_dtype = torch.float16 if linears.weights == "int8" else torch.float32
         self._epsilon = torch.tensor(config.rms_norm_eps * config.hidden_size)
         self._rotations = rotation_table(config, context)
+        lib = library()
+        self._step = None
+        if lib and computes(config, layers):
+            self._step = DecodeStep(lib, config, layers, self._rotations, self._value_dtype)
 
     def new_cache(self, slots: int) -> KVCache:
         """Keys and values for `slots` sequences of at most `context` tokens."""
@@ -100,16 +107,24 @@ class Qwen2:
         # Requests that decode come first: attention takes them together.
         order = sorted(range(len(chunks)), key=lambda i: not chunks[i].is_decoding)
         batch = [chunks[i] for i in order]
-        attention = Attention(self.config, self._rotations, batch, cache)
         x = self._embedding.read([token for chunk in batch for token in chunk.tokens])
+        if self._step and batch[-1].is_decoding:
+            x = self._step(x, [chunk.slot for chunk in batch], [chunk.start for chunk in batch], cache)
+        else:
+            x = self._through_layers(x, batch, cache)
+        begins = dict(zip(order, itertools.accumulate((len(chunk.tokens) for chunk in batch), initial=0), strict=False))
+        wanted = [begins[i] + row for i, chunk in enumerate(chunks) for row in chunk.wanted]
+        return self._rms_norm(x[torch.tensor(wanted, dtype=torch.long)], self._norm)
+
+    def _through_layers(self, x: Tensor, batch: Sequence[Chunk], cache: KVCache) -> Tensor:
+        """Embeddings [tokens, hidden] of `batch`, the chunks that decode first -> what the last layer puts out."""
+        attention = Attention(self.config, self._rotations, batch, cache)
         for number, layer in enumerate(self._layers):
             qkv = layer.qkv(self._rms_norm(x, layer.attention_norm))
             x = x + layer.out(attention(number, qkv, layer.head_norms))
             gate, up = layer.gate_up(self._rms_norm(x, layer.mlp_norm)).chunk(2, dim=-1)
             x = x + layer.down(F.silu(gate).mul_(up))
-        begins = dict(zip(order, itertools.accumulate((len(chunk.tokens) for chunk in batch), initial=0), strict=False))
-        wanted = [begins[i] + row for i, chunk in enumerate(chunks) for row in chunk.wanted]
-        return self._rms_norm(x[torch.tensor(wanted, dtype=torch.long)], self._norm)
+        return x
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:

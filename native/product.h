@@ -1,0 +1,151 @@
+// Products of a block of rows with a panel of weights. A row's sums run over the inputs in one order whatever rows are
+// beside it, so its result has the same bits alone and in a batch.
+#ifndef PRODUCT_H
+#define PRODUCT_H
+
+#include "rows.h"
+
+typedef float Sums[BLOCK_ROWS][PANEL];
+typedef void Product(const Linear *linear, int panel, const Rows *rows, int first, Sums sums);
+
+enum { AHEAD = 2048 };  // bytes: how far before its use a weight is asked for
+
+#if defined(__AVX512F__)
+#define STRIP_OF(M) 1
+#elif LANES == 8
+#define STRIP_OF(M) ((M) <= 3 ? 2 : 1)
+#else
+#define STRIP_OF(M) ((M) <= 3 ? 4 : 2)
+#endif
+
+// `m` rows times the panel, `strip` vectors of words at a time: 2 x m x strip vectors of sums are in registers.
+INLINE void exact_sums(const int m, const int strip, const uint32_t *weights, int width, const float *x, Sums sums) {
+    for (int part = 0; part < PANEL / 2; part += strip * LANES) {
+        Floats low[BLOCK_ROWS * 4] = {{0}}, high[BLOCK_ROWS * 4] = {{0}};
+        const uint32_t *from = weights + part;
+        const float *numbers = x;
+        for (int i = 0; i < width; i++, from += PANEL / 2, numbers += m) {
+            __builtin_prefetch((const char *)from + AHEAD);
+#pragma GCC unroll 4
+            for (int s = 0; s < strip; s++) {
+                Words pairs = *(const Words *)(from + s * LANES);
+                Floats first = (Floats)(pairs << 16), second = (Floats)(pairs & 0xffff0000u);
+#pragma GCC unroll 14
+                for (int r = 0; r < m; r++) {
+                    low[r * strip + s] += first * numbers[r];
+                    high[r * strip + s] += second * numbers[r];
+                }
+            }
+        }
+#pragma GCC unroll 14
+        for (int r = 0; r < m; r++)
+#pragma GCC unroll 4
+            for (int s = 0; s < strip; s++) {
+                store(sums[r] + part + s * LANES, low[r * strip + s]);
+                store(sums[r] + PANEL / 2 + part + s * LANES, high[r * strip + s]);
+            }
+    }
+}
+
+// Weights have 128 added, as the instruction for bytes without a sign wants them: 128 times a row's sum is taken off.
+INLINE void int8_sums(const int m, const uint8_t *weights, int fours, const int32_t *x, const int32_t *row_sums,
+                      int32_t sums[][PANEL]) {
+#if defined(__AVX512VNNI__)
+    __m512i low[BLOCK_ROWS], high[BLOCK_ROWS];
+#pragma GCC unroll 14
+    for (int r = 0; r < m; r++) low[r] = high[r] = _mm512_set1_epi32(-128 * row_sums[r]);
+    for (int i = 0; i < fours; i++, weights += 4 * PANEL, x += m) {
+        _mm_prefetch((const char *)weights + AHEAD, _MM_HINT_T0);
+        _mm_prefetch((const char *)weights + AHEAD + 64, _MM_HINT_T0);
+        __m512i first = _mm512_loadu_si512(weights), second = _mm512_loadu_si512(weights + 64);
+#pragma GCC unroll 14
+        for (int r = 0; r < m; r++) {
+            __m512i four = _mm512_set1_epi32(x[r]);
+            low[r] = _mm512_dpbusd_epi32(low[r], first, four);
+            high[r] = _mm512_dpbusd_epi32(high[r], second, four);
+        }
+    }
+#pragma GCC unroll 14
+    for (int r = 0; r < m; r++) {
+        _mm512_storeu_si512(sums[r], low[r]);
+        _mm512_storeu_si512(sums[r] + PANEL / 2, high[r]);
+    }
+#else
+    for (int r = 0; r < m; r++)
+        for (int j = 0; j < PANEL; j++) sums[r][j] = -128 * row_sums[r];
+    for (int i = 0; i < fours; i++, weights += 4 * PANEL, x += m)
+        for (int r = 0; r < m; r++) {
+            int8_t four[4];
+            memcpy(four, x + r, 4);
+            for (int j = 0; j < PANEL; j++)
+                sums[r][j] += weights[4 * j] * four[0] + weights[4 * j + 1] * four[1] + weights[4 * j + 2] * four[2] +
+                              weights[4 * j + 3] * four[3];
+        }
+#endif
+}
+
+#define PRODUCTS(M)                                                                                                  \
+    static void exact_##M(const Linear *linear, int panel, const Rows *rows, int first, Sums sums) {                 \
+        const uint32_t *weights = (const uint32_t *)linear->weights + (size_t)panel * (size_t)linear->k * (PANEL / 2); \
+        exact_sums(M, STRIP_OF(M), weights, linear->k, rows->exact + (size_t)first * linear->k, sums);                \
+    }                                                                                                                \
+    static void int8_##M(const Linear *linear, int panel, const Rows *rows, int first, Sums sums) {                  \
+        int fours = parts(linear->k, 4);                                                                             \
+        const uint8_t *weights = (const uint8_t *)linear->weights + (size_t)panel * (size_t)fours * 4 * PANEL;        \
+        int32_t whole[BLOCK_ROWS][PANEL];                                                                            \
+        int8_sums(M, weights, fours, rows->int8 + (size_t)first * fours, rows->sums + first, whole);                  \
+        for (int r = 0; r < M; r++)                                                                                  \
+            for (int j = 0; j < PANEL; j++) sums[r][j] = (float)whole[r][j];                                          \
+    }
+
+PRODUCTS(1) PRODUCTS(2) PRODUCTS(3) PRODUCTS(4) PRODUCTS(5) PRODUCTS(6)
+#if defined(__AVX512F__)
+PRODUCTS(7) PRODUCTS(8) PRODUCTS(9) PRODUCTS(10) PRODUCTS(11) PRODUCTS(12) PRODUCTS(13) PRODUCTS(14)
+#define MORE(KIND) , KIND##_7, KIND##_8, KIND##_9, KIND##_10, KIND##_11, KIND##_12, KIND##_13, KIND##_14
+#else
+#define MORE(KIND)
+#endif
+
+static Product *const exact_products[] = {NULL, exact_1, exact_2, exact_3, exact_4, exact_5, exact_6 MORE(exact)};
+static Product *const int8_products[] = {NULL, int8_1, int8_2, int8_3, int8_4, int8_5, int8_6 MORE(int8)};
+
+// The outputs of `panel` for the block of rows that begins at `first`, scaled and with their bias.
+static void multiply(const Linear *linear, int panel, const Rows *rows, int first, Sums sums) {
+    int count = rows_of_block(rows, first), begin = panel * PANEL;
+    (linear->kind == EXACT ? exact_products : int8_products)[count](linear, panel, rows, first, sums);
+    int outputs = linear->n - begin < PANEL ? linear->n - begin : PANEL;
+    for (int r = 0; r < count; r++) {
+        if (linear->kind == INT8)
+            for (int j = 0; j < outputs; j++) sums[r][j] *= linear->scales[begin + j] * rows->scales[first + r];
+        if (linear->bias)
+            for (int j = 0; j < outputs; j++) sums[r][j] += linear->bias[begin + j];
+    }
+}
+
+// Panels taken at a time: a few that lie together, but enough pieces for everybody.
+INLINE int panels_at_once(int panels) {
+    int fair = panels / (4 * team_threads);
+    return fair < 1 ? 1 : fair > 4 ? 4 : fair;
+}
+
+// y [rows][n] = the product of all rows, or y += it. A phase.
+static void product_of_rows(const Linear *linear, const Rows *rows, float *y, int adds) {
+    int panels = parts(linear->n, PANEL), piece_size = panels_at_once(panels);
+    EACH_PIECE(piece, parts(panels, piece_size))
+    for (int panel = piece * piece_size; panel < panels && panel < (piece + 1) * piece_size; panel++) {
+        int begin = panel * PANEL, outputs = linear->n - begin < PANEL ? linear->n - begin : PANEL;
+        for (int first = 0; first < rows->count; first += rows->block) {
+            Sums sums;
+            multiply(linear, panel, rows, first, sums);
+            for (int r = 0; r < rows_of_block(rows, first); r++) {
+                float *to = y + (size_t)(first + r) * linear->n + begin;
+                if (adds)
+                    for (int j = 0; j < outputs; j++) to[j] += sums[r][j];
+                else
+                    memcpy(to, sums[r], (size_t)outputs * sizeof(float));
+            }
+        }
+    }
+}
+
+#endif

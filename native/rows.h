@@ -1,0 +1,114 @@
+// Activations as the products read them: rows in blocks, and in a block the numbers of one input of all rows together.
+#ifndef ROWS_H
+#define ROWS_H
+
+#include "team.h"
+#include "vectors.h"
+
+// The most rows that a product can keep the sums of in registers.
+#if defined(__AVX512F__)
+enum { BLOCK_ROWS = 14 };
+#else
+enum { BLOCK_ROWS = 6 };
+#endif
+
+typedef struct {
+    int kind, count, width, block;  // `block`: rows of every block but the last
+    float *exact;                   // of each block [width][rows]
+    int32_t *int8;                  // of each block [width / 4][rows], four signed bytes each
+    int32_t *sums;                  // int8: of the whole numbers of each row
+    float *scales;                  // int8: what one step of each row is worth
+} Rows;
+
+INLINE size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
+INLINE int parts(int whole, int part) { return (whole + part - 1) / part; }
+
+// Blocks of about equal size: one row over would cost as much time as a block.
+INLINE int block_of(int count) { return parts(count, parts(count, BLOCK_ROWS)); }
+
+static size_t rows_scratch(int kind, int count, int width) {
+    size_t numbers = rounded((size_t)count * (size_t)parts(width, 4) * 4 * (kind == EXACT ? 4 : 1));
+    return numbers + (kind == INT8 ? 2 * rounded((size_t)count * 4) : 0);
+}
+
+static Rows rows_in(int kind, int count, int width, char *scratch) {
+    Rows rows = {.kind = kind, .count = count, .width = width, .block = block_of(count)};
+    if (kind == EXACT) {
+        rows.exact = (float *)scratch;
+        return rows;
+    }
+    rows.sums = (int32_t *)scratch, scratch += rounded((size_t)count * 4);
+    rows.scales = (float *)scratch, scratch += rounded((size_t)count * 4);
+    rows.int8 = (int32_t *)scratch;
+    return rows;
+}
+
+INLINE int rows_of_block(const Rows *rows, int first) {
+    return rows->count - first < rows->block ? rows->count - first : rows->block;
+}
+
+INLINE float square_sum(const float *x, int width) {
+    Floats sums = {0};
+    int i = 0;
+    for (; i + LANES <= width; i += LANES) sums += load(x + i) * load(x + i);
+    float total = sum_of(sums);
+    for (; i < width; i++) total += x[i] * x[i];
+    return total;
+}
+
+static void put_exact(const Rows *rows, int row, const float *x, float factor, const float *weights) {
+    int first = row / rows->block * rows->block, beside = rows_of_block(rows, first);
+    float *to = rows->exact + (size_t)first * rows->width + (row - first);
+    for (int i = 0; i < rows->width; i++) to[(size_t)i * beside] = weights ? x[i] * factor * weights[i] : x[i];
+}
+
+// Whole numbers from -127 to 127 times the row's own scale, so that no row depends on its neighbours. A row that holds
+// NaN or an infinity has the scale NaN.
+static void put_int8(const Rows *rows, int row, const float *x, float factor, const float *weights) {
+    int first = row / rows->block * rows->block, beside = rows_of_block(rows, first), fours = parts(rows->width, 4);
+    int32_t *to = rows->int8 + (size_t)first * fours + (row - first);
+    uint32_t top_bits = 0;  // of sizes, which order as their bits do, infinities and NaN last
+    for (int i = 0; i < rows->width; i++) {
+        float value = weights ? x[i] * factor * weights[i] : x[i];
+        uint32_t bits;
+        memcpy(&bits, &value, 4);
+        bits &= 0x7fffffff;
+        top_bits = bits > top_bits ? bits : top_bits;
+    }
+    float top;
+    memcpy(&top, &top_bits, 4);
+    int finite = top_bits < 0x7f800000;
+    top = finite && top > 1e-30f ? top : 1e-30f;
+    float inverse = finite ? 127.0f / top : 0.0f;
+    int sum = 0;
+    for (int four = 0; four < fours; four++) {
+        int8_t bytes[4] = {0};
+        for (int j = 0; j < 4; j++) {
+            int i = four * 4 + j;
+            if (i >= rows->width || !finite) continue;
+            float value = weights ? x[i] * factor * weights[i] : x[i];
+            bytes[j] = (int8_t)lrintf(value * inverse);
+            sum += bytes[j];
+        }
+        memcpy(to + (size_t)four * beside, bytes, 4);
+    }
+    rows->sums[row] = sum;
+    rows->scales[row] = finite ? top / 127.0f : NAN;
+}
+
+// One row of `width` numbers at `x`, times `factor` and `weights` where there are any.
+INLINE void put_row(const Rows *rows, int row, const float *x, float factor, const float *weights) {
+    (rows->kind == EXACT ? put_exact : put_int8)(rows, row, x, factor, weights);
+}
+
+// All rows, normalised by RMS (arXiv:1910.07467) where `weights`, which hold the factor sqrt(width), are given. A phase.
+static void put_rows(const Rows *rows, const float *x, float epsilon, const float *weights) {
+    EACH_PIECE(row, rows->count) {
+        const float *from = x + (size_t)row * rows->width;
+        float factor = 1.0f;
+        if (weights) factor = 1.0f / sqrtf(square_sum(from, rows->width) + epsilon * (float)rows->width);
+        put_row(rows, row, from, factor, weights);
+    }
+}
+
+#endif
