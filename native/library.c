@@ -28,28 +28,33 @@ void team_run(void (*job)(void *argument, int member), void *argument) {
     launch(member_of_team, NULL, (unsigned)team_threads, 0);
 }
 
-extern const Isa isa_plain;
 #if defined(__x86_64__)
-extern const Isa isa_avx2, isa_avx512, isa_avx512vnni;
+extern const Isa isa_plain, isa_avx2, isa_avx512, isa_avx512vnni;
+
+static int bits(unsigned word, unsigned wanted) { return (word & wanted) == wanted; }
 
 // Read from the processor itself: compilers' own builtins for this need a start-up routine that not every linker brings.
-// Bits: Intel's Software Developer's Manual, CPUID leaves 1 and 7; XCR0 says which registers the system saves.
+// What x86-64-v3 and v4 hold: System V ABI, AMD64 supplement, "Micro-Architecture Levels". Bits: Intel's Software
+// Developer's Manual, CPUID; XCR0 says which registers the system saves.
 static int runs(const Isa *isa) {
-    unsigned a, b, c, d, low, high;
+    enum { FMA = 1 << 12, MOVBE = 1 << 22, OSXSAVE = 1 << 27, F16C = 1 << 29 };              // leaf 1, ecx
+    enum { BMI1 = 1 << 3, AVX2 = 1 << 5, BMI2 = 1 << 8 };                                    // leaf 7, ebx
+    const unsigned avx512 = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;            // F, DQ, CD, BW, VL
+    enum { VNNI = 1 << 11, LZCNT = 1 << 5, YMM_SAVED = 6, ZMM_SAVED = 0xe6 };                // leaf 7, ecx; leaf 0x80000001
+    unsigned a, b, c, d, more, saved, high;
     if (isa == &isa_plain) return 1;
-    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
-    int fma = c >> 12 & 1, saves = c >> 27 & 1, half = c >> 29 & 1;
-    if (!fma || !saves || !half || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    int avx2 = (low & 6) == 6 && b >> 5 & 1;
-    int avx512 = avx2 && (low & 0xe0) == 0xe0 && b >> 16 & 1 && b >> 17 & 1 && b >> 30 & 1 && b >> 31 & 1;
-    if (isa == &isa_avx2) return avx2;
-    return avx512 && (isa == &isa_avx512 || c >> 11 & 1);
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !bits(c, FMA | MOVBE | OSXSAVE | F16C)) return 0;
+    __asm__ volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+    if (!__get_cpuid(0x80000001, &a, &b, &more, &d) || !bits(more, LZCNT) || !bits(saved, YMM_SAVED)) return 0;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !bits(b, BMI1 | AVX2 | BMI2)) return 0;
+    if (isa == &isa_avx2) return 1;
+    return bits(saved, ZMM_SAVED) && bits(b, avx512) && (isa == &isa_avx512 || bits(c, VNNI));
 }
 static const Isa *const isas[] = {&isa_avx512vnni, &isa_avx512, &isa_avx2, &isa_plain};
 #else
-static int runs(const Isa *isa) { return isa == &isa_plain; }
-static const Isa *const isas[] = {&isa_plain};
+extern const Isa isa_neon;
+static int runs(const Isa *isa) { return isa == &isa_neon; }
+static const Isa *const isas[] = {&isa_neon};
 #endif
 
 enum { ISAS = sizeof isas / sizeof *isas };

@@ -56,41 +56,66 @@ INLINE float square_sum(const float *x, int width) {
     return total;
 }
 
+enum { CHUNK = 64 };  // numbers of a row that are worked on together
+
+// Numbers `begin` to `begin + count` of a row, times `factor` and `weights` where there are any.
+INLINE void scaled(const float *x, float factor, const float *weights, int begin, int count, float *out) {
+    if (weights)
+        for (int j = 0; j < count; j++) out[j] = x[begin + j] * factor * weights[begin + j];
+    else
+        memcpy(out, x + begin, (size_t)count * sizeof(float));
+}
+
 static void put_exact(const Rows *rows, int row, const float *x, float factor, const float *weights) {
     int first = row / rows->block * rows->block, beside = rows_of_block(rows, first);
-    float *to = rows->exact + (size_t)first * rows->width + (row - first);
-    for (int i = 0; i < rows->width; i++) to[(size_t)i * beside] = weights ? x[i] * factor * weights[i] : x[i];
+    float *to = rows->exact + (size_t)first * rows->width + (row - first), values[CHUNK];
+    for (int begin = 0; begin < rows->width; begin += CHUNK) {
+        int count = rows->width - begin < CHUNK ? rows->width - begin : CHUNK;
+        scaled(x, factor, weights, begin, count, values);
+        for (int j = 0; j < count; j++) to[(size_t)(begin + j) * beside] = values[j];
+    }
+}
+
+// The bits of the largest size in a row. Sizes order as their bits do, infinities and NaN last.
+static int32_t largest_bits(const float *x, int width, float factor, const float *weights) {
+    int32_t top = 0, bits[CHUNK];
+    float values[CHUNK];
+    for (int begin = 0; begin < width; begin += CHUNK) {
+        int count = width - begin < CHUNK ? width - begin : CHUNK;
+        scaled(x, factor, weights, begin, count, values);
+        memcpy(bits, values, sizeof bits);
+        for (int j = 0; j < count; j++) {
+            int32_t size = bits[j] & 0x7fffffff;
+            top = size > top ? size : top;
+        }
+    }
+    return top;
 }
 
 // Whole numbers from -127 to 127 times the row's own scale, so that no row depends on its neighbours. A row that holds
 // NaN or an infinity has the scale NaN.
 static void put_int8(const Rows *rows, int row, const float *x, float factor, const float *weights) {
     int first = row / rows->block * rows->block, beside = rows_of_block(rows, first), fours = parts(rows->width, 4);
-    int32_t *to = rows->int8 + (size_t)first * fours + (row - first);
-    uint32_t top_bits = 0;  // of sizes, which order as their bits do, infinities and NaN last
-    for (int i = 0; i < rows->width; i++) {
-        float value = weights ? x[i] * factor * weights[i] : x[i];
-        uint32_t bits;
-        memcpy(&bits, &value, 4);
-        bits &= 0x7fffffff;
-        top_bits = bits > top_bits ? bits : top_bits;
-    }
+    int32_t *to = rows->int8 + (size_t)first * fours + (row - first), top_bits = largest_bits(x, rows->width, factor, weights);
+    int finite = top_bits < 0x7f800000, sum = 0;
     float top;
     memcpy(&top, &top_bits, 4);
-    int finite = top_bits < 0x7f800000;
     top = finite && top > 1e-30f ? top : 1e-30f;
     float inverse = finite ? 127.0f / top : 0.0f;
-    int sum = 0;
-    for (int four = 0; four < fours; four++) {
-        int8_t bytes[4] = {0};
-        for (int j = 0; j < 4; j++) {
-            int i = four * 4 + j;
-            if (i >= rows->width || !finite) continue;
-            float value = weights ? x[i] * factor * weights[i] : x[i];
-            bytes[j] = (int8_t)lrintf(value * inverse);
-            sum += bytes[j];
+    for (int begin = 0; begin < rows->width; begin += CHUNK) {
+        int count = rows->width - begin < CHUNK ? rows->width - begin : CHUNK;
+        float values[CHUNK] = {0};
+        uint32_t whole[CHUNK];
+        scaled(x, factor, weights, begin, count, values);
+        for (int j = 0; j < CHUNK; j++) values[j] = finite ? values[j] * inverse + 12582912.0f : 12582912.0f;
+        memcpy(whole, values, sizeof whole);  // 1.5 x 2^23 was added: the last bits are the whole number nearest
+        for (int j = 0; j < CHUNK; j++) {
+            sum += (int)(whole[j] - 0x4b400000u);
+            whole[j] &= 0xff;
         }
-        memcpy(to + (size_t)four * beside, bytes, 4);
+        for (int j = 0; j < count; j += 4)
+            to[(size_t)((begin + j) / 4) * beside] =
+                (int32_t)(whole[j] | whole[j + 1] << 8 | whole[j + 2] << 16 | whole[j + 3] << 24);
     }
     rows->sums[row] = sum;
     rows->scales[row] = finite ? top / 127.0f : NAN;
