@@ -4,6 +4,11 @@
 # Locked: docker run -p 5000:5000 --memory=4g -v qwen-models:/models -v qwen-data:/data --read-only --tmpfs /tmp --cap-drop ALL \
 #             --security-opt no-new-privileges --init --stop-timeout 140 qwen-allinone
 # Trial:  docker run -p 5000:5000 -e QAIO_MODEL=demo qwen-allinone
+FROM python:3.11-slim AS native
+
+COPY native /native
+RUN pip install --no-cache-dir --require-hashes -r /native/requirements.txt && python /native/build.py /libqaio.so
+
 FROM python:3.11-slim
 
 # PyTorch's CPU wheels; set it empty to take torch from the default index.
@@ -24,6 +29,7 @@ RUN pip install --require-hashes -r requirements.lock \
 
 COPY app.py gunicorn.conf.py ./
 COPY qwen_allinone ./qwen_allinone
+COPY --from=native /libqaio.so ./qwen_allinone/model/native/
 COPY prompts ./prompts
 COPY demo/checkpoint ./demo/checkpoint
 COPY demo/MODEL_CARD.md ./demo/

@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 PIP_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve ui test test-real faults check lock install install-dev install-ui install-ui-tests clean
+.PHONY: help demo serve ui test test-real faults check lock wheels install install-dev install-ui install-ui-tests clean
 
 help:
 	@echo "make demo    start the service on port 5000 with the embedded demo model"
@@ -17,12 +17,13 @@ help:
 	@echo "make faults  kills, floods and cuts off real servers for most of an hour; see docs/faults.md"
 	@echo "make check   ruff, mypy, import-linter, READMEs and docs against the code"
 	@echo "make lock    write requirements.lock anew, for the image, after a change of requirements.txt"
+	@echo "make wheels  wheels for Linux on x86-64 and aarch64, in dist/"
 	@echo "make clean   remove the virtual environment and caches"
 
 $(VENV)/bin/python:
 	python3 -m venv $(VENV)
 
-$(VENV)/.installed: requirements.txt pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed: requirements.txt pyproject.toml setup.py $(wildcard native/*) | $(VENV)/bin/python
 	$(PY) -m pip install $(PIP_ARGS) -r requirements.txt
 	$(PY) -m pip install --no-deps -e .
 	@touch $@
@@ -71,6 +72,11 @@ test-real: $(VENV)/.installed-real
 
 faults: install-dev
 	$(PY) -m tests.faults
+
+# For old and new Linux on both kinds of processor: zig compiles for all of them on any.
+wheels: | $(VENV)/bin/python
+	QAIO_MACHINE=x86_64 $(PY) -m pip wheel --no-deps -w dist .
+	QAIO_MACHINE=aarch64 $(PY) -m pip wheel --no-deps -w dist .
 
 check: install-dev
 	$(VENV)/bin/ruff check .

@@ -1,5 +1,6 @@
-"""Puts what lies beside the package in a checkout into the wheel, where qwen_allinone/shipped_files.py finds it, and builds
-the native library (native/). Where that fails, torch's kernels serve.
+"""Puts what lies beside the package in a checkout into the wheel, where qwen_allinone/shipped_files.py finds it.
+
+Builds the native library (native/) as well. Where that fails, torch's kernels serve.
 """
 
 import runpy

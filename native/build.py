@@ -26,7 +26,8 @@ ISAS = {
     "aarch64": {"neon": []},
 }
 # Products and sums may be one instruction; nothing else of floating point is bent.
-FLAGS = "-std=c11 -O3 -fPIC -fvisibility=hidden -ffp-contract=fast -Wall -Wextra -Werror -Wno-psabi".split()
+FLAGS = ["-std=c11", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast"]
+WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-psabi"]
 GLIBC = "2.17"  # what manylinux2014 promises
 
 
@@ -54,7 +55,9 @@ def platform_tag() -> str | None:
 
 
 def build(out: Path, *extra: str, check: bool = False) -> None:
-    """Compile the sources into the shared library `out`, or into the program `check`, with `extra` flags for the compiler.
+    """Compile the sources into the shared library `out`, or into the program `check`.
+
+    `extra`: more flags for the compiler.
 
     Raises:
         RuntimeError: no compiler, a machine without code, or what the compiler said.
@@ -64,7 +67,7 @@ def build(out: Path, *extra: str, check: bool = False) -> None:
     command = compiler()
     if not command:
         raise RuntimeError("there is no C compiler: install gcc, or the package ziglang")
-    flags = [*FLAGS, *extra]
+    flags = [*FLAGS, *WARNINGS, *extra]
     with tempfile.TemporaryDirectory() as folder:
         jobs = [
             (HERE / f"{name}.c", Path(folder, f"{name}.o"), [])

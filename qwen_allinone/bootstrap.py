@@ -152,7 +152,9 @@ def _load(settings: Settings, registry: Registry) -> Loaded[Codec]:
     """Find and load the model, and fit the tasks to it. Runs in the engine's thread."""
     if settings.model == checkpoint.DEMO:
         log.warning("QAIO_MODEL=demo: a tiny stand-in model, not Qwen; see demo/MODEL_CARD.md")
-    loaded = checkpoint.load(settings.model, settings.model_revision, settings.weights, settings.context)
+    loaded = checkpoint.load(
+        settings.model, settings.model_revision, settings.weights, settings.context, settings.kernels
+    )
     title = f"model {loaded.name}, kernel {loaded.model.kernel}, weights {settings.weights}"
     fitting = Fitting(settings.fit, settings.fit_s, settings.fit_file)
     return fit(registry, loaded, public_name(settings.model), title, fitting)

@@ -37,6 +37,9 @@ class Settings(BaseModel):
         "fp32",
         description="`fp32`; `fp16`: half the memory, arithmetic still FP32; `int8`: a quarter, fastest, approximate",
     )
+    kernels: Literal["auto", "torch"] = Field(
+        "auto", description="`auto`: the project's own kernels where they run here, else torch's; `torch`: torch's"
+    )
     prompts: Path = Field(SHIPPED / "prompts", description="Folder of the tasks, one folder each")
     fit: Literal["gold", "contextual", "off"] = Field(
         "gold",

@@ -10,7 +10,7 @@ from qwen_allinone.errors import CheckpointError
 from qwen_allinone.host import heap_returned
 from qwen_allinone.model import hub
 from qwen_allinone.model.config import ModelConfig
-from qwen_allinone.model.linear import Weights
+from qwen_allinone.model.linear import Kernels, Weights
 from qwen_allinone.model.qwen2 import Qwen2
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.model.weights import WeightReader, fingerprint
@@ -37,7 +37,7 @@ class Checkpoint:
     identity: str
 
 
-def load(name: str, revision: str, weights: Weights, context: int) -> Checkpoint:
+def load(name: str, revision: str, weights: Weights, context: int, kernels: Kernels = "auto") -> Checkpoint:
     """Find the checkpoint `name`, verify its files and load it.
 
     Raises:
@@ -50,7 +50,7 @@ def load(name: str, revision: str, weights: Weights, context: int) -> Checkpoint
         context = config.max_position_embeddings
     tokenizer = Tokenizer.load(folder)
     with WeightReader(folder) as reader, heap_returned():
-        model = Qwen2(config, reader, context, weights, tokenizer.ids)
+        model = Qwen2(config, reader, context, weights, tokenizer.ids, kernels)
     identity = f"{fingerprint(folder)}:{weights}"
     return Checkpoint(name, folder, model, tokenizer, stop_ids(folder, tokenizer), identity)
 

@@ -1,13 +1,13 @@
 """The linear layers' kernels behind one seam: `Linears` makes them.
 
-The native library's are taken where it runs. Where it does not, those inside torch are measured once for each shape, and
-the fastest is taken.
+The native library's are taken where it runs. Where it does not, those inside torch are measured once for each shape,
+and the fastest is taken.
 
-`fp32` weights may be stored as bf16 or FP16 where that loses no digit, as it does not for the bf16 numbers of checkpoints:
-half the memory to read, and the same products.
+`fp32` weights may be stored as bf16 or FP16 where that loses no digit, as it does not for the bf16 numbers of
+checkpoints: half the memory to read, and the same products.
 
-All take x [rows, in] float32 and give [rows, out] float32. Torch's but for `F.linear` are operators that are not a stable
-interface, so each is tried at load and one that fails or gives wrong numbers is left out.
+All take x [rows, in] float32 and give [rows, out] float32. Torch's, but for `F.linear`, are operators that are not a
+stable interface. Each is tried at load, and one that fails or gives wrong numbers is left out.
 """
 
 from __future__ import annotations

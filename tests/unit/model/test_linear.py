@@ -142,7 +142,7 @@ def test_fp32_takes_half_size_storage_only_where_it_is_lossless(
     seconds = {PackedLinear: 3.0, DenseLinear: 2.0, HalfLinear: 1.0}
     monkeypatch.setattr(linear, "_works", lambda kernel: True)
     monkeypatch.setattr(linear, "_measure", lambda kernel, weight: {1: seconds[kernel]})
-    linears = Linears("fp32")
+    linears = Linears("fp32", "torch")
     linears.make(torch.randn(1024, 512, generator=torch.Generator().manual_seed(0)).to(dtype))
     assert linears.names == kernel
 
@@ -190,7 +190,7 @@ def test_the_kernel_that_takes_least_time_is_chosen_for_each_large_shape(monkeyp
     seconds = {PackedLinear: 2.0, HalfLinear: 3.0, DenseLinear: 1.0}
     monkeypatch.setattr(linear, "_works", lambda kernel: True)
     monkeypatch.setattr(linear, "_measure", lambda kernel, weight: {1: seconds[kernel], 4: seconds[kernel]})
-    linears = Linears("fp32")
+    linears = Linears("fp32", "torch")
     linears.make(torch.zeros(1024, 512))
     assert linears.names == "dense"
     linears.make(WEIGHT)  # too small to measure
@@ -222,12 +222,12 @@ def test_added_rows_do_not_show(any_kernel: Any) -> None:
 def test_a_large_shape_is_measured_for_real() -> None:
     weight = torch.randn(1024, 512, generator=torch.Generator().manual_seed(0))
     x = torch.randn(3, 512, generator=torch.Generator().manual_seed(1))
-    linears = Linears("fp32")
+    linears = Linears("fp32", "torch")
     torch.testing.assert_close(linears.make(weight)(x), F.linear(x, weight), atol=1e-3, rtol=1e-3)
     assert linears.names in ("onednn-packed", "dense")
 
 
 def _name(weights: Any) -> str:
-    linears = Linears(weights)
+    linears = Linears(weights, "torch")
     linears.make(WEIGHT)
     return linears.names

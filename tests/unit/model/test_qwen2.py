@@ -14,7 +14,7 @@ from qwen_allinone.model import linear
 from qwen_allinone.model.attention import Chunk
 from qwen_allinone.model.config import ModelConfig
 from qwen_allinone.model.kv import KVCache
-from qwen_allinone.model.linear import Weights
+from qwen_allinone.model.linear import Kernels, Weights
 from qwen_allinone.model.qwen2 import Qwen2
 from qwen_allinone.model.weights import WeightReader
 from tests.support.checkpoints import Shape, random_weights, write_checkpoint, write_weights
@@ -23,9 +23,9 @@ CONTEXT = 96
 IDS = random.Random(0).choices(range(340), k=60)
 
 
-def load(folder: Path, weights: Weights = "fp32", context: int = CONTEXT) -> Qwen2:
+def load(folder: Path, weights: Weights = "fp32", context: int = CONTEXT, kernels: Kernels = "auto") -> Qwen2:
     with WeightReader(folder) as reader:
-        return Qwen2(ModelConfig.load(folder), reader, context, weights)
+        return Qwen2(ModelConfig.load(folder), reader, context, weights, kernels=kernels)
 
 
 def last_logits(model: Qwen2, ids: Sequence[int], cuts: Sequence[int] = ()) -> Tensor:
@@ -161,7 +161,7 @@ def test_half_size_weights_change_logits_by_less_than_a_thousandth(tmp_path: Pat
     folder = write_checkpoint(tmp_path)
     exact = {name: tensor.half().float() for name, tensor in random_weights(Shape(), seed=0).items()}
     write_weights(folder, exact)
-    full, half = load(folder), load(folder, "fp16")
+    full, half = load(folder, kernels="torch"), load(folder, "fp16", kernels="torch")
     if half.kernel != "fbgemm-fp16":
         pytest.skip("this CPU has no FBGEMM")
     torch.testing.assert_close(last_logits(half, IDS, [20]), last_logits(full, IDS, [20]), atol=1e-3, rtol=0)
@@ -170,9 +170,9 @@ def test_half_size_weights_change_logits_by_less_than_a_thousandth(tmp_path: Pat
 def test_a_cpu_without_packed_kernels_gives_the_same_logits(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    packed = last_logits(load(tiny_checkpoint), IDS)
+    packed = last_logits(load(tiny_checkpoint, kernels="torch"), IDS)
     monkeypatch.setattr(linear, "_works", lambda kernel: kernel is linear.DenseLinear)
-    plain = load(tiny_checkpoint)
+    plain = load(tiny_checkpoint, kernels="torch")
     assert plain.kernel == "dense"
     torch.testing.assert_close(last_logits(plain, IDS), packed, atol=1e-4, rtol=1e-4)
 

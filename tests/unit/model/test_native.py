@@ -1,0 +1,182 @@
+"""The native kernels give the numbers of torch's, on every instruction set that this processor has."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import runpy
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from qwen_allinone.model import linear
+from qwen_allinone.model.attention import Chunk
+from qwen_allinone.model.config import ModelConfig
+from qwen_allinone.model.linear import Linears, Weights
+from qwen_allinone.model.native import library as native
+from qwen_allinone.model.native.library import Library
+from qwen_allinone.model.native.linears import NativeExact, NativeInt8
+from qwen_allinone.model.native.step import DecodeStep
+from qwen_allinone.model.qwen2 import Qwen2
+from qwen_allinone.model.weights import WeightReader
+from tests.support.checkpoints import Shape, random_weights, write_checkpoint, write_weights
+
+ROOT = Path(__file__).resolve().parents[3]
+pytestmark = pytest.mark.skipif(not native.FILE.exists(), reason="the native library is not built on this machine")
+
+ISAS = native.isas() if native.FILE.exists() else []
+SHAPES = [
+    Shape(hidden=256, heads=4, kv_heads=2),
+    Shape(hidden=128, heads=2, kv_heads=2, tied=False, biases=False),
+    Shape(hidden=64, heads=3, kv_heads=1, head_dim=128, qwen3=True),
+]
+
+
+@pytest.fixture(params=ISAS)
+def lib(request: pytest.FixtureRequest) -> Library:
+    try:
+        return Library(isa=request.param)
+    except OSError as error:
+        pytest.skip(str(error))
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 6, 7, 14, 15, 16, 33])
+@pytest.mark.parametrize(("inner", "outer"), [(64, 96), (33, 7), (1, 1), (1024, 100)])
+def test_a_product_is_the_plain_one_and_the_same_alone(lib: Library, rows: int, inner: int, outer: int) -> None:
+    weight, bias, x = random(outer, inner).bfloat16(), random(outer, seed=1), random(rows, inner, seed=2)
+    wanted = F.linear(x.double(), weight.double(), bias.double()).float()
+    exact, int8 = NativeExact(weight, bias, lib), NativeInt8(weight, bias, lib)
+    torch.testing.assert_close(exact(x), wanted, atol=2e-4, rtol=1e-5)
+    assert (int8(x) - wanted).norm() < 0.03 * wanted.norm()
+    for kernel in (exact, int8):
+        assert torch.equal(torch.cat([kernel(row) for row in x.split(1)]), kernel(x))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_number_that_is_none_stays_one_and_in_its_row(lib: Library, bad: float) -> None:
+    weight, x = random(40, 64).bfloat16(), random(3, 64)
+    x[1, 5] = bad
+    for kernel in (NativeExact(weight, None, lib), NativeInt8(weight, None, lib)):
+        finite = kernel(x).isfinite()
+        assert not finite[1].any()
+        assert finite[0].all() and finite[2].all()
+
+
+@pytest.mark.parametrize("weights", ["fp32", "int8"])
+@pytest.mark.parametrize("shape", SHAPES, ids=["grouped", "ungrouped, untied", "Qwen3"])
+def test_a_step_is_that_of_the_linears_with_torchs_attention(
+    lib: Library, tmp_path: Path, shape: Shape, weights: Weights
+) -> None:
+    model, step = _with_step(tmp_path, shape, weights, lib)
+    lengths = [1, 31, 32, 70]
+    chunks = [Chunk(slot, length, [7 * slot]) for slot, length in enumerate(lengths)]
+    outs = []
+    for own in (None, step):
+        cache = model.new_cache(5)
+        model._step = None
+        model.forward([Chunk(slot, 0, list(range(length))) for slot, length in enumerate(lengths)], cache)
+        model._step = own
+        outs.append(model.forward(chunks, cache))
+        keys, values = cache.read(1, 3, 71)  # the new token's are the last
+        outs += [keys[:, -1], values[:, -1]]
+    bound = {"atol": 1e-4, "rtol": 1e-4} if weights == "fp32" else {"atol": 0.1, "rtol": 0.05}
+    for wanted, got in zip(outs[:3], outs[3:], strict=True):
+        torch.testing.assert_close(got, wanted, **bound)
+
+
+@pytest.mark.parametrize("weights", ["fp32", "int8"])
+def test_a_sequence_has_the_same_bits_alone_and_in_a_batch(lib: Library, tmp_path: Path, weights: Weights) -> None:
+    model, _ = _with_step(tmp_path, SHAPES[0], weights, lib)
+    cache = model.new_cache(16)
+    model.forward([Chunk(slot, 0, list(range(20 + slot))) for slot in range(16)], cache)
+    chunks = [Chunk(slot, 20 + slot, [slot]) for slot in range(16)]
+    alone = model.forward(chunks[5:6], cache)
+    for count in (6, 8, 15, 16):
+        assert torch.equal(model.forward(chunks[:count], cache)[5:6], alone)
+
+
+def test_a_step_outside_of_the_cache_is_refused(tmp_path: Path) -> None:
+    model, step = _with_step(tmp_path, SHAPES[0], "fp32", Library())
+    cache = model.new_cache(2)
+    x = torch.zeros(1, 256)
+    for slots, positions in (
+        ([2], [0]),
+        ([-1], [0]),
+        ([0], [-1]),
+        ([0], [96]),
+        ([0], [10**6]),
+        ([], []),
+        ([0, 1], [0, 0]),
+    ):
+        with pytest.raises(ValueError, match="slot|position"):
+            step(x, slots, positions, cache)
+    with pytest.raises(ValueError, match="another model"):
+        step(x, [0], [0], Qwen2(model.config, WeightReader(tmp_path), 96, "int8").new_cache(2))
+
+
+def test_without_the_library_torchs_kernels_serve(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError("libqaio.so: no such file")
+
+    native.library.cache_clear()
+    monkeypatch.setattr(native, "Library", none)
+    try:
+        linears = Linears("fp32")
+        linears.make(random(16, 8).bfloat16())
+    finally:
+        native.library.cache_clear()
+    assert "native" not in linears.names
+    assert "no native kernels, torch's are used: libqaio.so" in caplog.text
+
+
+def test_a_library_with_wrong_numbers_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(NativeExact, "__call__", lambda self, x: torch.zeros(x.shape[0], self.c.n))
+    with caplog.at_level(logging.WARNING):
+        assert linear._native("fp32") is None
+    assert "native-exact fails here" in caplog.text
+
+
+def test_weights_that_bf16_does_not_hold_are_left_to_torch() -> None:
+    linears = Linears("fp32")
+    linears.make(random(16, 8).bfloat16())
+    assert linears.names == "native-exact"
+    linears.make(random(16, 8))
+    assert linears.names != "native-exact"
+
+
+def test_the_checks_pass_under_the_sanitizers(tmp_path: Path) -> None:
+    if platform.machine() != "x86_64":
+        pytest.skip("the sanitizers are asked for on x86-64 only")
+    sanitize = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-O1")
+    try:
+        runpy.run_path(str(ROOT / "native/build.py"))["build"](tmp_path / "check", *sanitize, check=True)
+    except RuntimeError as error:
+        pytest.skip(f"no compiler with sanitizers here: {error}")
+    done = subprocess.run([tmp_path / "check", "15"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _with_step(folder: Path, shape: Shape, weights: Weights, lib: Library) -> tuple[Qwen2, DecodeStep]:
+    """A model whose linears and steps are computed by `lib`."""
+    write_checkpoint(folder, shape)
+    write_weights(folder, {name: tensor.bfloat16() for name, tensor in random_weights(shape, seed=3).items()})
+    with pytest.MonkeyPatch.context() as patch, WeightReader(folder) as reader:
+        patch.setattr("qwen_allinone.model.native.linears.library", lambda: lib)
+        patch.setattr("qwen_allinone.model.qwen2.library", lambda: lib)
+        patch.setattr(linear, "library", lambda: lib)
+        patch.setattr(lib, "has_fast_int8", True)
+        model = Qwen2(ModelConfig.load(folder), reader, 96, weights)
+    assert model._step is not None
+    return model, model._step
