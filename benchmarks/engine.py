@@ -44,7 +44,8 @@ LABEL_PREFIX = 120
 TURNS, TURN_TEXT, TURN_REPLY = 10, 24, 16
 FULL_SLOTS = 8  # of _LENGTH tokens, when the resident size is taken
 _SLOTS, _LENGTH = 16, 512
-_BYTES = {"dense": 4, "onednn-packed": 4, "fbgemm-fp16": 2, "fbgemm-int8": 1}  # of a stored weight, by kernel
+# Of a stored weight, by kernel.
+_BYTES = {"native-exact": 2, "native-int8": 1, "dense": 4, "onednn-packed": 4, "fbgemm-fp16": 2, "fbgemm-int8": 1}
 
 
 class Kind(enum.StrEnum):

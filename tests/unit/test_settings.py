@@ -78,6 +78,7 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
         ("QAIO_MODEL", "demo", "model", "demo"),
         ("QAIO_MODEL_REVISION", "abc123", "model_revision", "abc123"),
         ("QAIO_WEIGHTS", "fp16", "weights", "fp16"),
+        ("QAIO_KERNELS", "torch", "kernels", "torch"),
         ("QAIO_PROMPTS", "/srv/prompts", "prompts", Path("/srv/prompts")),
         ("QAIO_FIT", "off", "fit", "off"),
         ("QAIO_FIT_S", "3.5", "fit_s", 3.5),
