@@ -1,4 +1,4 @@
-// One new token's attention to its sequence (arXiv:1706.03762; grouped heads: arXiv:2305.13245).
+// Attention of each token to its sequence up to itself (arXiv:1706.03762; grouped heads: arXiv:2305.13245).
 #ifndef ATTENTION_H
 #define ATTENTION_H
 
@@ -85,13 +85,14 @@ static void keep_value(int half, void *values, size_t at, const float *value, in
             store((float *)values + at + i, load(value + i));
 }
 
-// The query heads that share key head `shared`, of one row: `qkv` holds its projections, which are turned in place; key
-// and value go into the cache. `scores`: room for a row of whole blocks for each of these heads.
-static void attend(const Model *model, const Cache *cache, int layer, int shared, int slot, int position, float *qkv,
-                   float *scores, float *out) {
-    int dim = model->head_dim, group = model->heads / model->kv_heads, end = position + 1;
-    int blocks = parts(end, KEY_BLOCK), half = model->values_are_half;
-    size_t tokens = (size_t)cache->blocks * KEY_BLOCK, head = (size_t)slot * model->kv_heads + shared;
+// Where the keys and values of a key head of a sequence begin, in numbers.
+INLINE size_t sequence_of(const Model *model, const Cache *cache, int slot, int shared) {
+    return ((size_t)slot * model->kv_heads + shared) * ((size_t)cache->blocks * KEY_BLOCK) * model->head_dim;
+}
+
+// Turns key head `shared` of one token and the queries that share it, in `qkv`, and puts key and value into the cache.
+static void place(const Model *model, const Cache *cache, int layer, int shared, int slot, int position, float *qkv) {
+    int dim = model->head_dim, group = model->heads / model->kv_heads, half = model->values_are_half;
     const float *rotation = model->rotations + (size_t)position * dim, *norms = model->layer[layer].head_norms;
     float *queries = qkv + (size_t)shared * group * dim, *key = qkv + (size_t)(model->heads + shared) * dim;
     float scale = 1.0f / sqrtf((float)dim);
@@ -101,29 +102,39 @@ static void attend(const Model *model, const Cache *cache, int layer, int shared
     }
     turn(key, dim, rotation, 1.0f, norms ? norms + (size_t)(model->heads + shared) * dim : NULL, model->epsilon);
 
-    float *keys = cache->keys[layer] + head * tokens * dim;
-    float *own = keys + (size_t)(position / KEY_BLOCK) * dim * KEY_BLOCK + position % KEY_BLOCK;
-    for (int i = 0; i < dim; i++) own[(size_t)i * KEY_BLOCK] = key[i];
-    size_t first_value = head * tokens * dim;
-    void *values = (char *)cache->values[layer] + first_value * (half ? 2 : 4);
-    keep_value(half, values, (size_t)position * dim, qkv + (size_t)(model->heads + model->kv_heads + shared) * dim, dim);
+    size_t sequence = sequence_of(model, cache, slot, shared);
+    float *block = cache->keys[layer] + sequence + (size_t)(position / KEY_BLOCK) * dim * KEY_BLOCK;
+    for (int i = 0; i < dim; i++) block[(size_t)i * KEY_BLOCK + position % KEY_BLOCK] = key[i];
+    const float *value = qkv + (size_t)(model->heads + model->kv_heads + shared) * dim;
+    keep_value(half, cache->values[layer], sequence + (size_t)position * dim, value, dim);
+}
 
+// What the queries of one token that share a key head take from all tokens up to its own. `scores`: room for a row of whole
+// blocks for each of these queries.
+static void attend(const Model *model, const Cache *cache, int layer, int shared, int slot, int position, const float *qkv,
+                   float *scores, float *out) {
+    int dim = model->head_dim, group = model->heads / model->kv_heads, end = position + 1;
+    int blocks = parts(end, KEY_BLOCK), half = model->values_are_half;
+    size_t tokens = (size_t)cache->blocks * KEY_BLOCK, sequence = sequence_of(model, cache, slot, shared);
+    const float *queries = qkv + (size_t)shared * group * dim, *keys = cache->keys[layer] + sequence;
+    const char *values = (const char *)cache->values[layer] + sequence * (half ? 2 : 4);
     for (int b = 0; b < blocks; b++)
         for (int g = 0; g < group; g++) {
             const float *block = keys + (size_t)b * dim * KEY_BLOCK;
             score_block(queries + (size_t)g * dim, dim, block, scores + g * tokens + (size_t)b * KEY_BLOCK);
         }
-    float *heads_out = out + (size_t)shared * group * dim;
-    memset(heads_out, 0, (size_t)group * dim * sizeof(float));
     for (int g = 0; g < group; g++) {
         float inverse = 1.0f / weigh(scores + g * tokens, end);
         for (int t = 0; t < end; t++) scores[g * tokens + t] *= inverse;
     }
+    float *heads_out = out + (size_t)shared * group * dim;
+    memset(heads_out, 0, (size_t)group * dim * sizeof(float));
     for (int b = 0; b < blocks; b++)
         for (int g = 0; g < group; g++) {
             int begin = b * KEY_BLOCK, count = end - begin < KEY_BLOCK ? end - begin : KEY_BLOCK;
-            const void *block = (const char *)values + (size_t)begin * dim * (half ? 2 : 4);
-            (half ? add_half_values : add_float_values)(block, dim, scores + g * tokens + begin, count, heads_out + (size_t)g * dim);
+            const void *block = values + (size_t)begin * dim * (half ? 2 : 4);
+            const float *weights = scores + g * tokens + begin;
+            (half ? add_half_values : add_float_values)(block, dim, weights, count, heads_out + (size_t)g * dim);
         }
 }
 

@@ -115,7 +115,9 @@ static void check_step(const Isa *isa, const Isa *plain) {
             values[which][i] = calloc(count, half ? 2 : 4);
         }
     int32_t slots[SLOTS], positions[SLOTS];
-    for (int r = 0; r < rows; r++) slots[r] = SLOTS - 1 - r, positions[r] = between(0, POSITIONS - 1);
+    int prompt = between(0, 1), start = between(0, POSITIONS - SLOTS);
+    for (int r = 0; r < rows; r++)
+        slots[r] = prompt ? 1 : SLOTS - 1 - r, positions[r] = prompt ? start + r : between(0, POSITIONS - 1);
     x[0] = numbers((size_t)rows * (size_t)hidden);
     x[1] = memcpy(numbers((size_t)rows * (size_t)hidden), x[0], (size_t)rows * (size_t)hidden * sizeof(float));
     for (int which = 0; which < 2; which++) {

@@ -1,4 +1,4 @@
-// One linear, and the decoder's layers over one token each of several sequences, compiled once for each instruction set.
+// One linear, and the decoder's layers over tokens of several sequences, compiled once for each instruction set.
 #include "attention.h"
 #include "product.h"
 
@@ -63,8 +63,14 @@ static void step_layer(const StepJob *job, int number, int member) {
     product_of_rows(&layer->qkv, &rows, job->qkv, 0);
     team_wait();
     EACH_PIECE(piece, count * model->kv_heads) {
-        int row = piece / model->kv_heads, shared = piece % model->kv_heads;
-        attend(model, job->cache, number, shared, batch->slots[row], batch->positions[row],
+        int row = piece / model->kv_heads;
+        place(model, job->cache, number, piece % model->kv_heads, batch->slots[row], batch->positions[row],
+              job->qkv + (size_t)row * projections(model));
+    }
+    team_wait();  // a token may see others of this very step
+    EACH_PIECE(piece, count * model->kv_heads) {
+        int row = piece % count;  // head by head: neighbours in a prompt read the same keys
+        attend(model, job->cache, number, piece / count, batch->slots[row], batch->positions[row],
                job->qkv + (size_t)row * projections(model), (float *)(job->scores + (size_t)member * job->score_bytes),
                job->attended + (size_t)row * attended_width(model));
     }

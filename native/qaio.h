@@ -43,7 +43,8 @@ typedef struct {
     void *const *values;
 } Cache;
 
-// One token each of `rows` sequences.
+// Tokens of one or several sequences: each sees those of its slot up to its own position, which are in the cache or among
+// these.
 typedef struct {
     int32_t rows, unused;
     const int32_t *slots, *positions;

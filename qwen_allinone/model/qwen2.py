@@ -21,7 +21,7 @@ from qwen_allinone.model.config import ModelConfig
 from qwen_allinone.model.kv import KVCache
 from qwen_allinone.model.linear import Kernels, Linear, Linears, Stacked, Weights
 from qwen_allinone.model.native.library import library
-from qwen_allinone.model.native.step import DecodeStep, computes
+from qwen_allinone.model.native.layers import NativeLayers, computes
 from qwen_allinone.model.weights import WeightReader
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -87,9 +87,9 @@ class Qwen2:
         self._epsilon = torch.tensor(config.rms_norm_eps * config.hidden_size)
         self._rotations = rotation_table(config, context)
         lib = library()
-        self._step = None
+        self._native_layers = None
         if lib and computes(config, layers):
-            self._step = DecodeStep(lib, config, layers, self._rotations, self._value_dtype)
+            self._native_layers = NativeLayers(lib, config, layers, self._rotations, self._value_dtype)
 
     def new_cache(self, slots: int) -> KVCache:
         """Keys and values for `slots` sequences of at most `context` tokens."""
@@ -108,8 +108,9 @@ class Qwen2:
         order = sorted(range(len(chunks)), key=lambda i: not chunks[i].is_decoding)
         batch = [chunks[i] for i in order]
         x = self._embedding.read([token for chunk in batch for token in chunk.tokens])
-        if self._step and batch[-1].is_decoding:
-            x = self._step(x, [chunk.slot for chunk in batch], [chunk.start for chunk in batch], cache)
+        if self._native_layers and not any(chunk.tree for chunk in batch):
+            slots = [chunk.slot for chunk in batch for _ in chunk.tokens]
+            x = self._native_layers(x, slots, [position for chunk in batch for position in chunk.positions], cache)
         else:
             x = self._through_layers(x, batch, cache)
         begins = dict(zip(order, itertools.accumulate((len(chunk.tokens) for chunk in batch), initial=0), strict=False))

@@ -25,6 +25,7 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
         "model": "Qwen/Qwen1.5-0.5B",
         "model_revision": "main",
         "weights": "fp32",
+        "kernels": "auto",
         "prompts": prompts_folder,
         "fit": "gold",
         "fit_s": 15.0,

@@ -1,1 +1,1 @@
-"""The native library (its sources: `native/`): linears, and a decode step's layers in one call."""
+"""The native library (its sources: `native/`): linears, and all layers of a step in one call."""

@@ -20,7 +20,7 @@ from qwen_allinone.model.linear import Linears, Weights
 from qwen_allinone.model.native import library as native
 from qwen_allinone.model.native.library import Library
 from qwen_allinone.model.native.linears import NativeExact, NativeInt8
-from qwen_allinone.model.native.step import DecodeStep
+from qwen_allinone.model.native.layers import NativeLayers
 from qwen_allinone.model.qwen2 import Qwen2
 from qwen_allinone.model.weights import WeightReader
 from tests.support.checkpoints import Shape, random_weights, write_checkpoint, write_weights
@@ -81,9 +81,9 @@ def test_a_step_is_that_of_the_linears_with_torchs_attention(
     outs = []
     for own in (None, step):
         cache = model.new_cache(5)
-        model._step = None
+        model._native_layers = None
         model.forward([Chunk(slot, 0, list(range(length))) for slot, length in enumerate(lengths)], cache)
-        model._step = own
+        model._native_layers = own
         outs.append(model.forward(chunks, cache))
         keys, values = cache.read(1, 3, 71)  # the new token's are the last
         outs += [keys[:, -1], values[:, -1]]
@@ -168,7 +168,7 @@ def test_the_checks_pass_under_the_sanitizers(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _with_step(folder: Path, shape: Shape, weights: Weights, lib: Library) -> tuple[Qwen2, DecodeStep]:
+def _with_step(folder: Path, shape: Shape, weights: Weights, lib: Library) -> tuple[Qwen2, NativeLayers]:
     """A model whose linears and steps are computed by `lib`."""
     write_checkpoint(folder, shape)
     write_weights(folder, {name: tensor.bfloat16() for name, tensor in random_weights(shape, seed=3).items()})
@@ -178,5 +178,5 @@ def _with_step(folder: Path, shape: Shape, weights: Weights, lib: Library) -> tu
         patch.setattr(linear, "library", lambda: lib)
         patch.setattr(lib, "has_fast_int8", True)
         model = Qwen2(ModelConfig.load(folder), reader, 96, weights)
-    assert model._step is not None
-    return model, model._step
+    assert model._native_layers is not None
+    return model, model._native_layers

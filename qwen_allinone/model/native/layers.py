@@ -1,4 +1,4 @@
-"""One call for the layers of a decode step: one token each of several sequences."""
+"""One call for all layers of a step."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class DecoderLayer(Protocol):
     def down(self) -> object: ...
 
 
-class DecodeStep:
+class NativeLayers:
     """The layers of a model whose linears are all native. Not thread-safe, as the model is not."""
 
     def __init__(
@@ -70,8 +70,8 @@ class DecodeStep:
         self._caches: WeakKeyDictionary[KVCache, CCache] = WeakKeyDictionary()
 
     def __call__(self, x: Tensor, slots: Sequence[int], positions: Sequence[int], cache: KVCache) -> Tensor:
-        """x [rows, hidden] float32: embeddings of a token at each of `positions` of each of `slots` -> what the last
-        layer puts out, in place. No slot occurs twice.
+        """x [rows, hidden] float32: embeddings of the tokens at `positions` of `slots`, which see their slot's tokens up
+        to themselves -> what the last layer puts out, in place. No position of a slot occurs twice.
 
         Raises:
             ValueError: a slot or position lies outside of the cache.
@@ -103,7 +103,7 @@ class DecodeStep:
 
 
 def computes(config: ModelConfig, layers: Sequence[DecoderLayer]) -> bool:
-    """Whether a step can be computed natively: all linears are, and heads and panels come out even."""
+    """Whether a step can be computed so: all linears are native, and heads and panels come out even."""
     linears = (linear for layer in layers for linear in (layer.qkv, layer.out, layer.gate_up, layer.down))
     even = config.head_dim % (4 * _LANES) == 0 and config.intermediate_size % PANEL == 0
     return even and all(isinstance(linear, NativeLinear) for linear in linears)
