@@ -64,14 +64,13 @@ static void step_layer(const StepJob *job, int number, int member) {
     team_wait();
     EACH_PIECE(piece, count * model->kv_heads) {
         int row = piece / model->kv_heads;
-        place(model, job->cache, number, piece % model->kv_heads, batch->slots[row], batch->positions[row],
-              job->qkv + (size_t)row * projections(model));
+        place(model, job->cache, batch, number, piece % model->kv_heads, row, job->qkv + (size_t)row * projections(model));
     }
     team_wait();  // a token may see others of this very step
     EACH_PIECE(piece, count * model->kv_heads) {
         int row = piece % count;  // head by head: neighbours in a prompt read the same keys
-        attend(model, job->cache, number, piece / count, batch->slots[row], batch->positions[row],
-               job->qkv + (size_t)row * projections(model), (float *)(job->scores + (size_t)member * job->score_bytes),
+        attend(model, job->cache, batch, number, piece / count, row, job->qkv + (size_t)row * projections(model),
+               (float *)(job->scores + (size_t)member * job->score_bytes),
                job->attended + (size_t)row * attended_width(model));
     }
     team_wait();

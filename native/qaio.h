@@ -29,25 +29,26 @@ typedef struct {
 
 typedef struct {
     int32_t layers, hidden, heads, kv_heads, head_dim, inner;
-    float epsilon;           // of the norms
-    int32_t values_are_half;  // FP16 instead of FP32
+    float epsilon;  // of the norms
+    int32_t unused;
     const Layer *layer;
     const float *rotations;  // [positions][head_dim]: cosine and sine of each pair of neighbours
 } Model;
 
 // Keys and values of every layer: [slots][kv_heads][blocks][head_dim][KEY_BLOCK] and
-// [slots][kv_heads][blocks * KEY_BLOCK][head_dim].
+// [slots][kv_heads][blocks * KEY_BLOCK][head_dim], FP32, or FP16 where told.
 typedef struct {
-    int32_t blocks, unused;
-    float *const *keys;
-    void *const *values;
+    int32_t blocks, keys_are_half, values_are_half, unused;
+    void *const *keys, *const *values;
 } Cache;
 
-// Tokens of one or several sequences: each sees those of its slot up to its own position, which are in the cache or among
-// these.
+// Tokens of one or several sequences. Token r is kept at `indexes[r]` of its slot and sees the slot's first `ends[r]`
+// tokens, which are in the cache or among these; where `visible[r]` is not NULL, those with a byte other than 0 there.
 typedef struct {
     int32_t rows, unused;
-    const int32_t *slots, *positions;
+    const int32_t *slots, *indexes, *ends;
+    const int32_t *positions;  // for the rotations
+    const uint8_t *const *visible;
     float *x;  // [rows][hidden]: embeddings in, the last layer's output out
 } Batch;
 

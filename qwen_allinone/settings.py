@@ -40,6 +40,9 @@ class Settings(BaseModel):
     kernels: Literal["auto", "torch"] = Field(
         "auto", description="`auto`: the project's own kernels where they run here, else torch's; `torch`: torch's"
     )
+    kv: Literal["fp32", "fp16"] = Field(
+        "fp32", description="Keys and values: `fp32`; `fp16`: half their memory, approximate, with `QAIO_KERNELS=auto`"
+    )
     prompts: Path = Field(SHIPPED / "prompts", description="Folder of the tasks, one folder each")
     fit: Literal["gold", "contextual", "off"] = Field(
         "gold",

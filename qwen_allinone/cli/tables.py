@@ -125,7 +125,7 @@ def print_model(console: Console, settings: Settings, service: Service) -> None:
     table.add_row("stop ids", str(sorted(codec.stop_ids)))
     table.add_row("cores available, threads a worker", f"{available_cores():g}, {_threads(settings)}")
     table.add_row("resident memory of one worker now", f"{resident_bytes() / _MIB:.0f} MiB")
-    kv = config.kv_bytes_per_token * settings.kv_tokens
+    kv = model.kv_bytes_per_token * settings.kv_tokens
     table.add_row(f"keys and values, {settings.kv_tokens} tokens at most", f"{kv / _MIB:.0f} MiB")
     for task in service.registry:
         for label in task.labels:
@@ -153,7 +153,7 @@ def _advice(settings: Settings, service: Service) -> Iterator[str]:
     cores = available_cores()
     if settings.workers * _threads(settings) > max(1, cores):
         yield f"{settings.workers} workers x {_threads(settings)} threads want more than the {cores:g} cores there are"
-    kv = _model(service).config.kv_bytes_per_token * settings.kv_tokens
+    kv = _model(service).kv_bytes_per_token * settings.kv_tokens
     need = settings.workers * (resident_bytes() + kv)
     limit = memory_limit()
     if need > limit:

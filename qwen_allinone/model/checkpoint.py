@@ -11,7 +11,7 @@ from qwen_allinone.host import heap_returned
 from qwen_allinone.model import hub
 from qwen_allinone.model.config import ModelConfig
 from qwen_allinone.model.linear import Kernels, Weights
-from qwen_allinone.model.qwen2 import Qwen2
+from qwen_allinone.model.qwen2 import KeptAs, Qwen2
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.model.weights import WeightReader, fingerprint
 from qwen_allinone.shipped_files import SHIPPED
@@ -37,7 +37,9 @@ class Checkpoint:
     identity: str
 
 
-def load(name: str, revision: str, weights: Weights, context: int, kernels: Kernels = "auto") -> Checkpoint:
+def load(
+    name: str, revision: str, weights: Weights, context: int, kernels: Kernels = "auto", kv: KeptAs = "fp32"
+) -> Checkpoint:
     """Find the checkpoint `name`, verify its files and load it.
 
     Raises:
@@ -50,8 +52,8 @@ def load(name: str, revision: str, weights: Weights, context: int, kernels: Kern
         context = config.max_position_embeddings
     tokenizer = Tokenizer.load(folder)
     with WeightReader(folder) as reader, heap_returned():
-        model = Qwen2(config, reader, context, weights, tokenizer.ids, kernels)
-    identity = f"{fingerprint(folder)}:{weights}"
+        model = Qwen2(config, reader, context, weights, tokenizer.ids, kernels, kv)
+    identity = f"{fingerprint(folder)}:{weights}" + (":kv-fp16" if kv == "fp16" else "")
     return Checkpoint(name, folder, model, tokenizer, stop_ids(folder, tokenizer), identity)
 
 

@@ -94,8 +94,3 @@ class ModelConfig(BaseModel):
             raise CheckpointError(f"{file}: {key}: {first['msg']}") from None
         except (TypeError, AttributeError) as error:  # a value of another type than any checkpoint has
             raise CheckpointError(f"{file} cannot be understood ({error})") from None
-
-    @property
-    def kv_bytes_per_token(self) -> int:
-        """Bytes of FP32 keys and values one token costs, all layers together."""
-        return 2 * 4 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim

@@ -24,7 +24,7 @@ class Destinations:
 
 
 class KVCache:
-    """Keys (FP32) and values of each layer, laid out for the weighted sums of rows that decode attention consists of.
+    """Keys and values of each layer, laid out for the weighted sums of rows that decode attention consists of.
 
     Values are [slots, kv_heads, length, head_dim]. Keys are [slots, kv_heads, length / KEY_BLOCK, head_dim, KEY_BLOCK]:
     a query's products with a block of keys are a sum of head_dim rows, weighted by the query's elements.
@@ -41,14 +41,15 @@ class KVCache:
         kv_heads: int,
         length: int,
         head_dim: int,
+        key_dtype: torch.dtype = torch.float32,
         value_dtype: torch.dtype = torch.float32,
     ) -> None:
-        """`length` is in tokens and rounded up to whole blocks. `value_dtype` may be FP16, which is not exact."""
+        """`length` is in tokens and rounded up to whole blocks. The types may be FP16, which is not exact."""
         self.slots, self.kv_heads, self.head_dim = slots, kv_heads, head_dim
         self.blocks = -(-length // KEY_BLOCK)
         self.length = self.blocks * KEY_BLOCK
         keys, values = (slots, kv_heads, self.blocks, head_dim, KEY_BLOCK), (slots, kv_heads, self.length, head_dim)
-        self._key_areas, self._keys = _reserve(layers, keys, torch.float32)
+        self._key_areas, self._keys = _reserve(layers, keys, key_dtype)
         self._value_areas, self._values = _reserve(layers, values, value_dtype)
         # The same of each layer as rows: keys [slots * kv_heads * blocks * head_dim, KEY_BLOCK], and values
         # [slots * kv_heads * length, head_dim].
@@ -75,7 +76,7 @@ class KVCache:
     def read(self, layer: int, slot: int, end: int) -> tuple[Tensor, Tensor]:
         """Keys and values of the first `end` tokens, [kv_heads, end, head_dim] float32 each; maybe views."""
         blocks = self._keys[layer][slot, :, : -(-end // KEY_BLOCK)]
-        return blocks.transpose(2, 3).flatten(1, 2)[:, :end], self._values[layer][slot, :, :end].float()
+        return blocks.transpose(2, 3).flatten(1, 2)[:, :end].float(), self._values[layer][slot, :, :end].float()
 
     def destinations(self, slots: Tensor, positions: Tensor) -> Destinations:
         """Where one token in each of `slots` [n] at `positions` [n] goes, for `append`."""
@@ -87,7 +88,7 @@ class KVCache:
 
     def append(self, layer: int, to: Destinations, keys: Tensor, values: Tensor) -> None:
         """Store one token for each of several slots; keys and values are [n, kv_heads, head_dim]."""
-        self._keys[layer].put_(to.keys, keys)
+        self._keys[layer].put_(to.keys, keys.to(self._keys[layer].dtype))
         rows = self.value_rows[layer]
         rows.index_copy_(0, to.values, values.reshape(-1, self.head_dim).to(rows.dtype))
 

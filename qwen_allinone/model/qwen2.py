@@ -7,10 +7,12 @@ slot on that slot's own keys and values. Query, key and value projections are on
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,12 +22,15 @@ from qwen_allinone.model.attention import Attention, Chunk, interleaved, rotatio
 from qwen_allinone.model.config import ModelConfig
 from qwen_allinone.model.kv import KVCache
 from qwen_allinone.model.linear import Kernels, Linear, Linears, Stacked, Weights
-from qwen_allinone.model.native.library import library
 from qwen_allinone.model.native.layers import NativeLayers, computes
+from qwen_allinone.model.native.library import library
 from qwen_allinone.model.weights import WeightReader
 
+KeptAs = Literal["fp32", "fp16"]
 EMBEDDING = "model.embed_tokens.weight"
 _PART = 1 << 24
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,11 +57,12 @@ class Qwen2:
         weights: Weights = "fp32",
         token_ids: Collection[int] | None = None,
         kernels: Kernels = "auto",
+        kv: KeptAs = "fp32",
     ) -> None:
         """Load from `reader` tensor by tensor, so that the peak stays near the final size.
 
         `context` is the longest sequence in tokens. `token_ids` are those that the tokenizer has, None for all: no
-        other is ever likely.
+        other is ever likely. `kv`: how keys and values are kept, FP16 by native kernels only.
         """
         reader.check(config)
         self.config = config
@@ -83,18 +89,28 @@ class Qwen2:
         self._embedding = reader.rows(EMBEDDING)
         self._head_rows = reader.rows(head)
         self.kernel = linears.names
-        self._value_dtype = torch.float16 if linears.weights == "int8" else torch.float32
         self._epsilon = torch.tensor(config.rms_norm_eps * config.hidden_size)
         self._rotations = rotation_table(config, context)
         lib = library()
         self._native_layers = None
         if lib and computes(config, layers):
-            self._native_layers = NativeLayers(lib, config, layers, self._rotations, self._value_dtype)
+            self._native_layers = NativeLayers(lib, config, layers, self._rotations)
+        if kv == "fp16" and not self._native_layers:
+            log.warning("keys and values are kept as FP32: FP16 takes native kernels for all of the model")
+            kv = "fp32"
+        keys = torch.float16 if kv == "fp16" else torch.float32
+        self._kv_dtypes = keys, torch.float16 if linears.weights == "int8" else keys
 
     def new_cache(self, slots: int) -> KVCache:
         """Keys and values for `slots` sequences of at most `context` tokens."""
         c = self.config
-        return KVCache(c.num_hidden_layers, slots, c.num_key_value_heads, self.context, c.head_dim, self._value_dtype)
+        return KVCache(c.num_hidden_layers, slots, c.num_key_value_heads, self.context, c.head_dim, *self._kv_dtypes)
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of keys and values that one token costs, all layers together."""
+        numbers = self.config.num_hidden_layers * self.config.num_key_value_heads * self.config.head_dim
+        return sum(numbers * dtype.itemsize for dtype in self._kv_dtypes)
 
     @torch.inference_mode()
     def forward(self, chunks: Sequence[Chunk], cache: KVCache) -> Tensor:
@@ -108,11 +124,7 @@ class Qwen2:
         order = sorted(range(len(chunks)), key=lambda i: not chunks[i].is_decoding)
         batch = [chunks[i] for i in order]
         x = self._embedding.read([token for chunk in batch for token in chunk.tokens])
-        if self._native_layers and not any(chunk.tree for chunk in batch):
-            slots = [chunk.slot for chunk in batch for _ in chunk.tokens]
-            x = self._native_layers(x, slots, [position for chunk in batch for position in chunk.positions], cache)
-        else:
-            x = self._through_layers(x, batch, cache)
+        x = (self._native_layers or self._through_layers)(x, batch, cache)
         begins = dict(zip(order, itertools.accumulate((len(chunk.tokens) for chunk in batch), initial=0), strict=False))
         wanted = [begins[i] + row for i, chunk in enumerate(chunks) for row in chunk.wanted]
         return self._rms_norm(x[torch.tensor(wanted, dtype=torch.long)], self._norm)

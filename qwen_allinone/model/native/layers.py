@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from ctypes import c_int32, c_void_p
 from typing import Protocol
@@ -11,6 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from qwen_allinone.model.attention import Chunk
 from qwen_allinone.model.config import ModelConfig
 from qwen_allinone.model.kv import KVCache
 from qwen_allinone.model.native.library import PANEL, CBatch, CCache, CLayer, CModel, Library
@@ -42,15 +42,10 @@ class NativeLayers:
     """The layers of a model whose linears are all native. Not thread-safe, as the model is not."""
 
     def __init__(
-        self,
-        library: Library,
-        config: ModelConfig,
-        layers: Sequence[DecoderLayer],
-        rotations: Tensor,
-        value_dtype: torch.dtype,
+        self, library: Library, config: ModelConfig, layers: Sequence[DecoderLayer], rotations: Tensor
     ) -> None:
         """`rotations`: those of `rotation_table`."""
-        self._library, self._config, self._value_dtype = library, config, value_dtype
+        self._library, self._config = library, config
         self._positions = rotations.shape[0]
         turns = torch.view_as_real(rotations).contiguous()
         c_layers = (CLayer * len(layers))(*map(_c_layer, layers))
@@ -63,43 +58,65 @@ class NativeLayers:
             config.head_dim,
             config.intermediate_size,
             config.rms_norm_eps,
-            value_dtype == torch.float16,
+            0,
             c_layers,
             turns.data_ptr(),
         )
         self._caches: WeakKeyDictionary[KVCache, CCache] = WeakKeyDictionary()
 
-    def __call__(self, x: Tensor, slots: Sequence[int], positions: Sequence[int], cache: KVCache) -> Tensor:
-        """x [rows, hidden] float32: embeddings of the tokens at `positions` of `slots`, which see their slot's tokens up
-        to themselves -> what the last layer puts out, in place. No position of a slot occurs twice.
+    def __call__(self, x: Tensor, chunks: Sequence[Chunk], cache: KVCache) -> Tensor:
+        """x [tokens, hidden] float32: embeddings of the tokens of `chunks` -> what the last layer puts out, in place.
 
         Raises:
-            ValueError: a slot or position lies outside of the cache.
+            ValueError: a chunk lies outside of the cache, or there are not as many rows as tokens.
         """
+        slots, indexes, ends, positions, visible = _rows(chunks)
         rows = len(slots)
-        if not 0 < rows == len(positions) == x.shape[0]:
-            raise ValueError(f"{len(slots)} slots and {len(positions)} positions for {x.shape[0]} rows")
-        if min(slots) < 0 or max(slots) >= cache.slots or min(positions) < 0:
-            raise ValueError("a slot or position that no cache has")
-        if max(positions) >= min(cache.length, self._positions):
-            raise ValueError("a position behind the end of the context")
-        numbers = c_int32 * rows
+        if not 0 < rows == x.shape[0]:
+            raise ValueError(f"{rows} tokens for {x.shape[0]} rows")
+        if min(slots) < 0 or max(slots) >= cache.slots or min(indexes) < 0 or max(ends) > cache.length:
+            raise ValueError("a chunk lies outside of the cache")
+        if min(positions) < 0 or max(positions) >= self._positions:
+            raise ValueError("a position lies outside of the context")
         c_cache = self._caches.get(cache) or self._caches.setdefault(cache, self._c_cache(cache))
-        batch = CBatch(rows, 0, numbers(*slots), numbers(*positions), x.data_ptr())
+        numbers = c_int32 * rows
+        arrays = [numbers(*array) for array in (slots, indexes, ends, positions)]
+        batch = CBatch(rows, 0, *arrays, (c_void_p * rows)(*visible), x.data_ptr())
         self._library.step(self._model, c_cache, batch)
         return x
 
     def _c_cache(self, cache: KVCache) -> CCache:
         config = self._config
-        shape = (config.num_hidden_layers, config.num_key_value_heads, config.head_dim, self._value_dtype)
-        if shape != (len(cache.key_rows), cache.kv_heads, cache.head_dim, cache.value_rows[0].dtype):
+        shape = (config.num_hidden_layers, config.num_key_value_heads, config.head_dim)
+        if shape != (len(cache.key_rows), cache.kv_heads, cache.head_dim):
             raise ValueError("the cache of another model")
         pointers = c_void_p * len(cache.key_rows)
         keys = pointers(*(rows.data_ptr() for rows in cache.key_rows))
         values = pointers(*(rows.data_ptr() for rows in cache.value_rows))
-        return CCache(
-            cache.blocks, 0, ctypes.cast(keys, ctypes.POINTER(c_void_p)), ctypes.cast(values, ctypes.POINTER(c_void_p))
-        )
+        half = [rows[0].dtype == torch.float16 for rows in (cache.key_rows, cache.value_rows)]
+        return CCache(cache.blocks, *half, 0, keys, values)
+
+
+def _rows(chunks: Sequence[Chunk]) -> tuple[list[int], list[int], list[int], list[int], list[int | None]]:
+    """Of each token: its slot, where it is kept, how many tokens it may see, its position, and the address of its row of
+    a tree's mask.
+    """
+    slots, indexes, ends, positions, visible = [], [], [], [], []
+    for chunk in chunks:
+        count = len(chunk.tokens)
+        slots += [chunk.slot] * count
+        indexes += range(chunk.start, chunk.end)
+        positions += chunk.positions
+        if chunk.tree:
+            mask = chunk.tree.visible
+            if mask.shape != (count, chunk.end) or mask.dtype != torch.bool or not mask.is_contiguous():
+                raise ValueError(f"a mask {list(mask.shape)} for {count} tokens of {chunk.end}")
+            ends += [chunk.end] * count
+            visible += range(mask.data_ptr(), mask.data_ptr() + count * chunk.end, chunk.end)
+        else:
+            ends += range(chunk.start + 1, chunk.end + 1)
+            visible += [None] * count
+    return slots, indexes, ends, positions, visible
 
 
 def computes(config: ModelConfig, layers: Sequence[DecoderLayer]) -> bool:

@@ -64,7 +64,7 @@ class CModel(ctypes.Structure):
         ("head_dim", c_int32),
         ("inner", c_int32),
         ("epsilon", c_float),
-        ("values_are_half", c_int32),
+        ("unused", c_int32),
         ("layer", POINTER(CLayer)),
         ("rotations", c_void_p),
     )
@@ -73,7 +73,14 @@ class CModel(ctypes.Structure):
 class CCache(ctypes.Structure):
     """`Cache` of qaio.h."""
 
-    _fields_ = (("blocks", c_int32), ("unused", c_int32), ("keys", POINTER(c_void_p)), ("values", POINTER(c_void_p)))
+    _fields_ = (
+        ("blocks", c_int32),
+        ("keys_are_half", c_int32),
+        ("values_are_half", c_int32),
+        ("unused", c_int32),
+        ("keys", POINTER(c_void_p)),
+        ("values", POINTER(c_void_p)),
+    )
 
 
 class CBatch(ctypes.Structure):
@@ -83,7 +90,10 @@ class CBatch(ctypes.Structure):
         ("rows", c_int32),
         ("unused", c_int32),
         ("slots", POINTER(c_int32)),
+        ("indexes", POINTER(c_int32)),
+        ("ends", POINTER(c_int32)),
         ("positions", POINTER(c_int32)),
+        ("visible", POINTER(c_void_p)),
         ("x", c_void_p),
     )
 
@@ -129,7 +139,7 @@ class Library:
             self._isa.linear(linear, x.data_ptr(), y.data_ptr(), rows, scratch)
 
     def step(self, model: CModel, cache: CCache, batch: CBatch) -> None:
-        """The layers of `model` over one token each of some sequences; `batch.x` is changed in place."""
+        """The layers of `model` over tokens of some sequences; `batch.x` is changed in place."""
         with self._calling:
             scratch = self._room(self._isa.step_scratch(model, cache, batch.rows))
             self._isa.step(model, cache, batch, scratch)

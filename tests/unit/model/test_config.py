@@ -38,10 +38,9 @@ def load(folder: Path, changes: dict[str, Any], base: dict[str, Any] = BASE) -> 
     return ModelConfig.load(folder)
 
 
-def test_qwen_costs_192_kib_of_keys_and_values_a_token(tmp_path: Path) -> None:
+def test_the_shape_of_qwen_is_read(tmp_path: Path) -> None:
     config = load(tmp_path, {}, QWEN)
     assert (config.head_dim, config.rope_theta, config.tie_word_embeddings) == (64, 1e6, True)
-    assert config.kv_bytes_per_token == 192 * 1024
 
 
 @pytest.mark.parametrize(

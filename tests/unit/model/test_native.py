@@ -14,14 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qwen_allinone.model import linear
-from qwen_allinone.model.attention import Chunk
+from qwen_allinone.model.attention import Chunk, Tree
 from qwen_allinone.model.config import ModelConfig
+from qwen_allinone.model.kv import KVCache
 from qwen_allinone.model.linear import Linears, Weights
 from qwen_allinone.model.native import library as native
+from qwen_allinone.model.native.layers import NativeLayers
 from qwen_allinone.model.native.library import Library
 from qwen_allinone.model.native.linears import NativeExact, NativeInt8
-from qwen_allinone.model.native.layers import NativeLayers
-from qwen_allinone.model.qwen2 import Qwen2
+from qwen_allinone.model.qwen2 import KeptAs, Qwen2
 from qwen_allinone.model.weights import WeightReader
 from tests.support.checkpoints import Shape, random_weights, write_checkpoint, write_weights
 
@@ -72,14 +73,14 @@ def test_a_number_that_is_none_stays_one_and_in_its_row(lib: Library, bad: float
 
 @pytest.mark.parametrize("weights", ["fp32", "int8"])
 @pytest.mark.parametrize("shape", SHAPES, ids=["grouped", "ungrouped, untied", "Qwen3"])
-def test_a_step_is_that_of_the_linears_with_torchs_attention(
+def test_a_step_is_that_of_torchs_operators_between_native_linears(
     lib: Library, tmp_path: Path, shape: Shape, weights: Weights
 ) -> None:
-    model, step = _with_step(tmp_path, shape, weights, lib)
+    model, native_layers = _with_native_layers(tmp_path, shape, weights, lib)
     lengths = [1, 31, 32, 70]
     chunks = [Chunk(slot, length, [7 * slot]) for slot, length in enumerate(lengths)]
     outs = []
-    for own in (None, step):
+    for own in (None, native_layers):
         cache = model.new_cache(5)
         model._native_layers = None
         model.forward([Chunk(slot, 0, list(range(length))) for slot, length in enumerate(lengths)], cache)
@@ -94,7 +95,7 @@ def test_a_step_is_that_of_the_linears_with_torchs_attention(
 
 @pytest.mark.parametrize("weights", ["fp32", "int8"])
 def test_a_sequence_has_the_same_bits_alone_and_in_a_batch(lib: Library, tmp_path: Path, weights: Weights) -> None:
-    model, _ = _with_step(tmp_path, SHAPES[0], weights, lib)
+    model, _ = _with_native_layers(tmp_path, SHAPES[0], weights, lib)
     cache = model.new_cache(16)
     model.forward([Chunk(slot, 0, list(range(20 + slot))) for slot in range(16)], cache)
     chunks = [Chunk(slot, 20 + slot, [slot]) for slot in range(16)]
@@ -103,23 +104,79 @@ def test_a_sequence_has_the_same_bits_alone_and_in_a_batch(lib: Library, tmp_pat
         assert torch.equal(model.forward(chunks[:count], cache)[5:6], alone)
 
 
-def test_a_step_outside_of_the_cache_is_refused(tmp_path: Path) -> None:
-    model, step = _with_step(tmp_path, SHAPES[0], "fp32", Library())
-    cache = model.new_cache(2)
-    x = torch.zeros(1, 256)
-    for slots, positions in (
-        ([2], [0]),
-        ([-1], [0]),
-        ([0], [-1]),
-        ([0], [96]),
-        ([0], [10**6]),
-        ([], []),
-        ([0, 1], [0, 0]),
-    ):
-        with pytest.raises(ValueError, match="slot|position"):
-            step(x, slots, positions, cache)
+def test_prompts_trees_and_single_tokens_go_through_one_step(lib: Library, tmp_path: Path) -> None:
+    model, native_layers = _with_native_layers(tmp_path, SHAPES[0], "fp32", lib)
+    visible = torch.ones(4, 39, dtype=torch.bool)
+    visible[1, 36], visible[2, 36:38] = False, False  # rows 1 and 2 begin anew behind the text
+    tree = Tree([35, 35, 35, 36], visible, [0, 2, 3])
+    chunks = [Chunk(0, 12, [5, 6, 7]), Chunk(1, 35, [1, 2, 3, 4], tree), Chunk(2, 3, [9]), Chunk(3, 0, list(range(40)))]
+    outs = []
+    for layers in (None, native_layers):
+        model._native_layers = layers
+        cache = model.new_cache(4)
+        for slot, length in ((0, 12), (1, 35), (2, 3)):
+            model.forward([Chunk(slot, 0, list(range(length)))], cache)
+        outs.append(model.forward(chunks, cache))
+    torch.testing.assert_close(outs[1], outs[0], atol=1e-4, rtol=1e-4)
+
+
+def test_a_prompt_has_the_same_bits_however_it_is_cut(lib: Library, tmp_path: Path) -> None:
+    model, _ = _with_native_layers(tmp_path, SHAPES[0], "fp32", lib)
+    ids = list(range(90))
+    outs = []
+    for cuts in ([90], [1, 90], [33, 64, 89, 90], [*range(1, 91)]):
+        cache, start = model.new_cache(1), 0
+        for end in cuts:
+            out = model.forward([Chunk(0, start, ids[start:end])], cache)
+            start = end
+        outs.append(out)
+    assert all(torch.equal(out, outs[0]) for out in outs)
+
+
+@pytest.mark.parametrize("weights", ["fp32", "int8"])
+def test_keys_and_values_of_half_size_stay_near(lib: Library, tmp_path: Path, weights: Weights) -> None:
+    outs = []
+    for kv in ("fp32", "fp16"):
+        model, _ = _with_native_layers(tmp_path, SHAPES[0], weights, lib, kv)
+        cache = model.new_cache(1)
+        model.forward([Chunk(0, 0, list(range(50)))], cache)
+        outs.append(model.logits(model.forward([Chunk(0, 50, [3])], cache)))
+        assert model.kv_bytes_per_token == {"fp32": 2, "fp16": 1}[kv] * 512 * 2 - (
+            256 * 2 if (weights, kv) == ("int8", "fp32") else 0
+        )
+    assert 0 < (outs[0] - outs[1]).norm() < 0.02 * outs[0].norm()
+
+
+def test_half_size_keys_take_native_kernels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_checkpoint(tmp_path)
+    with WeightReader(tmp_path) as reader:
+        model = Qwen2(ModelConfig.load(tmp_path), reader, 64, "fp32", None, "torch", "fp16")
+    assert "keys and values are kept as FP32" in caplog.text
+    assert model.new_cache(1).key_rows[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        Chunk(2, 0, [1]),
+        Chunk(-1, 0, [1]),
+        Chunk(0, -1, [1]),
+        Chunk(0, 96, [1]),
+        Chunk(0, 90, [1] * 7),
+        Chunk(0, 3, [1], Tree([96], torch.ones(1, 4, dtype=torch.bool), [0])),
+        Chunk(0, 3, [1], Tree([3], torch.ones(1, 3, dtype=torch.bool), [0])),
+        Chunk(0, 3, [1], Tree([3], torch.ones(1, 4), [0])),
+    ],
+    ids=["slot", "negative slot", "negative index", "index", "end", "position", "short mask", "mask of floats"],
+)
+def test_what_lies_outside_of_the_cache_is_refused(tmp_path: Path, chunk: Chunk) -> None:
+    model, layers = _with_native_layers(tmp_path, SHAPES[0], "fp32", Library())
+    with pytest.raises(ValueError, match="outside of the c|mask"):
+        layers(torch.zeros(len(chunk.tokens), 256), [chunk], model.new_cache(2))
+    with pytest.raises(ValueError, match="1 tokens for 2 rows"):
+        layers(torch.zeros(2, 256), [Chunk(0, 0, [1])], model.new_cache(2))
     with pytest.raises(ValueError, match="another model"):
-        step(x, [0], [0], Qwen2(model.config, WeightReader(tmp_path), 96, "int8").new_cache(2))
+        layers(torch.zeros(1, 256), [Chunk(0, 0, [1])], KVCache(2, 1, 1, 96, 64))
 
 
 def test_without_the_library_torchs_kernels_serve(
@@ -168,8 +225,10 @@ def test_the_checks_pass_under_the_sanitizers(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _with_step(folder: Path, shape: Shape, weights: Weights, lib: Library) -> tuple[Qwen2, NativeLayers]:
-    """A model whose linears and steps are computed by `lib`."""
+def _with_native_layers(
+    folder: Path, shape: Shape, weights: Weights, lib: Library, kv: KeptAs = "fp32"
+) -> tuple[Qwen2, NativeLayers]:
+    """A model that is computed by `lib`."""
     write_checkpoint(folder, shape)
     write_weights(folder, {name: tensor.bfloat16() for name, tensor in random_weights(shape, seed=3).items()})
     with pytest.MonkeyPatch.context() as patch, WeightReader(folder) as reader:
@@ -177,6 +236,6 @@ def _with_step(folder: Path, shape: Shape, weights: Weights, lib: Library) -> tu
         patch.setattr("qwen_allinone.model.qwen2.library", lambda: lib)
         patch.setattr(linear, "library", lambda: lib)
         patch.setattr(lib, "has_fast_int8", True)
-        model = Qwen2(ModelConfig.load(folder), reader, 96, weights)
+        model = Qwen2(ModelConfig.load(folder), reader, 96, weights, kv=kv)
     assert model._native_layers is not None
     return model, model._native_layers
