@@ -70,18 +70,19 @@ class NativeLayers:
         Raises:
             ValueError: a chunk lies outside of the cache, or there are not as many rows as tokens.
         """
-        slots, indexes, ends, positions, visible = _rows(chunks)
-        rows = len(slots)
-        if not 0 < rows == x.shape[0]:
-            raise ValueError(f"{rows} tokens for {x.shape[0]} rows")
-        if min(slots) < 0 or max(slots) >= cache.slots or min(indexes) < 0 or max(ends) > cache.length:
+        rows = _Rows(chunks)
+        count = len(rows.slots)
+        if not 0 < count == x.shape[0]:
+            raise ValueError(f"{count} tokens for {x.shape[0]} rows")
+        inside = min(rows.slots) >= 0 and max(rows.slots) < cache.slots
+        if not inside or min(rows.indexes) < 0 or max(rows.ends) > cache.length:
             raise ValueError("a chunk lies outside of the cache")
-        if min(positions) < 0 or max(positions) >= self._positions:
+        if min(rows.positions) < 0 or max(rows.positions) >= self._positions:
             raise ValueError("a position lies outside of the context")
         c_cache = self._caches.get(cache) or self._caches.setdefault(cache, self._c_cache(cache))
-        numbers = c_int32 * rows
-        arrays = [numbers(*array) for array in (slots, indexes, ends, positions)]
-        batch = CBatch(rows, 0, *arrays, (c_void_p * rows)(*visible), x.data_ptr())
+        numbers = c_int32 * count
+        arrays = [numbers(*array) for array in (rows.slots, rows.indexes, rows.ends, rows.positions)]
+        batch = CBatch(count, 0, *arrays, (c_void_p * count)(*rows.visible), x.data_ptr())
         self._library.step(self._model, c_cache, batch)
         return x
 
@@ -97,26 +98,32 @@ class NativeLayers:
         return CCache(cache.blocks, *half, 0, keys, values)
 
 
-def _rows(chunks: Sequence[Chunk]) -> tuple[list[int], list[int], list[int], list[int], list[int | None]]:
-    """Of each token: its slot, where it is kept, how many tokens it may see, its position, and the address of its row of
-    a tree's mask.
-    """
-    slots, indexes, ends, positions, visible = [], [], [], [], []
-    for chunk in chunks:
-        count = len(chunk.tokens)
-        slots += [chunk.slot] * count
-        indexes += range(chunk.start, chunk.end)
-        positions += chunk.positions
-        if chunk.tree:
-            mask = chunk.tree.visible
-            if mask.shape != (count, chunk.end) or mask.dtype != torch.bool or not mask.is_contiguous():
-                raise ValueError(f"a mask {list(mask.shape)} for {count} tokens of {chunk.end}")
-            ends += [chunk.end] * count
-            visible += range(mask.data_ptr(), mask.data_ptr() + count * chunk.end, chunk.end)
-        else:
-            ends += range(chunk.start + 1, chunk.end + 1)
-            visible += [None] * count
-    return slots, indexes, ends, positions, visible
+class _Rows:
+    """What C is told of each token of some chunks."""
+
+    def __init__(self, chunks: Sequence[Chunk]) -> None:
+        self.slots: list[int] = []
+        self.indexes: list[int] = []  # where it is kept
+        self.ends: list[int] = []  # how many tokens of its slot it may see
+        self.positions: list[int] = []
+        self.visible: list[int | None] = []  # the address of its row of a tree's mask
+        for chunk in chunks:
+            count = len(chunk.tokens)
+            self.slots += [chunk.slot] * count
+            self.indexes += range(chunk.start, chunk.end)
+            self.positions += chunk.positions
+            if chunk.tree:
+                self.ends += [chunk.end] * count
+                self.visible += _mask_rows(chunk.tree.visible, (count, chunk.end))
+            else:
+                self.ends += range(chunk.start + 1, chunk.end + 1)
+                self.visible += [None] * count
+
+
+def _mask_rows(mask: Tensor, shape: tuple[int, int]) -> Sequence[int]:
+    if mask.shape != shape or mask.dtype != torch.bool or not mask.is_contiguous():
+        raise ValueError(f"a mask {list(mask.shape)} for {shape[0]} tokens of {shape[1]}")
+    return range(mask.data_ptr(), mask.data_ptr() + shape[0] * shape[1], shape[1])
 
 
 def computes(config: ModelConfig, layers: Sequence[DecoderLayer]) -> bool:
