@@ -22,7 +22,13 @@ HERE = Path(__file__).resolve().parent
 _AVX512 = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
 # Each instruction set's own flags; `plain` is what every processor of the machine's kind has.
 ISAS = {
-    "x86_64": {"plain": [], "avx2": ["-march=x86-64-v3"], "avx512": _AVX512, "avx512vnni": [*_AVX512, "-mavx512vnni"]},
+    "x86_64": {
+        "plain": [],
+        "avx2": ["-march=x86-64-v3"],
+        "avx512": _AVX512,
+        "avx512vnni": [*_AVX512, "-mavx512vnni"],
+        "amx": [*_AVX512, "-mavx512vnni", "-mamx-tile", "-mamx-int8"],
+    },
     "aarch64": {"neon": []},
 }
 # Products and sums may be one instruction; nothing else of floating point is bent.

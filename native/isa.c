@@ -15,6 +15,7 @@ static void linear_job(void *argument, int member) {
     put_rows(&job->rows, job->x, 0, NULL);
     team_wait();
     product_of_rows(job->linear, &job->rows, job->y, 0);
+    leave_tiles();
 }
 
 static size_t linear_scratch(const Linear *linear, int rows) { return rows_scratch(linear->kind, rows, linear->k); }
@@ -94,6 +95,7 @@ static void step_layer(const StepJob *job, int number, int member) {
 static void step_job(void *argument, int member) {
     const StepJob *job = argument;
     for (int number = 0; number < job->model->layers; number++) step_layer(job, number, member);
+    leave_tiles();
 }
 
 // The next `bytes` of `scratch`, or NULL where only their sum is asked for.

@@ -1,10 +1,13 @@
 // What the library exports, the team of threads, and the choice of an instruction set by what the processor has.
+#define _DEFAULT_SOURCE  // syscall()
 #include <string.h>
 
 #include "team.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #define EXPORT __attribute__((visibility("default")))
@@ -29,7 +32,14 @@ void team_run(void (*job)(void *argument, int member), void *argument) {
 }
 
 #if defined(__x86_64__)
-extern const Isa isa_plain, isa_avx2, isa_avx512, isa_avx512vnni;
+extern const Isa isa_plain, isa_avx2, isa_avx512, isa_avx512vnni, isa_amx;
+
+// The kernel hands tiles out on request, for all threads of the process (Linux: "Using XSTATE features in user space
+// applications"). It refuses where a thread's signal stack has no room for them.
+static int may_use_tiles(void) {
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0;
+}
 
 static int bits(unsigned word, unsigned wanted) { return (word & wanted) == wanted; }
 
@@ -40,7 +50,9 @@ static int runs(const Isa *isa) {
     enum { FMA = 1 << 12, MOVBE = 1 << 22, OSXSAVE = 1 << 27, F16C = 1 << 29 };              // leaf 1, ecx
     enum { BMI1 = 1 << 3, AVX2 = 1 << 5, BMI2 = 1 << 8 };                                    // leaf 7, ebx
     const unsigned avx512 = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;            // F, DQ, CD, BW, VL
-    enum { VNNI = 1 << 11, LZCNT = 1 << 5, YMM_SAVED = 6, ZMM_SAVED = 0xe6 };                // leaf 7, ecx; leaf 0x80000001
+    enum { VNNI = 1 << 11, AMX_TILE = 1 << 24, AMX_INT8 = 1 << 25 };  // leaf 7, ecx and edx
+    enum { LZCNT = 1 << 5 };                                          // leaf 0x80000001, ecx
+    enum { YMM_SAVED = 6, ZMM_SAVED = 0xe6, TILES_SAVED = 3 << 17 };
     unsigned a, b, c, d, more, saved, high;
     if (isa == &isa_plain) return 1;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !bits(c, FMA | MOVBE | OSXSAVE | F16C)) return 0;
@@ -48,9 +60,12 @@ static int runs(const Isa *isa) {
     if (!__get_cpuid(0x80000001, &a, &b, &more, &d) || !bits(more, LZCNT) || !bits(saved, YMM_SAVED)) return 0;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !bits(b, BMI1 | AVX2 | BMI2)) return 0;
     if (isa == &isa_avx2) return 1;
-    return bits(saved, ZMM_SAVED) && bits(b, avx512) && (isa == &isa_avx512 || bits(c, VNNI));
+    if (!bits(saved, ZMM_SAVED) || !bits(b, avx512)) return 0;
+    if (isa == &isa_avx512) return 1;
+    if (!bits(c, VNNI)) return 0;
+    return isa == &isa_avx512vnni || (bits(d, AMX_TILE | AMX_INT8) && bits(saved, TILES_SAVED) && may_use_tiles());
 }
-static const Isa *const isas[] = {&isa_avx512vnni, &isa_avx512, &isa_avx2, &isa_plain};
+static const Isa *const isas[] = {&isa_amx, &isa_avx512vnni, &isa_avx512, &isa_avx2, &isa_plain};
 #else
 extern const Isa isa_neon;
 static int runs(const Isa *isa) { return isa == &isa_neon; }

@@ -5,7 +5,7 @@
 
 #include "rows.h"
 
-typedef float Sums[BLOCK_ROWS][PANEL];
+typedef float Sums[MOST_ROWS][PANEL];
 typedef void Product(const Linear *linear, int panel, const Rows *rows, int first, Sums sums);
 
 enum { AHEAD = 2048 };  // bytes: how far before its use a weight is asked for
@@ -109,10 +109,70 @@ PRODUCTS(7) PRODUCTS(8) PRODUCTS(9) PRODUCTS(10) PRODUCTS(11) PRODUCTS(12) PRODU
 static Product *const exact_products[] = {NULL, exact_1, exact_2, exact_3, exact_4, exact_5, exact_6 MORE(exact)};
 static Product *const int8_products[] = {NULL, int8_1, int8_2, int8_3, int8_4, int8_5, int8_6 MORE(int8)};
 
+#if defined(__AMX_INT8__)
+// The same with tiles (Intel's Software Developer's Manual, "Advanced Matrix Extensions"): 4 and 5 hold up to 16 rows of
+// activations each, 6 and 7 the halves of the panel, 0 to 3 their sums.
+INLINE void tile_sums(const int both, const uint8_t *weights, const int8_t *x, int width) {
+    const int8_t *more = x + (size_t)TILE_ROWS * width;
+    for (int i = 0; i < width; i += TILE_BYTES, weights += TILE_BYTES * PANEL) {
+        for (int line = 0; line < TILE_BYTES * PANEL; line += 64)
+            _mm_prefetch((const char *)weights + 2 * AHEAD + line, _MM_HINT_T0);
+        _tile_loadd(4, x + i, width);
+        _tile_loadd(6, weights, 4 * PANEL);
+        _tile_dpbsud(0, 4, 6);
+        _tile_loadd(7, weights + 2 * PANEL, 4 * PANEL);
+        _tile_dpbsud(1, 4, 7);
+        if (!both) continue;
+        _tile_loadd(5, more + i, width);
+        _tile_dpbsud(2, 5, 6);
+        _tile_dpbsud(3, 5, 7);
+    }
+}
+
+static void int8_tiles(const Linear *linear, int panel, const Rows *rows, int first, Sums sums) {
+    struct {
+        uint8_t palette, start, unused[14];
+        uint16_t bytes[16];
+        uint8_t count[16];
+    } __attribute__((aligned(64))) shape = {.palette = 1};
+    int count = rows_of_block(rows, first), both = count > TILE_ROWS;
+    for (int tile = 0; tile < 8; tile++) {
+        int second = tile == 2 || tile == 3 || tile == 5, held = second ? count - TILE_ROWS : count;
+        shape.bytes[tile] = TILE_BYTES;
+        shape.count[tile] = (uint8_t)(tile > 5 || held > TILE_ROWS || held < 1 ? TILE_ROWS : held);
+    }
+    _tile_loadconfig(&shape);
+    const uint8_t *weights = (const uint8_t *)linear->weights + (size_t)panel * (size_t)linear->k * PANEL;
+    const int8_t *x = (const int8_t *)rows->int8 + (size_t)first * rows->width;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    int32_t whole[MOST_ROWS][PANEL];
+    if (both)
+        tile_sums(1, weights, x, rows->width);
+    else
+        tile_sums(0, weights, x, rows->width);
+    _tile_stored(0, whole[0], sizeof *whole);
+    _tile_stored(1, whole[0] + PANEL / 2, sizeof *whole);
+    if (both) {
+        _tile_stored(2, whole[TILE_ROWS], sizeof *whole);
+        _tile_stored(3, whole[TILE_ROWS] + PANEL / 2, sizeof *whole);
+    }
+    for (int r = 0; r < count; r++)
+        for (int j = 0; j < PANEL; j++) sums[r][j] = (float)(whole[r][j] - 128 * rows->sums[first + r]);
+}
+INLINE void leave_tiles(void) { _tile_release(); }  // or every switch of threads would save them
+#else
+#define int8_tiles int8_1  // never called: no rows are tiled
+INLINE void leave_tiles(void) {}
+#endif
+
 // The outputs of `panel` for the block of rows that begins at `first`, scaled and with their bias.
 static void multiply(const Linear *linear, int panel, const Rows *rows, int first, Sums sums) {
     int count = rows_of_block(rows, first), begin = panel * PANEL;
-    (linear->kind == EXACT ? exact_products : int8_products)[count](linear, panel, rows, first, sums);
+    Product *const product = rows->tiled ? int8_tiles : (linear->kind == EXACT ? exact_products : int8_products)[count];
+    product(linear, panel, rows, first, sums);
     int outputs = linear->n - begin < PANEL ? linear->n - begin : PANEL;
     for (int r = 0; r < count; r++) {
         if (linear->kind == INT8)

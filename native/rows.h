@@ -5,15 +5,22 @@
 #include "team.h"
 #include "vectors.h"
 
-// The most rows that a product can keep the sums of in registers.
+// The most rows that a product can keep the sums of in registers, and in two tiles (AMX), which pay from a few rows on.
 #if defined(__AVX512F__)
 enum { BLOCK_ROWS = 14 };
 #else
 enum { BLOCK_ROWS = 6 };
 #endif
+enum { TILE_ROWS = 16, TILE_BYTES = 64, TILED_FROM = 5, MOST_ROWS = 2 * TILE_ROWS };
+#if defined(__AMX_INT8__)
+enum { HAS_TILES = 1 };
+#else
+enum { HAS_TILES = 0 };
+#endif
 
 typedef struct {
     int kind, count, width, block;  // `block`: rows of every block but the last
+    int tiled;                      // int8: as tiles want it, [rows][width] bytes
     float *exact;                   // of each block [width][rows]
     int32_t *int8;                  // of each block [width / 4][rows], four signed bytes each
     int32_t *sums;                  // int8: of the whole numbers of each row
@@ -24,7 +31,7 @@ INLINE size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
 INLINE int parts(int whole, int part) { return (whole + part - 1) / part; }
 
 // Blocks of about equal size: one row over would cost as much time as a block.
-INLINE int block_of(int count) { return parts(count, parts(count, BLOCK_ROWS)); }
+INLINE int block_of(int count, int most) { return parts(count, parts(count, most)); }
 
 static size_t rows_scratch(int kind, int count, int width) {
     size_t numbers = rounded((size_t)count * (size_t)parts(width, 4) * 4 * (kind == EXACT ? 4 : 1));
@@ -32,7 +39,9 @@ static size_t rows_scratch(int kind, int count, int width) {
 }
 
 static Rows rows_in(int kind, int count, int width, char *scratch) {
-    Rows rows = {.kind = kind, .count = count, .width = width, .block = block_of(count)};
+    int tiled = HAS_TILES && kind == INT8 && count >= TILED_FROM && width % TILE_BYTES == 0;
+    Rows rows = {.kind = kind, .count = count, .width = width, .tiled = tiled};
+    rows.block = block_of(count, tiled ? MOST_ROWS : BLOCK_ROWS);
     if (kind == EXACT) {
         rows.exact = (float *)scratch;
         return rows;
@@ -113,9 +122,13 @@ static void put_int8(const Rows *rows, int row, const float *x, float factor, co
             sum += (int)(whole[j] - 0x4b400000u);
             whole[j] &= 0xff;
         }
-        for (int j = 0; j < count; j += 4)
-            to[(size_t)((begin + j) / 4) * beside] =
-                (int32_t)(whole[j] | whole[j + 1] << 8 | whole[j + 2] << 16 | whole[j + 3] << 24);
+        int8_t *bytes = (int8_t *)rows->int8 + (size_t)row * rows->width + begin;
+        if (rows->tiled)
+            for (int j = 0; j < CHUNK; j++) bytes[j] = (int8_t)whole[j];
+        else
+            for (int j = 0; j < count; j += 4)
+                to[(size_t)((begin + j) / 4) * beside] =
+                    (int32_t)(whole[j] | whole[j + 1] << 8 | whole[j + 2] << 16 | whole[j + 3] << 24);
     }
     rows->sums[row] = sum;
     rows->scales[row] = finite ? top / 127.0f : NAN;
