@@ -43,6 +43,11 @@ class Settings(BaseModel):
     kv: Literal["fp32", "fp16"] = Field(
         "fp32", description="Keys and values: `fp32`; `fp16`: half their memory, approximate, with `QAIO_KERNELS=auto`"
     )
+    packed_dir: Path | None = Field(
+        None,
+        description="Folder for a file of packed weights, as large as they are: workers then share one copy in memory, "
+        "and starts are faster; with `QAIO_KERNELS=auto`",
+    )
     prompts: Path = Field(SHIPPED / "prompts", description="Folder of the tasks, one folder each")
     fit: Literal["gold", "contextual", "off"] = Field(
         "gold",

@@ -38,9 +38,15 @@ class Checkpoint:
 
 
 def load(
-    name: str, revision: str, weights: Weights, context: int, kernels: Kernels = "auto", kv: KeptAs = "fp32"
+    name: str,
+    revision: str,
+    weights: Weights,
+    context: int,
+    kernels: Kernels = "auto",
+    kv: KeptAs = "fp32",
+    packed: Path | None = None,
 ) -> Checkpoint:
-    """Find the checkpoint `name`, verify its files and load it.
+    """Find the checkpoint `name`, verify its files and load it. `packed`: the folder where packed weights are kept.
 
     Raises:
         CheckpointError: says what is wrong and the ways out.
@@ -52,8 +58,10 @@ def load(
         context = config.max_position_embeddings
     tokenizer = Tokenizer.load(folder)
     with WeightReader(folder) as reader, heap_returned():
-        model = Qwen2(config, reader, context, weights, tokenizer.ids, kernels, kv)
-    identity = f"{fingerprint(folder)}:{weights}" + (":kv-fp16" if kv == "fp16" else "")
+        mark = fingerprint(folder)
+        packed_file = packed / f"{mark}-{weights}.panels" if packed else None
+        model = Qwen2(config, reader, context, weights, tokenizer.ids, kernels, kv, packed_file)
+    identity = f"{mark}:{weights}" + (":kv-fp16" if kv == "fp16" else "")
     return Checkpoint(name, folder, model, tokenizer, stop_ids(folder, tokenizer), identity)
 
 

@@ -266,9 +266,9 @@ class Linears:
         return Padded(kernel, choice.feed) if choice.pads else kernel
 
     @property
-    def packs_in_blocks(self) -> bool:
-        """Whether a kernel needs little memory beside its result, however tall the weight."""
-        return self._native is not None
+    def native(self) -> str | None:
+        """The name of the native kernel, None where torch's serve."""
+        return self._native.name if self._native else None
 
     @property
     def names(self) -> str:

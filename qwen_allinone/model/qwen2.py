@@ -12,6 +12,7 @@ import math
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -24,6 +25,7 @@ from qwen_allinone.model.kv import KVCache
 from qwen_allinone.model.linear import Kernels, Linear, Linears, Stacked, Weights
 from qwen_allinone.model.native.layers import NativeLayers, computes
 from qwen_allinone.model.native.library import library
+from qwen_allinone.model.native.packed_file import PackedFile
 from qwen_allinone.model.weights import WeightReader
 
 KeptAs = Literal["fp32", "fp16"]
@@ -58,11 +60,13 @@ class Qwen2:
         token_ids: Collection[int] | None = None,
         kernels: Kernels = "auto",
         kv: KeptAs = "fp32",
+        packed_file: Path | None = None,
     ) -> None:
         """Load from `reader` tensor by tensor, so that the peak stays near the final size.
 
         `context` is the longest sequence in tokens. `token_ids` are those that the tokenizer has, None for all: no
-        other is ever likely. `kv`: how keys and values are kept, FP16 by native kernels only.
+        other is ever likely. `kv`: how keys and values are kept, FP16 by native kernels only. `packed_file`:
+        where packed weights are kept for other workers and the next start; of native kernels only.
         """
         reader.check(config)
         self.config = config
@@ -71,24 +75,32 @@ class Qwen2:
         head = EMBEDDING if config.tie_word_embeddings else "lm_head.weight"
         rows = min(max(token_ids) + 1, config.vocab_size) if token_ids else config.vocab_size
         self._gaps = sorted(set(range(rows)) - set(token_ids)) if token_ids else []
-        parts = _row_parts(rows, config.hidden_size) if not linears.packs_in_blocks else [slice(0, rows)]
-        # The first of each shape alone: its kernels are measured, and nothing else should run meanwhile. The rest side
-        # by side, since packing is slow and does not use several cores itself.
-        layers, heads = (
-            [_load_layer(reader, 0, linears, config)],
-            [_load_rows(reader, head, parts[0], linears)],
-        )
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            more = [pool.submit(_load_rows, reader, head, part, linears) for part in parts[1:]]
-            layers += pool.map(lambda i: _load_layer(reader, i, linears, config), range(1, config.num_hidden_layers))
-            heads += [loaded.result() for loaded in more]
+        # Native kernels pack in blocks: what they need beside the result is little, however tall the matrix.
+        parts = [slice(0, rows)] if linears.native else _row_parts(rows, config.hidden_size)
+        packed = PackedFile(packed_file, library() if linears.native else None)
+
+        def load() -> tuple[list[Layer], list[Linear]]:
+            # The first of each shape alone: its kernels are measured, and nothing else should run meanwhile. The rest
+            # side by side, since packing is slow and does not use several cores itself.
+            layers = [_load_layer(reader, 0, linears, config, packed)]
+            heads = [_load_rows(reader, head, parts[0], linears, packed)]
+            with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+                more = [pool.submit(_load_rows, reader, head, part, linears, packed) for part in parts[1:]]
+                numbers = range(1, config.num_hidden_layers)
+                layers += pool.map(lambda i: _load_layer(reader, i, linears, config, packed), numbers)
+                return layers, heads + [loaded.result() for loaded in more]
+
+        with packed.open():
+            layers, heads = load()
+            if packed.keep():
+                layers, heads = load()
         self._layers = layers
         self._head = Stacked(heads) if len(heads) > 1 else heads[0]
         self._norm = _norm_weight(reader, "model.norm.weight")
         reader.release()
         self._embedding = reader.rows(EMBEDDING)
         self._head_rows = reader.rows(head)
-        self.kernel = linears.names
+        self.kernel = linears.names or linears.native or ""
         self._epsilon = torch.tensor(config.rms_norm_eps * config.hidden_size)
         self._rotations = rotation_table(config, context)
         lib = library()
@@ -172,13 +184,13 @@ def _row_parts(rows: int, width: int) -> list[slice]:
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
-def _load_rows(reader: WeightReader, name: str, rows: slice, linears: Linears) -> Linear:
-    part = linears.make(reader.read(name)[rows])
+def _load_rows(reader: WeightReader, name: str, rows: slice, linears: Linears, packed: PackedFile) -> Linear:
+    part = packed.linear(f"{name} {rows.start}", lambda: linears.make(reader.read(name)[rows]))
     reader.release()
     return part
 
 
-def _load_layer(reader: WeightReader, number: int, linears: Linears, config: ModelConfig) -> Layer:
+def _load_layer(reader: WeightReader, number: int, linears: Linears, config: ModelConfig, packed: PackedFile) -> Layer:
     """Decoder block `number`."""
     prefix, dim = f"model.layers.{number}.", config.head_dim
 
@@ -186,11 +198,17 @@ def _load_layer(reader: WeightReader, number: int, linears: Linears, config: Mod
         return interleaved(reader.read(f"{prefix}self_attn.{name}"), dim)
 
     def fused(*names: str) -> Linear:
-        return linears.make(torch.cat([reader.read(f"{prefix}{name}.weight") for name in names]))
+        def make() -> Linear:
+            return linears.make(torch.cat([reader.read(f"{prefix}{name}.weight") for name in names]))
+
+        return packed.linear(prefix + names[0], make)
 
     def projections(kind: str) -> Tensor:
         parts = [rotated(f"q_proj.{kind}"), rotated(f"k_proj.{kind}"), reader.read(f"{prefix}self_attn.v_proj.{kind}")]
         return torch.cat(parts)
+
+    def qkv() -> Linear:
+        return linears.make(projections("weight"), projections("bias").float() if reader.has_biases else None)
 
     def head_norms() -> Tensor:
         heads = (config.num_attention_heads, config.num_key_value_heads)
@@ -198,7 +216,7 @@ def _load_layer(reader: WeightReader, number: int, linears: Linears, config: Mod
 
     layer = Layer(
         attention_norm=_norm_weight(reader, prefix + "input_layernorm.weight"),
-        qkv=linears.make(projections("weight"), projections("bias").float() if reader.has_biases else None),
+        qkv=packed.linear(prefix + "qkv", qkv),
         head_norms=head_norms() if config.head_norms else None,
         out=fused("self_attn.o_proj"),
         mlp_norm=_norm_weight(reader, prefix + "post_attention_layernorm.weight"),

@@ -21,7 +21,7 @@ class NativeLinear:
 
     def __init__(self, kind: int, shape: tuple[int, int], tensors: tuple[Tensor | None, ...], lib: Library) -> None:
         """`tensors`: the panels, their scales and the bias, which live as long as this."""
-        self._library, self._tensors = lib, tensors
+        self._library, self.tensors = lib, tensors
         self.c = CLinear(kind, *shape, 0, *(None if tensor is None else tensor.data_ptr() for tensor in tensors))
 
     def __call__(self, x: Tensor) -> Tensor:
