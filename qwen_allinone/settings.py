@@ -40,8 +40,9 @@ class Settings(BaseModel):
     kernels: Literal["auto", "torch"] = Field(
         "auto", description="`auto`: the project's own kernels where they run here, else torch's; `torch`: torch's"
     )
-    kv: Literal["fp32", "fp16"] = Field(
-        "fp32", description="Keys and values: `fp32`; `fp16`: half their memory, approximate, with `QAIO_KERNELS=auto`"
+    kv: Literal["auto", "fp32", "fp16"] = Field(
+        "auto",
+        description="Keys and values: `fp32`; `fp16`: half their memory, approximate; `auto`: `fp16` with `int8` weights",
     )
     packed_dir: Path | None = Field(
         None,

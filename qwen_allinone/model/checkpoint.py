@@ -43,7 +43,7 @@ def load(
     weights: Weights,
     context: int,
     kernels: Kernels = "auto",
-    kv: KeptAs = "fp32",
+    kv: KeptAs = "auto",
     packed: Path | None = None,
 ) -> Checkpoint:
     """Find the checkpoint `name`, verify its files and load it. `packed`: the folder where packed weights are kept.
@@ -61,7 +61,7 @@ def load(
         mark = fingerprint(folder)
         packed_file = packed / f"{mark}-{weights}.panels" if packed else None
         model = Qwen2(config, reader, context, weights, tokenizer.ids, kernels, kv, packed_file)
-    identity = f"{mark}:{weights}" + (":kv-fp16" if kv == "fp16" else "")
+    identity = f"{mark}:{weights}" + ("" if kv == "auto" else f":{kv}")
     return Checkpoint(name, folder, model, tokenizer, stop_ids(folder, tokenizer), identity)
 
 

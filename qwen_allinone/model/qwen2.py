@@ -28,7 +28,7 @@ from qwen_allinone.model.native.library import library
 from qwen_allinone.model.native.packed_file import PackedFile
 from qwen_allinone.model.weights import WeightReader
 
-KeptAs = Literal["fp32", "fp16"]
+KeptAs = Literal["auto", "fp32", "fp16"]
 EMBEDDING = "model.embed_tokens.weight"
 _PART = 1 << 24
 
@@ -59,14 +59,14 @@ class Qwen2:
         weights: Weights = "fp32",
         token_ids: Collection[int] | None = None,
         kernels: Kernels = "auto",
-        kv: KeptAs = "fp32",
+        kv: KeptAs = "auto",
         packed_file: Path | None = None,
     ) -> None:
         """Load from `reader` tensor by tensor, so that the peak stays near the final size.
 
         `context` is the longest sequence in tokens. `token_ids` are those that the tokenizer has, None for all: no
-        other is ever likely. `kv`: how keys and values are kept, FP16 by native kernels only. `packed_file`:
-        where packed weights are kept for other workers and the next start; of native kernels only.
+        other is ever likely. `kv`: how keys and values are kept; `auto` is FP16 where the weights are
+        approximate anyway. `packed_file`: where packed weights are kept for other workers and the next start.
         """
         reader.check(config)
         self.config = config
@@ -107,11 +107,15 @@ class Qwen2:
         self._native_layers = None
         if lib and computes(config, layers):
             self._native_layers = NativeLayers(lib, config, layers, self._rotations)
+        self._kv_dtypes = self._kept_as(kv, approximate=linears.weights == "int8")
+
+    def _kept_as(self, kv: KeptAs, approximate: bool) -> tuple[torch.dtype, torch.dtype]:
+        """The types of keys and values: keys are FP16 with native layers only, as torch's sums of them are too coarse."""
+        half = kv == "fp16" or (kv == "auto" and approximate)
         if kv == "fp16" and not self._native_layers:
-            log.warning("keys and values are kept as FP32: FP16 takes native kernels for all of the model")
-            kv = "fp32"
-        keys = torch.float16 if kv == "fp16" else torch.float32
-        self._kv_dtypes = keys, torch.float16 if linears.weights == "int8" else keys
+            log.warning("keys are kept as FP32: FP16 takes native kernels for all of the model")
+        keys = torch.float16 if half and self._native_layers else torch.float32
+        return keys, torch.float16 if half else torch.float32
 
     def new_cache(self, slots: int) -> KVCache:
         """Keys and values for `slots` sequences of at most `context` tokens."""

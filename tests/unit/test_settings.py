@@ -26,7 +26,7 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
         "model_revision": "main",
         "weights": "fp32",
         "kernels": "auto",
-        "kv": "fp32",
+        "kv": "auto",
         "packed_dir": None,
         "prompts": prompts_folder,
         "fit": "gold",
