@@ -33,7 +33,7 @@ from qwen_allinone.engine.work import Work
 from qwen_allinone.host import compute_threads, give_back, resident_bytes
 from qwen_allinone.model import checkpoint
 from qwen_allinone.model.config import ModelConfig
-from qwen_allinone.model.linear import PackedLinear, Weights
+from qwen_allinone.model.linear import Kernels, PackedLinear, Weights
 from qwen_allinone.model.qwen2 import Qwen2
 
 BATCHES = (1, 2, 4, 8, 16)
@@ -150,10 +150,12 @@ def gemm_gflops(size: int = 2048, tries: int = 5) -> float:
     return max(2 * size**3 / _seconds(lambda: F.linear(a, b)) for _ in range(tries)) / 1e9
 
 
-def measure(model_dir: Path, weights: Weights, steps: int, progress: Progress) -> dict[str, Any]:
+def measure(
+    model_dir: Path, weights: Weights, steps: int, progress: Progress, kernels: Kernels = "auto"
+) -> dict[str, Any]:
     """All figures of one model, in the units their names say."""
     began = time.perf_counter()
-    loaded = checkpoint.load(str(model_dir), "main", weights, _LENGTH)
+    loaded = checkpoint.load(str(model_dir), "main", weights, _LENGTH, kernels)
     load_s = time.perf_counter() - began
     bench = Bench(loaded.model)
 
@@ -223,12 +225,13 @@ def main(
     weights: Annotated[Kind, typer.Option(help="How weights are stored")] = Kind.FP32,
     steps: Annotated[int, typer.Option(min=3, help="Decode steps timed at each batch size")] = 24,
     threads: Annotated[int, typer.Option(min=0, help="Compute threads; 0: all cores available")] = 0,
+    torch_kernels: Annotated[bool, typer.Option("--torch-kernels", help="Torch's kernels, not the project's")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here too")] = None,
 ) -> None:
     """Measure decode, prefill, labels, load time and memory."""
     torch.set_num_threads(compute_threads(threads, 1))
     with Progress(console=Console(stderr=True)) as progress:
-        figures = measure(model, weights.value, steps, progress)
+        figures = measure(model, weights.value, steps, progress, "torch" if torch_kernels else "auto")
     Console().print(table_of(figures))
     if json_file:
         json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

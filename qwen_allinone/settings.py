@@ -42,7 +42,8 @@ class Settings(BaseModel):
     )
     kv: Literal["auto", "fp32", "fp16"] = Field(
         "auto",
-        description="Keys and values: `fp32`; `fp16`: half their memory, approximate; `auto`: `fp16` with `int8` weights",
+        description="Keys and values: `fp32`; `fp16`: half their memory, approximate; "
+        "`auto`: `fp16` with `int8` weights",
     )
     packed_dir: Path | None = Field(
         None,

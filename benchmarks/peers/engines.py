@@ -28,7 +28,7 @@ class Kind:
 
 
 KINDS = {
-    "ours": Kind("ours", None, {"fp32": None, "fp16": None, "int8": None}),
+    "ours": Kind("ours", None, {"fp32": None, "fp16": None, "int8": None, "torch-fp32": None, "torch-int8": None}),
     "transformers": Kind("hf", "hf", {"fp32": None}),
     "llama.cpp": Kind("llama", "llama", {"f32": "gguf-f32", "bf16": "gguf-bf16", "q8_0": "gguf-q8_0"}),
     "openvino": Kind(
@@ -45,10 +45,13 @@ KINDS = {
 
 ALL = [Choice(engine, mode) for engine, kind in KINDS.items() for mode in kind.modes]
 # The default has each weight once: a second openvino:fp32 would take the memory past 24 GB.
-DEFAULT = [choice for choice in ALL if choice != Choice("openvino", "fp32-kv32")]
+_MORE = {"openvino:fp32-kv32", "ours:torch-fp32", "ours:torch-int8"}
+DEFAULT = [choice for choice in ALL if str(choice) not in _MORE]
 
 # Whose weights are stored in as many bits.
 RIVALS = {
+    "ours:torch-fp32": "ours:fp32",
+    "ours:torch-int8": "ours:int8",
     "transformers:fp32": "ours:fp32",
     "llama.cpp:f32": "ours:fp32",
     "llama.cpp:bf16": "ours:fp16",

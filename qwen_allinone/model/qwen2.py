@@ -110,7 +110,7 @@ class Qwen2:
         self._kv_dtypes = self._kept_as(kv, approximate=linears.weights == "int8")
 
     def _kept_as(self, kv: KeptAs, approximate: bool) -> tuple[torch.dtype, torch.dtype]:
-        """The types of keys and values: keys are FP16 with native layers only, as torch's sums of them are too coarse."""
+        """The types of keys and values. Keys are FP16 with native layers only: torch's sums of them are too coarse."""
         half = kv == "fp16" or (kv == "auto" and approximate)
         if kv == "fp16" and not self._native_layers:
             log.warning("keys are kept as FP32: FP16 takes native kernels for all of the model")

@@ -63,7 +63,11 @@ def test_engines_are_parsed_in_order_each_once() -> None:
 def test_no_engines_named_means_all_that_fit_together() -> None:
     chosen = {str(choice) for choice in parse_engines("")}
     assert chosen > {"ours:int8", "transformers:fp32", "llama.cpp:q8_0", "openvino:fp16"}
-    assert {str(choice) for choice in ALL} - chosen == {"openvino:fp32-kv32"}
+    assert {str(choice) for choice in ALL} - chosen == {
+        "openvino:fp32-kv32",
+        "ours:torch-fp32",
+        "ours:torch-int8",
+    }
 
 
 @pytest.mark.parametrize("text", ["ours", "ours:fp8", "onnx:fp32", "ours:fp32,llama:f32"])
@@ -84,7 +88,7 @@ def test_batches_that_cannot_be_are_refused(text: str) -> None:
 
 def test_every_peer_has_a_rival_and_a_runner() -> None:
     names = {str(choice) for choice in ALL}
-    assert set(RIVALS) == {name for name in names if not name.startswith("ours:")}
+    assert set(RIVALS) == {name for name in names if not name.startswith("ours:") or ":torch-" in name}
     assert set(RIVALS.values()) <= names
     for kind in KINDS.values():
         assert (PROJECT / "benchmarks" / "peers" / "runners" / f"{kind.runner}.py").exists()

@@ -1,4 +1,4 @@
-"""This project's engine, through `benchmarks.engine`. Mode: the weights."""
+"""This project's engine, through `benchmarks.engine`. Mode: the weights; `torch-` before them: torch's kernels."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ class Ours:
 
         from benchmarks import engine
         from qwen_allinone.model import checkpoint
-        from qwen_allinone.model.linear import Weights
+        from qwen_allinone.model.linear import Kernels, Weights
 
         torch.set_num_threads(threads)
         self._context = engine.CONTEXT
-        self._bench = engine.Bench(checkpoint.load(str(model), "main", cast(Weights, mode), _LENGTH).model)
+        weights = cast(Weights, mode.removeprefix("torch-"))
+        kernels: Kernels = "auto" if weights == mode else "torch"
+        self._bench = engine.Bench(checkpoint.load(str(model), "main", weights, _LENGTH, kernels).model)
 
     def decode_ms(self, batch: int, context: int, steps: int) -> float:
         if context != self._context:
