@@ -20,7 +20,9 @@ class AnalyzeRequest(Body):
     """One text and the tasks to run on it."""
 
     text: str = Field(description="要分析的文字", examples=["房间很干净，但是隔音太差"])
-    tasks: list[str] = Field(description="任务名，不能为空，不能重复", examples=[["sentiment", "keywords"]])
+    tasks: list[str] = Field(
+        fail_fast=True, description="任务名，不能为空，不能重复", examples=[["sentiment", "keywords"]]
+    )
     detail: bool = WANTED
 
 

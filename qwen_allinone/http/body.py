@@ -7,6 +7,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NoReturn
 
 from flask import Request
@@ -16,7 +17,15 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from qwen_allinone.errors import InvalidInput, PayloadTooLarge, UnsupportedMediaType
 
 _LONGEST_SHOWN = 64
-_MOST_KEYS = 2048
+# Of one body. Parsing holds the interpreter, which the engine needs many times a step: for 5 ms at most.
+MOST_VALUES = 20_000
+_MOST_KEYS = 2048  # of one object
+_DEEPEST = 128
+# So many commas and opening brackets outside of strings. Possessive: it never looks at a byte twice.
+_TOO_MANY = re.compile(rb'(?>[^",\[{]*+(?:"(?:[^"\\]++|\\.)*+"[^",\[{]*+)*+[,\[{]){%d}' % MOST_VALUES, re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = [(byte in b"[{") - (byte in b"]}") for byte in range(256)]
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -65,15 +74,14 @@ class StrictRequest(Request):
 
 
 def parse_json(raw: bytes) -> Any:
-    """Parse one JSON document; raises InvalidInput where `json.loads` would guess, crash or overwrite."""
+    """Parse one JSON document; raises InvalidInput where `json.loads` would guess, crash, overwrite or take long."""
+    _refuse_costly(raw)
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise InvalidInput("请求体不是有效的 UTF-8 编码，请以 UTF-8 发送") from None
     try:
         value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
-    except RecursionError:
-        raise InvalidInput("请求体的 JSON 嵌套太深") from None
     except ValueError:  # also integers of thousands of digits
         raise InvalidInput("请求体不是有效的 JSON，请检查引号、逗号和括号") from None
     if _SURROGATE_ESCAPE.search(text):  # only an escape can make half a pair of what was UTF-8
@@ -115,6 +123,17 @@ def _refuse_surrogates(value: Any) -> None:
             found += [(_Place(number, place), item) for number, item in enumerate(inner)]
         elif isinstance(inner, dict):
             found += [(_Place(key, place), part) for key, item in inner.items() for part in (key, item)]
+
+
+def _refuse_costly(raw: bytes) -> None:
+    """Raises InvalidInput for more values, or a deeper nesting, than any request needs; told from the bytes alone."""
+    opening = raw.count(b"[") + raw.count(b"{")
+    if opening + raw.count(b",") >= MOST_VALUES and _TOO_MANY.match(raw):
+        raise InvalidInput(f"请求体中的值太多，最多 {MOST_VALUES} 个")
+    if opening > _DEEPEST:
+        brackets = _STRING.sub(b"", raw).translate(None, _NO_BRACKETS)
+        if max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > _DEEPEST:
+            raise InvalidInput(f"请求体的 JSON 嵌套太深，最多 {_DEEPEST} 层")
 
 
 def _refuse_constant(name: str) -> NoReturn:

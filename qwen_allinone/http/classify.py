@@ -38,7 +38,7 @@ class ClassifyRequest(Body):
     """Texts and the label task that is to judge them."""
 
     model: str = Field(description="本服务的模型名，见 GET /v1/models")
-    input: Inputs = Field(min_length=1, max_length=_MOST_INPUTS, description="一段文字，或最多 256 段")
+    input: Inputs = Field(min_length=1, max_length=_MOST_INPUTS, fail_fast=True, description="一段文字，或最多 256 段")
     task: Annotated[str, StringConstraints(max_length=64)] = Field(
         SENTIMENT, description="标签任务的名字，见 GET /v1/tasks"
     )

@@ -183,7 +183,7 @@ class DecisionRequest(Body):
     """Something to judge and the questions about it. Null is the same as not set."""
 
     model: str = Field(description="本服务的模型名，见 GET /v1/models")
-    input: Input = Field(min_length=1, max_length=MOST_MESSAGES, description="要判断的文字或对话")
+    input: Input = Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True, description="要判断的文字或对话")
     questions: list[AnyQuestion] = Field(min_length=1, max_length=_MOST_QUESTIONS, fail_fast=True)
     safety_identifier: str | None = Field(None, description="接受但不使用：这里没有按最终用户的统计")
 

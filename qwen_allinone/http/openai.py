@@ -36,7 +36,7 @@ class NeutralFields(ReplyFields):
     tool_choice: Literal["none", "auto"] = Field("none", description="没有工具可选")
     function_call: Literal["none", "auto"] = Field("none", description="没有函数可选")
     parallel_tool_calls: bool = Field(True, description="没有工具，无作用")
-    modalities: list[Literal["text"]] = Field(["text"], description="只有文字")
+    modalities: list[Literal["text"]] = Field(["text"], max_length=1, fail_fast=True, description="只有文字")
     store: Literal[False] = Field(False, description="只能是 false：回复不会被保存")
     service_tier: Literal["auto", "default"] = Field("auto", description="只有一种")
     reasoning_effort: Literal["none", "minimal"] = Field("none", description="模型不思考")

@@ -16,7 +16,7 @@ from qwen_allinone.http.messages import Messages, without_nulls
 from qwen_allinone.service import Codec
 from qwen_allinone.service.completions import conversation_ids, text_ids
 
-_MOST_IDS = 65_536
+_MOST_IDS = 16_384
 
 
 class TokenizeRequest(Body):

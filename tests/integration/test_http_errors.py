@@ -5,12 +5,16 @@ from __future__ import annotations
 import gzip
 import json
 import time
+from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from werkzeug.test import TestResponse
 
+from qwen_allinone.errors import InvalidInput
+from qwen_allinone.http.body import Body, parse_json
 from tests.integration.conftest import Server, StartServer
 
 ROUTES = ("/chat", "/v1/tasks/sentiment")
@@ -28,6 +32,8 @@ BROKEN = {
     "an integer of 5,000 digits": b'{"text": ' + b"9" * 5000 + b"}",
     "lists 100,000 deep": b'{"text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "objects 100,000 deep": b'{"text":' * 100_000,
+    "lists 200 deep": b'{"text": ' + b"[" * 200 + b"]" * 200 + b"}",
+    "brackets in a string": b'{"text": ["[[", ' + b"[" * 200 + b'"]]"' + b"]" * 200 + b"]}",
     "a key twice": b'{"text": "a", "text": "b"}',
     "an inner key twice": b'{"text": {"a": 1, "a": 2}}',
     "invalid UTF-8": b'{"text": "\xff\xfe"}',
@@ -340,7 +346,7 @@ def test_half_a_surrogate_pair_anywhere_is_a_400_on_every_route(server: Server, 
         answer = server.post(path, json.dumps(body).encode())
         assert answer.status_code == 400, answer.data
         assert "代理字符" in problem(answer, path)["message"]
-    deep = b'{"text": ' + b"[" * 500 + b'"\\ud83d\\ude00"' + b", 1" * 200_000 + b"]" * 500 + b"}"
+    deep = b'{"text": ' + b"[" * 100 + b'"\\ud83d\\ude00"' + b", 1" * 19_000 + b"]" * 100 + b"}"
     began = time.thread_time()
     assert server.post(path, deep).status_code == 400
     assert time.thread_time() - began < 2.0
@@ -366,6 +372,48 @@ def test_an_encoding_that_changes_nothing_is_no_obstacle(server: Server, path: s
 @pytest.mark.parametrize("path", ["/chat", "/v1/tasks", "/health", "/openapi.json", "/nowhere"])
 def test_json_says_that_it_is_utf_8(server: Server, path: str) -> None:
     assert server.client.get(path).content_type == "application/json; charset=utf-8"
+
+
+COSTLY = {
+    "70,000 unknown keys": b'{"text": "a"' + b"".join(b', "k%05d": 1' % number for number in range(70_000)) + b"}",
+    "200,000 empty objects": b'{"text": [{}' + b", {}" * 200_000 + b"]}",
+    "lists in lists": b'{"text": [[1]' + b", [1]" * 100_000 + b"]}",
+    "quotes and commas": b'{"text": ["\\","' + b', ",\\"["' * 80_000 + b"]}",
+}
+
+
+@pytest.mark.parametrize("body", COSTLY.values(), ids=COSTLY)
+def test_a_body_of_very_many_values_is_refused_before_it_is_parsed(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json, "loads", lambda *args, **kwargs: pytest.fail("it was parsed"))
+    with pytest.raises(InvalidInput, match="20000"):
+        parse_json(body)
+
+
+def test_a_text_is_no_count_of_values() -> None:
+    text = ",[{" * 100_000 + '\\",'
+    assert parse_json(json.dumps({"text": text}).encode()) == {"text": text}
+    assert len(parse_json(b"[" + b"1," * 19_998 + b"1]")) == 19_999
+
+
+def _bodies(model: type[Body]) -> Iterator[type[Body]]:
+    for body in model.__subclasses__():
+        yield body
+        yield from _bodies(body)
+
+
+def test_no_list_is_complained_of_item_by_item(server: Server) -> None:
+    seen = 0
+    for model in _bodies(Body):
+        for field in model.model_fields:
+            for wrong in (7, {}, None, [], {"type": "message"}):
+                try:
+                    model.model_validate({field: [wrong] * 5_000})
+                except ValidationError as error:
+                    seen += 1
+                    assert error.error_count() < 50, (model.__name__, field, wrong)
+    assert seen > 100
 
 
 def test_an_object_of_too_many_keys_is_refused_before_each_is_complained_of(server: Server) -> None:
