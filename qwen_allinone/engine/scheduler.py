@@ -18,6 +18,9 @@ from qwen_allinone.model.attention import Chunk
 _NO_TOKEN = -1
 # Steps for which a prompt may be passed over for shorter ones.
 _PATIENCE = 8
+# While several callers are about, which they are so long after their last work, one's prompts get a part in so many of
+# a step: another's label waits for the end of that step, and of one more.
+_ABOUT_S, _PARTS = 1.0, 4
 
 
 @dataclass(eq=False)
@@ -57,6 +60,7 @@ class Scheduler:
         self._longest = longest
         self._waiting: list[Ticket] = []
         self._running: list[Running] = []
+        self._about = dict[str | None, float]()  # when a step last had anything of a caller
         self._changed = threading.Condition()
         self._closed: Exception | None = None
 
@@ -100,8 +104,9 @@ class Scheduler:
         missing = [(len(r.ticket.work.tokens) - len(r.slot.tokens), r) for r in self._running]
         decoding = [(count, running) for count, running in missing if count <= 1][: self._step_tokens]
         prompts = [(count, running) for count, running in missing if count > 1]
+        most = max(self._step_tokens // _PARTS, 1) if self._several_about(now) else self._step_tokens
         plan = []
-        for count, running in (*decoding, *_shared_out(prompts, self._step_tokens - len(decoding))):
+        for count, running in (*decoding, *_shared_out(prompts, self._step_tokens - len(decoding), most)):
             work, start = running.ticket.work, len(running.slot.tokens)
             end = start + count
             chunk = work.chunk(running.slot.index, start, end)
@@ -187,9 +192,17 @@ class Scheduler:
                 self._running.append(Running(ticket, slot))
 
     def _head(self) -> Ticket | None:
+        """Whose turn it is; those whose caller has so much that others find no room wait until he has less."""
         held = Counter(running.ticket.caller for running in self._running)
         with self._changed:
-            return min(self._waiting, key=lambda ticket: (held[ticket.caller], ticket.rank), default=None)
+            fair = [t for t in self._waiting if self._slots.leaves_room(t.caller, t.work.most_tokens)]
+        return min(fair, key=lambda ticket: (held[ticket.caller], ticket.rank), default=None)
+
+    def _several_about(self, now: float) -> bool:
+        """Whether more than one caller has something running, or had until a moment ago."""
+        self._about |= dict.fromkeys([running.ticket.caller for running in self._running], now)
+        self._about = {caller: at for caller, at in self._about.items() if now - at < _ABOUT_S}
+        return len(self._about) > 1
 
     def _remove(self, running: Running) -> None:
         """The request has ended well or was given up: its slot keeps what it holds."""
@@ -197,8 +210,10 @@ class Scheduler:
         self._slots.release(running.slot)
 
 
-def _shared_out(prompts: list[tuple[int, Running]], budget: int) -> list[tuple[int, Running]]:
+def _shared_out(prompts: list[tuple[int, Running]], budget: int, most: int) -> list[tuple[int, Running]]:
     """How many of the tokens missing of each prompt a step computes, `budget` together.
+
+    `most` are one caller's, but for him who asks least of several.
 
     Callers get equal shares, and what one does not need goes to the others (max-min fairness). Of one caller's prompts
     the shortest comes first, so that a label need not wait for a long text, but none is passed over for ever.
@@ -210,6 +225,8 @@ def _shared_out(prompts: list[tuple[int, Running]], budget: int) -> list[tuple[i
     shares = []
     for place, group in enumerate(least_first):
         share = math.ceil(budget / (len(least_first) - place))
+        if place or len(least_first) == 1:  # the least of several goes on at once
+            share = min(share, most)
         for count, running in group:
             taken = min(count, share)
             share, budget = share - taken, budget - taken

@@ -27,6 +27,8 @@ from qwen_allinone.tasks import is_blank
 
 # What telemetry calls these answers, which come of no task.
 DECISIONS = "decisions"
+# How many contexts' characters all questions of a call may have together; the options of one may have one context's.
+_MOST_CONTEXTS = 8
 
 # How options of different lengths are compared, see `compare`.
 Rule = Literal["mean", "sum", "gain"]
@@ -149,6 +151,7 @@ def score_options(
     request: Request, messages: Sequence[Utterance], questions: Sequence[TypedQuestion]
 ) -> tuple[list[OptionScores], Result]:
     """What the options of each question score after `messages`; raises as `decide`."""
+    _refuse_costly(questions, request.codec.context)
     encode = request.codec.tokenizer.encode
     options = list[tuple[tuple[int, ...], ...]]()
     for question in questions:
@@ -166,6 +169,20 @@ def score_options(
         DECISIONS, text, [Question(tuple(ids[common:]), of) for ids, of in zip(asked, options, strict=True)]
     )
     return list(map(OptionScores, result.scores, options)), result
+
+
+def _refuse_costly(questions: Sequence[TypedQuestion], context: int) -> None:
+    """Raises ContextExceeded for what would take a slot many times over; told before a word is encoded."""
+    most, total = context * MOST_CHARS_PER_TOKEN, 0
+    for number, question in enumerate(questions):
+        size = sum([len(option.text) for option in question.options])
+        if size > most:
+            field = f"questions[{number}].{'levels' if question.kind == 'score' else 'choices'}"
+            raise ContextExceeded(f"{field} 太长（共 {size} 个字符），最多 {most} 个字符，请缩短", param=field)
+        total += len(question.instructions) + size
+    if total > most * _MOST_CONTEXTS:
+        problem = f"questions 太长（共 {total} 个字符），最多 {most * _MOST_CONTEXTS} 个字符，请分几次提问"
+        raise ContextExceeded(problem, param="questions")
 
 
 class _Prompts:

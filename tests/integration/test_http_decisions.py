@@ -208,6 +208,26 @@ def test_what_is_not_supported_is_a_400_that_names_it(
     assert said in str(caught.value)
 
 
+LONG_CHOICES = [{"value": f"{number}" + "好" * 1300} for number in range(40)]
+COSTLY: dict[str, list[dict[str, Any]]] = {
+    "questions[1].choices": [PREDICATE, {**CHOICE, "choices": LONG_CHOICES}],
+    "questions[0].levels": [{**SCORE, "levels": [{"label": f"{number}" + "好" * 3000} for number in range(10)]}],
+    "questions": [{**PREDICATE, "instructions": f"{number}" + "好" * 1000} for number in range(200)],
+}
+
+
+@pytest.mark.parametrize("field", COSTLY)
+def test_questions_that_would_take_a_slot_many_times_over_are_refused_before_a_word_is_encoded(
+    server: Server, encoded: list[str], field: str
+) -> None:
+    answer = server.post(PATH, {"model": "demo", "input": TEXT, "questions": COSTLY[field]})
+    assert answer.status_code == 400 and encoded == []
+    error = answer.get_json()["error"]
+    assert (error["param"], error["code"]) == (field, "context_length_exceeded")
+    most = server.service.codec.context * 16 * (8 if field == "questions" else 1)
+    assert field in error["message"] and str(most) in error["message"]
+
+
 def test_lone_surrogates_are_a_400(server: Server) -> None:
     choice = b'{"type": "choice", "instructions": "a", "choices": [{"value": "\\ud83d"}, {"value": "b"}]}'
     level = b'{"type": "score", "instructions": "a", "levels": [{"label": "\\ud83d"}, {"label": "b"}]}'

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from qwen_allinone.engine import FinishReason, Ticket
+from qwen_allinone.engine import FinishReason, Ticket, scheduler
 from qwen_allinone.engine.slots import SlotTable
 from qwen_allinone.errors import (
     Cancelled,
@@ -161,8 +161,51 @@ def test_callers_share_a_step_and_what_one_does_not_need_goes_to_the_other() -> 
     bench.submit(generate([1] * 20, 1), caller="alice")
     bench.submit(generate([2] * 20, 1), caller="alice")
     bench.submit(generate([3] * 6, 1), caller="bob")
-    steps = [[(chunk.tokens[0], len(chunk.tokens)) for chunk in bench.step()] for _ in range(3)]
-    assert steps == [[(3, 4), (1, 4)], [(3, 2), (1, 6)], [(1, 8)]]
+    steps = [[(chunk.tokens[0], len(chunk.tokens)) for chunk in bench.step()] for _ in range(2)]
+    assert steps == [[(3, 4), (1, 2)], [(3, 2), (1, 2)]], (
+        "half of a step is bob's; of what is left a quarter is alice's"
+    )
+
+
+def test_one_callers_prompts_take_a_quarter_of_a_step_while_another_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(step_tokens=16)
+    bench.submit(generate([1] * 60, 1), caller="alice")
+    assert chunk_sizes(bench) == [16], "nobody else is there"
+    bench.submit(generate([2] * 2, 1), caller="bob")
+    assert chunk_sizes(bench) == [2, 4]
+    assert chunk_sizes(bench) == [4], "bob may well ask again"
+    monkeypatch.setattr(scheduler, "_ABOUT_S", 0.0)
+    assert chunk_sizes(bench) == [16], "he has left"
+
+
+def test_a_caller_who_could_take_all_leaves_a_slot_and_memory_to_others() -> None:
+    for slots, kv_tokens in ((4, 256), (8, 100)):
+        bench = Bench(slots=slots, kv_tokens=kv_tokens)
+        crowd = [bench.submit(generate([number], 20), rank=number, caller="alice") for number in range(6)]
+        bench.step()
+        assert bench.scheduler.running == 3, "four slots but one; three quarters of 100 tokens"
+        label = bench.submit(classify([9, 8], [[1], [2]]), rank=9, caller="bob")
+        bench.step()
+        assert label.future.done()
+        bench.run()
+        assert all(ticket.future.done() for ticket in crowd)
+
+
+def test_without_callers_to_tell_apart_all_slots_are_used() -> None:
+    bench = Bench(slots=4)
+    for number in range(4):
+        bench.submit(generate([number], 4))
+    bench.step()
+    assert bench.scheduler.running == 4
+
+
+def test_a_caller_who_has_nothing_is_never_kept_waiting_for_those_who_may_come() -> None:
+    bench = Bench(slots=1, kv_tokens=32)
+    ticket = bench.submit(generate([1], 31), caller="alice")
+    bench.step()
+    assert bench.scheduler.running == 1
+    bench.run()
+    assert ticket.future.done()
 
 
 def test_a_short_prompt_does_not_wait_for_a_long_one_of_the_same_caller() -> None:
