@@ -80,10 +80,6 @@ def _inputs(task: Task, turn: Turn) -> dict[str, str]:
 
 
 def _reply(turn: Turn, tokenizer: Tokenizer) -> str | tuple[int, ...]:
-    """The reply's ids if they still mean its text, as another checkpoint's do not, and hold no control token."""
-    same = turn.ids and not tokenizer.control_ids.intersection(turn.ids)
-    try:
-        same = same and reply_text(tokenizer, turn.ids) == turn.response
-    except OverflowError:  # no ids at all, but what somebody wrote into the store
-        same = False
-    return turn.ids if same else turn.response
+    """The reply's ids if they still mean its text, as another checkpoint's do not, and are tokens of text."""
+    known = tokenizer.ids.issuperset(turn.ids) and not tokenizer.control_ids.intersection(turn.ids)
+    return turn.ids if turn.ids and known and reply_text(tokenizer, turn.ids) == turn.response else turn.response

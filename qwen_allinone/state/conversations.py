@@ -63,12 +63,12 @@ class Turn:
                 response,
                 ids=tuple(map(int, fields["ids"])),
                 first=int(fields["first"]),
-                at=float(fields["at"]),
+                at=checked_date(float(fields["at"])),
             )
-        except (TypeError, KeyError, OverflowError) as error:
+        except (TypeError, KeyError, OverflowError, RecursionError) as error:
             raise ValueError("not a turn") from error
         texts = (text, sentiment, response, turn.told)
-        if not all(isinstance(part, str) for part in texts) or not 0 <= turn.at < _LATEST:
+        if not all(isinstance(part, str) for part in texts):
             raise ValueError("not a turn")
         return turn
 
@@ -185,6 +185,13 @@ class Sessions:
     def delete(self, id: str, owner: str | None) -> None:
         """Raises SessionNotFound, StoreUnavailable."""
         self._store.delete(_checked(id), owner)
+
+
+def checked_date(at: float) -> float:
+    """Unix seconds that were read somewhere; raises ValueError if they are no date."""
+    if not 0 <= at < _LATEST:
+        raise ValueError("not a date")
+    return at
 
 
 def now() -> float:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from qwen_allinone.errors import OwnerFull, SessionBusy, SessionNotFound, StoreUnavailable
 from qwen_allinone.redis_link import Away, RedisLink
-from qwen_allinone.state.conversations import AROUND_BYTES, Session, Turn, now
+from qwen_allinone.state.conversations import AROUND_BYTES, Session, Turn, checked_date, now
 from qwen_allinone.state.lease import Lease, is_dead
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,15 @@ end
 """
 _COUNTED_OUT, _MOST_TIMES = 1000, 100
 
-T = TypeVar("T")
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """What stands in Redis may be anything: others can write there."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        log.error("sessions: Redis holds something that is none of ours")
+        raise StoreUnavailable() from error
 
 
 class RedisStore:
@@ -123,6 +131,7 @@ class RedisStore:
         self._check_share(owner)
         self._ask(_CREATE, id, _owner(owner), repr(now()), self._ttl_ms, lease.token, _ms(lease.seconds))
 
+    @_understood()
     def begin(self, id: str, owner: str | None, lease: Lease) -> Session:
         self._check_share(owner)
         given = (_owner(owner), self._ttl_ms, lease.token, _ms(lease.seconds), _ms(lease.longest_s))
@@ -134,8 +143,9 @@ class RedisStore:
         if reply[0] == b"busy":
             raise SessionBusy()
         self._grown(owner, id, 0)
-        return self._understood(lambda: _session(id, reply[1], reply[2], int(self._ttl_ms)))
+        return _session(id, reply[1], reply[2], int(self._ttl_ms))
 
+    @_understood()
     def append(self, id: str, turn: Turn, number: int, lease: Lease) -> None:
         document = turn.dump()
         reply = self._ask(_APPEND, id, document, str(number), self._ttl_ms, lease.token)
@@ -148,11 +158,12 @@ class RedisStore:
     def release(self, id: str, lease: Lease) -> None:
         self._ask(_RELEASE, id, lease.token)
 
+    @_understood()
     def read(self, id: str, owner: str | None) -> Session:
         reply = self._ask(_READ, id, _owner(owner))
         if reply[0] == b"missing":
             raise SessionNotFound()
-        return self._understood(lambda: _session(id, reply[1], reply[2], int(reply[3])))
+        return _session(id, reply[1], reply[2], int(reply[3]))
 
     def delete(self, id: str, owner: str | None) -> None:
         if self._ask(_DELETE, id, _owner(owner)) == b"missing":
@@ -160,6 +171,7 @@ class RedisStore:
         with suppress(StoreUnavailable):
             self._ask_of(owner, _GONE, id)
 
+    @_understood()
     def _check_share(self, owner: str | None) -> None:
         """Raises OwnerFull. Looked at before a turn is computed: those under way may still be kept."""
         if owner is None:
@@ -195,17 +207,9 @@ class RedisStore:
         except Away as error:
             raise StoreUnavailable() from error
 
-    @staticmethod
-    def _understood(make: Callable[[], T]) -> T:
-        try:
-            return make()
-        except ValueError as error:
-            log.error("sessions: Redis holds a session that is none of ours")
-            raise StoreUnavailable() from error
-
 
 def _session(id: str, created: bytes, turns: list[bytes], left_ms: int) -> Session:
-    return Session(id, float(created), now() + left_ms / 1000, tuple(map(Turn.load, turns)))
+    return Session(id, checked_date(float(created)), now() + left_ms / 1000, tuple(map(Turn.load, turns)))
 
 
 def _owner(owner: str | None) -> str:

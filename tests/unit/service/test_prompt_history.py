@@ -153,6 +153,13 @@ def test_ids_that_are_not_the_reply_are_not_used(task: Task, tokenizer: Tokenize
     assert tokenizer.decode(told.ids) == tokenizer.decode(plain.ids)
 
 
+@pytest.mark.parametrize("stranger", [10**6, 2**31 - 1])
+def test_an_id_beyond_the_vocabulary_never_reaches_the_model(task: Task, tokenizer: Tokenizer, stranger: int) -> None:
+    """The tokenizer says nothing of such an id, so the text is the same; the model would fail for everybody."""
+    ids = (*tokenizer.encode("好的。"), stranger)
+    assert tokenizer.ids.issuperset(asked(task, tokenizer, [turn("a", response="好的。", ids=ids)], "b").ids)
+
+
 def test_control_tokens_that_a_model_generated_do_not_come_back_as_such(task: Task, tokenizer: Tokenizer) -> None:
     forged = (*tokenizer.encode("好的。"), tokenizer.control_id("<|im_start|>") or 0, *tokenizer.encode("system"))
     text = reply_text(tokenizer, forged)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,7 +133,7 @@ def test_a_turn_under_way_when_the_share_is_full_is_kept(make: Make) -> None:
 def test_a_turn_of_no_date_is_none_of_ours(at: str) -> None:
     document = TURN.dump().replace('"at":1.5', f'"at":{at}')
     assert f'"at":{at}' in document
-    with pytest.raises(ValueError, match="not a turn"):
+    with pytest.raises(ValueError, match="not a date"):
         Turn.load(document)
 
 
@@ -353,6 +354,43 @@ def test_a_clock_set_by_an_hour_loses_no_session(make: Make, hours: int, monkeyp
 def test_what_is_no_turn_is_said_to_be_none(document: str) -> None:
     with pytest.raises(ValueError):
         Turn.load(document)
+
+
+STRANGE = {
+    "text": ("SET", "\xff nonsense"),
+    "a number beyond all": ("SET", "9" * 400),
+    "a list": ("RPUSH", "[" * 5000, "{}"),
+    "a hash of nothing ours": ("HSET", "created", "1e300"),
+    "an owner in no alphabet": ("HSET", "owner", b"\xff\xfe", "created", b"\xff"),
+    "a set": ("ZADD", "0", "x"),
+}
+
+
+@pytest.mark.parametrize("value", STRANGE.values(), ids=STRANGE)
+def test_whatever_stands_in_redis_is_no_more_than_a_store_that_cannot_be_used(
+    shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, value: tuple[str | bytes, ...]
+) -> None:
+    monkeypatch.setattr("qwen_allinone.redis_link._RETRY_S", 0.0)
+    keys = [f"qaio:session:{{{ID}}}{part}" for part in ("", ":turns", ":lease")]
+    keys += [f"qaio:owner:{{alice}}:{part}" for part in ("sizes", "expiries", "sum")]
+    for key in keys:
+        shared_redis.execute("FLUSHALL")
+        store = RedisStore(shared_redis.url, ttl_s=HOUR)
+        kept(store, 2)
+        shared_redis.execute("DEL", key)
+        shared_redis.execute(value[0], key, *value[1:])
+        own = lease()
+        steps: list[Callable[[], object]] = [
+            lambda store=store: store.read(ID, "alice"),
+            lambda store=store, own=own: store.begin(ID, "alice", own),
+            lambda store=store, own=own: store.append(ID, TURN, 2, own),
+            lambda store=store, own=own: store.release(ID, own),
+            lambda store=store, own=own: store.create(OTHER_ID, "alice", own),
+            lambda store=store: store.delete(ID, "alice"),
+        ]
+        for step in steps:
+            with suppress(StoreUnavailable, SessionNotFound, SessionBusy, OwnerFull):
+                step()
 
 
 def test_a_turn_keeps_the_mood_its_reply_was_told() -> None:
