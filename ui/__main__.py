@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ui.client import Api
@@ -26,11 +27,11 @@ def main() -> int:
         loopback = ",".join(filter(None, [os.environ.get("no_proxy"), "localhost,127.0.0.1,::1"]))
         os.environ |= {"no_proxy": loopback, "NO_PROXY": loopback}
         os.environ |= {"GRADIO_TEMP_DIR": files, "GRADIO_ANALYTICS_ENABLED": "False"}
-        _serve(settings)
+        _serve(settings, Path(files))
     return 0
 
 
-def _serve(settings: Settings) -> None:
+def _serve(settings: Settings, files: Path) -> None:
     from ui import page, policy
 
     key = settings.api_key.get_secret_value() if settings.api_key else None
@@ -50,7 +51,7 @@ def _serve(settings: Settings) -> None:
         max_file_size=page.MAX_FILE_BYTES,
         theme=page.theme(),
         css_paths=page.STYLE,
-        app_kwargs={"middleware": policy.middleware(settings.answers_to)},
+        app_kwargs={"middleware": policy.middleware(settings.answers_to, files, settings.uploads_mb)},
     )
     print(f"The page is at http://{host}:{settings.port} and talks to {settings.service}", flush=True)
     blocks.block_thread()

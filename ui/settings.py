@@ -67,6 +67,9 @@ class Settings(BaseModel):
     root_path: str | None = Field(
         None, pattern="^/.*[^/]$", description="Path under which a proxy shows the page: `/qwen`"
     )
+    uploads_mb: int = Field(
+        1000, ge=20, le=1_000_000, description="Megabytes of files the page holds, of all visitors; each for an hour"
+    )
     max_rows: int = Field(5000, ge=1, le=100_000, description="Most rows of a CSV file that are labelled")
     parallel: int = Field(4, ge=1, le=64, description="Requests that one CSV file has under way at a time")
 

@@ -43,6 +43,19 @@ _ROUTES = (
     *(models, openai, text_completions, decisions, classify, tokens),  # in other servers' shapes
 )
 _OPENAPI_VERSION = "3.1.0"
+# The only pages are Swagger's, with a script and styles inside: they load nothing from elsewhere and ask nobody else.
+_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "script-src 'self' 'unsafe-inline'",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data:",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
 _ABOUT = "一个小模型，多种任务。One small language model behind a small HTTP API; every task is a prompt folder."
 
 
@@ -110,6 +123,8 @@ def _carry_headers(app: OpenAPI, model_name: str) -> None:
         response.headers["X-Model"] = header_name
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers.setdefault("Cache-Control", "no-store")
+        if response.mimetype == "text/html":
+            response.headers["Content-Security-Policy"] = _POLICY
         if response.mimetype == "application/json":
             response.content_type = "application/json; charset=utf-8"
         return response

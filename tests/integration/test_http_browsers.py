@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -149,3 +150,14 @@ def test_a_client_that_insists_on_another_models_name_is_served_under_it(start: 
     refused = server.post("/v1/chat/completions", body | {"model": "gpt-5"})
     assert refused.status_code == 404
     assert "gpt-4o-mini" in refused.get_json()["error"]["message"]
+
+
+def test_the_page_of_the_documentation_may_load_from_here_only_and_stand_in_no_other_page(server: Server) -> None:
+    page = server.client.get("/docs/swagger")
+    assert page.mimetype == "text/html"
+    policy = page.headers["Content-Security-Policy"].split("; ")
+    assert {"default-src 'self'", "object-src 'none'", "frame-ancestors 'none'"} <= set(policy)
+    assert not [part for part in policy if "http" in part or "*" in part or "eval" in part]
+    # What the page itself names must be allowed: all of it is here.
+    assert not [link for link in re.findall(r'(?:src|href)="([^"]+)"', page.text) if "//" in link]
+    assert "Content-Security-Policy" not in server.client.get("/openapi.json").headers
