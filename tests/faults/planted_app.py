@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import json
 import os
 import subprocess
@@ -16,10 +17,15 @@ from redis import Redis
 
 from qwen_allinone.access import RateCounters
 from qwen_allinone.bootstrap import build_app
-from qwen_allinone.engine import Engine
+from qwen_allinone.engine import Engine, scheduler, slots
+from qwen_allinone.engine.admission import Admission
+from qwen_allinone.engine.slots import SlotTable
+from qwen_allinone.http import body
 from qwen_allinone.http.disconnects import Disconnects
+from qwen_allinone.http.openai import ChatCompletionRequest
 from qwen_allinone.service import unwatched
 from qwen_allinone.service.detokenizer import TextPieces
+from qwen_allinone.state import SqliteStore
 
 _HOARD: list[bytes] = []
 
@@ -106,6 +112,61 @@ def _torn(app: Any) -> None:
     TextPieces.push = lambda self, token: self._decode([token])  # type: ignore[method-assign]
 
 
+def _oldest_first(app: Any) -> None:
+    """A step's prompts are those of the oldest requests, and their caller may take all slots and memory."""
+
+    def shared_out(prompts: list[Any], budget: int, most: int) -> list[Any]:
+        shares = []
+        for count, running in sorted(prompts, key=lambda item: item[1].ticket.rank):
+            taken = min(count, budget)
+            budget -= taken
+            shares += [(taken, running)] if taken else []
+        return shares
+
+    scheduler._shared_out = shared_out
+    SlotTable.leaves_room = lambda self, caller, most_tokens: True  # type: ignore[method-assign]
+
+
+def _no_shares(app: Any) -> None:
+    """Whoever comes first has the places."""
+    Admission._has_enough = lambda self, caller: False  # type: ignore[method-assign]
+
+
+def _reads_all(app: Any) -> None:
+    """Bodies are parsed and complained of, whatever they hold."""
+    body._refuse_costly = lambda raw: None
+    body._MOST_KEYS = 10**9
+    unlimited = ChatCompletionRequest.model_fields["modalities"]
+    unlimited.metadata.clear()
+    ChatCompletionRequest.model_rebuild(force=True)
+
+
+def _slots_for_all(app: Any) -> None:
+    """What one caller leaves in a slot another has the use of."""
+    slots._shared = lambda slot, tokens, caller: slots.common_prefix(slot.tokens, tokens)
+
+
+def _one_share(app: Any) -> None:
+    """All owners' conversations count as one's."""
+
+    def is_full(self: SqliteStore, db: Any, owner: str | None) -> bool:
+        (used,) = db.execute("SELECT coalesce(sum(bytes), 0) FROM owners").fetchone()
+        return int(used) >= self._owner_mb * 1_000_000
+
+    SqliteStore._is_full = is_full  # type: ignore[method-assign]
+
+
+def _forgetful(app: Any) -> None:
+    """Every twentieth turn is answered and not kept."""
+    append, numbers = SqliteStore.append, itertools.count(1)
+
+    def forget(self: SqliteStore, id: str, turn: Any, number: int, lease: Any) -> None:
+        if next(numbers) % 20:
+            append(self, id, turn, number, lease)
+
+    SqliteStore.append = forget  # type: ignore[method-assign]
+
+
 def _around(app: Any, before: Callable[[dict[str, Any]], None]) -> None:
     inner = app.wsgi_app
 
@@ -127,6 +188,12 @@ PLANTS: dict[str, Callable[[Any], None]] = {
     "torn": _torn,
     "greedy refusals": _greedy_refusals,
     "talked into": _talked_into,
+    "oldest first": _oldest_first,
+    "no shares": _no_shares,
+    "reads all": _reads_all,
+    "slots for all": _slots_for_all,
+    "one share": _one_share,
+    "forgetful": _forgetful,
 }
 
 app = build_app()
