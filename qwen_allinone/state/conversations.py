@@ -8,23 +8,23 @@ turn only as the next after those the request has seen.
 from __future__ import annotations
 
 import json
-import logging
 import re
 import secrets
 import time
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from qwen_allinone.errors import SessionFull, SessionNotFound, StoreUnavailable
 from qwen_allinone.state.lease import Lease
 
-log = logging.getLogger(__name__)
-
 # What `secrets.token_urlsafe(24)` makes: 192 bits, which nobody guesses.
 _ID = re.compile(r"[A-Za-z0-9_-]{32}", re.ASCII)
 # A lease outlives the request's deadline by what its last steps may take.
 _GRACE_S = 5.0
+_MOST_UNRELEASED = 1000
 # What a turn takes beside its text, as owners' shares count it.
 AROUND_BYTES = 200
 _LATEST = 253_402_300_800.0  # the year 10000, which no date holds
@@ -113,10 +113,13 @@ class Store(Protocol):
 class Conversation:
     """One request's part in a session: a context in which it is held."""
 
-    def __init__(self, store: Store, id: str, turns: Sequence[Turn], lease: Lease) -> None:
+    def __init__(
+        self, store: Store, id: str, turns: Sequence[Turn], lease: Lease, unreleased: deque[tuple[str, Lease]]
+    ) -> None:
         self.id = id
         self.turns = tuple(turns)
         self._store = store
+        self._unreleased = unreleased
         self._lease: Lease | None = lease  # None when the session is let go
 
     @property
@@ -142,7 +145,7 @@ class Conversation:
             try:
                 self._store.release(self.id, lease)
             except StoreUnavailable:
-                log.debug("a session could not be released; it is held until its lease ends")
+                self._unreleased.append((self.id, lease))
 
     def __enter__(self) -> Conversation:
         return self
@@ -158,6 +161,8 @@ class Sessions:
         self.max_turns = max_turns
         self._store = store
         self._deadline_s = deadline_s
+        # Let go of in vain, because the store was away: else they would be held until their leases end.
+        self._unreleased = deque[tuple[str, Lease]](maxlen=_MOST_UNRELEASED)
 
     def join(self, id: str | None, owner: str | None, *, deadline_s: float | None = None) -> Conversation:
         """Hold the session `id`, a new one if that is None, for a request that ends within `deadline_s`.
@@ -165,14 +170,15 @@ class Sessions:
         Raises:
             SessionNotFound, SessionBusy, SessionFull, OwnerFull, StoreUnavailable.
         """
+        self._release_left()
         longest = self._deadline_s + _GRACE_S
         lease = Lease.take(min(deadline_s or longest, self._deadline_s) + _GRACE_S, longest)
         if id is None:
             id = secrets.token_urlsafe(24)
             self._store.create(id, owner, lease)
-            return Conversation(self._store, id, (), lease)
+            return Conversation(self._store, id, (), lease, self._unreleased)
         session = self._store.begin(_checked(id), owner, lease)
-        conversation = Conversation(self._store, id, session.turns, lease)
+        conversation = Conversation(self._store, id, session.turns, lease, self._unreleased)
         if len(session.turns) >= self.max_turns:
             conversation.close()
             raise SessionFull(self.max_turns)
@@ -185,6 +191,17 @@ class Sessions:
     def delete(self, id: str, owner: str | None) -> None:
         """Raises SessionNotFound, StoreUnavailable."""
         self._store.delete(_checked(id), owner)
+
+    def _release_left(self) -> None:
+        """Let go of what requests before this one could not, as far as the store is there again."""
+        with suppress(IndexError, StoreUnavailable):
+            while True:
+                id, lease = left = self._unreleased.popleft()
+                try:
+                    self._store.release(id, lease)
+                except StoreUnavailable:
+                    self._unreleased.appendleft(left)
+                    raise
 
 
 def checked_date(at: float) -> float:

@@ -47,7 +47,8 @@ def pair(bench: Bench, **settings: str) -> tuple[Caller, Caller]:
     """A service, the greedy one and the neighbour."""
     file = bench.home / "keys"
     greedy, neighbour = keys.add(file, "greedy"), keys.add(file, "neighbour")
-    service = bench.start(QAIO_API_KEYS_FILE=str(file), QAIO_PROMPTS=str(bench.short_prompts(24)), **settings)
+    settings = {"QAIO_PROMPTS": str(bench.short_prompts(24))} | settings
+    service = bench.start(QAIO_API_KEYS_FILE=str(file), **settings)
     return Caller(service, greedy), Caller(service, neighbour)
 
 

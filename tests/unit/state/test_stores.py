@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from qwen_allinone.errors import OwnerFull, SessionBusy, SessionNotFound, StoreUnavailable
-from qwen_allinone.state import RedisStore, SqliteStore, Store, Turn
+from qwen_allinone.state import RedisStore, Sessions, SqliteStore, Store, Turn
 from qwen_allinone.state import redis_store as redis_module
 from qwen_allinone.state import sqlite_store as sqlite_module
 from qwen_allinone.state.lease import Lease, _place, is_dead
@@ -135,6 +135,29 @@ def test_a_turn_of_no_date_is_none_of_ours(at: str) -> None:
     assert f'"at":{at}' in document
     with pytest.raises(ValueError, match="not a date"):
         Turn.load(document)
+
+
+def test_what_could_not_be_let_go_of_is_let_go_of_when_the_store_is_back(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make()
+    sessions = Sessions(store, max_turns=10, deadline_s=60.0)
+    with sessions.join(None, "alice") as first:
+        first.keep_turn(TURN)
+    cut_off = sessions.join(first.id, "alice")
+
+    def gone(*_: object) -> None:
+        raise StoreUnavailable
+
+    with monkeypatch.context() as away:
+        away.setattr(type(store), "append", gone)
+        away.setattr(type(store), "release", gone)
+        with pytest.raises(StoreUnavailable), cut_off:
+            cut_off.keep_turn(TURN)
+        with pytest.raises(SessionBusy):
+            sessions.join(first.id, "alice")
+    with sessions.join(first.id, "alice") as again:
+        assert again.turns == (TURN,)
 
 
 def test_turns_stay_in_order(make: Make) -> None:
