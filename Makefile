@@ -1,12 +1,13 @@
 # Everything a newcomer or CI does, each in one command. `make` alone lists them.
 VENV := .venv
+TOOLS := .venv-tools
 PY := $(VENV)/bin/python
 # On Linux without a GPU, `make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"`
 # spares several GB of CUDA libraries.
 PIP_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve ui test test-real faults check lock wheels install install-dev install-ui install-ui-tests clean
+.PHONY: help demo serve ui test test-real faults check lock sbom audit wheels install install-dev install-ui install-ui-tests clean
 
 help:
 	@echo "make demo    start the service on port 5000 with the embedded demo model"
@@ -16,7 +17,9 @@ help:
 	@echo "make test-real  the same on a real language model, SmolLM2 (93 MB); not part of make test"
 	@echo "make faults  kills, floods and cuts off real servers for most of an hour; see docs/faults.md"
 	@echo "make check   ruff, mypy, import-linter, READMEs and docs against the code"
-	@echo "make lock    write requirements.lock anew, for the image, after a change of requirements.txt"
+	@echo "make lock    write the locks (requirements.lock and so on) anew, after a change of requirements"
+	@echo "make sbom    list all that is installed in sbom.cdx.json (CycloneDX)"
+	@echo "make audit   look up known vulnerabilities of what is installed, at api.osv.dev"
 	@echo "make wheels  wheels for Linux on x86-64 and aarch64, in dist/"
 	@echo "make clean   remove the virtual environment and caches"
 
@@ -28,17 +31,17 @@ $(VENV)/.installed: requirements.txt pyproject.toml setup.py $(wildcard native/*
 	$(PY) -m pip install --no-deps -e .
 	@touch $@
 
-$(VENV)/.installed-dev: tests/requirements.txt $(VENV)/.installed
-	$(PY) -m pip install $(PIP_ARGS) -r tests/requirements.txt
+$(VENV)/.installed-dev: tests/requirements.lock $(VENV)/.installed
+	$(PY) -m pip install --require-hashes -r tests/requirements.lock
 	@touch $@
 
 # The page needs neither the service nor torch; what both need has the same version, so one environment may hold both.
-$(VENV)/.installed-ui: requirements-ui.txt | $(VENV)/bin/python
-	$(PY) -m pip install -r requirements-ui.txt
+$(VENV)/.installed-ui: requirements-ui.lock | $(VENV)/bin/python
+	$(PY) -m pip install --require-hashes -r requirements-ui.lock
 	@touch $@
 
-$(VENV)/.installed-ui-tests: tests/ui/requirements.txt $(VENV)/.installed-dev $(VENV)/.installed-ui
-	$(PY) -m pip install $(PIP_ARGS) -r tests/ui/requirements.txt
+$(VENV)/.installed-ui-tests: tests/ui/requirements.lock $(VENV)/.installed-dev $(VENV)/.installed-ui
+	$(PY) -m pip install --require-hashes -r tests/ui/requirements.lock
 	@touch $@
 
 install: $(VENV)/.installed
@@ -85,14 +88,33 @@ check: install-dev
 	$(VENV)/bin/lint-imports
 	$(PY) -m pytest -q tests/unit/test_readme.py
 
+# In an environment of its own: nothing of it is among what is listed and audited.
+$(TOOLS)/.installed: requirements-tools.lock
+	python3 -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install -q --require-hashes -r requirements-tools.lock
+	@touch $@
+
 # The CPU's torch, so that no CUDA library is locked; torch itself is left to the index that the image is built with.
 LOCK_ARGS ?= --torch-backend cpu
-lock: $(VENV)/bin/python
-	$(PY) -m pip install -q uv==0.13.9
+COMPILE = $(TOOLS)/bin/uv pip compile -q --generate-hashes --python-version 3.11 --no-header --no-annotate \
+	    --no-emit-index-url --no-emit-find-links
+# What comes on top of the service, for every system; what both need has the version of requirements.lock.
+ON_TOP = $(COMPILE) --universal -c requirements.lock
+lock: $(TOOLS)/.installed
 	{ echo "# What requirements.txt comes to, with hashes, but for torch, whose wheel depends on the machine. Written by \`make lock\`."; \
-	  $(VENV)/bin/uv pip compile -q requirements.txt --generate-hashes --no-emit-package torch --python-version 3.11 \
-	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(LOCK_ARGS); } > requirements.lock.new
+	  $(COMPILE) requirements.txt --no-emit-package torch $(LOCK_ARGS); } > requirements.lock.new
 	mv requirements.lock.new requirements.lock
+	for of in requirements-ui requirements-tools tests/requirements tests/ui/requirements; do \
+	  { echo "# What $$of.txt comes to, with hashes, but for what it includes. Written by \`make lock\`."; \
+	    grep -v "^-r" $$of.txt | $(ON_TOP) -; } > lock.new && mv lock.new $$of.lock || exit 1; \
+	done
+
+sbom: $(TOOLS)/.installed $(VENV)/.installed
+	$(TOOLS)/bin/cyclonedx-py environment $(PY) --pyproject pyproject.toml --output-reproducible -o sbom.cdx.json
+	@echo "sbom.cdx.json (CycloneDX) lists what is installed in $(VENV)"
+
+audit: $(TOOLS)/.installed $(VENV)/.installed
+	@$(TOOLS)/bin/python .ci/audit.py $(TOOLS)/bin/pip-audit $$($(PY) -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(TOOLS) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
