@@ -34,10 +34,11 @@ COPY prompts ./prompts
 COPY demo/checkpoint ./demo/checkpoint
 COPY demo/MODEL_CARD.md ./demo/
 
-# The hub's cache and the conversations, so that volumes keep them between runs. Unlike root-owned ones, ours to write;
+# The hub's cache, the conversations and the hashes of keys, so that volumes keep them between runs. Unlike root-owned ones, ours to write;
 # and group 0's, so that any user of it can run this (OpenShift picks one for each project).
 RUN useradd --uid 10001 --no-create-home --home-dir /models qaio \
-    && mkdir -p /models /data && chown 10001:0 /models /data && chmod 775 /models && chmod 770 /data \
+    && mkdir -p /models /data /keys && chown 10001:0 /models /data /keys \
+    && chmod 775 /models && chmod 770 /data && chmod 770 /keys \
     # No program that lends its owner's rights: the base image's su, mount, passwd.
     && find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 # Nothing but /models, /data, /tmp and /dev/shm is written to when it runs: the root may be read-only. A number, so that

@@ -13,18 +13,8 @@ OURS = "qwen-allinone"
 
 
 def main(program: str, folder: str) -> int:
-    command = [
-        program,
-        "--vulnerability-service",
-        "osv",
-        "--format",
-        "json",
-        "--progress-spinner",
-        "off",
-        "--path",
-        folder,
-    ]
-    done = subprocess.run([program, *asked, "--path", folder], capture_output=True, text=True, check=False)
+    asked = ["--vulnerability-service", "osv", "--format", "json", "--progress-spinner", "off", "--path", folder]
+    done = subprocess.run([program, *asked], capture_output=True, text=True, check=False)
     try:
         found = [package for package in json.loads(done.stdout)["dependencies"] if package["name"] != OURS]
     except (ValueError, KeyError):

@@ -8,9 +8,9 @@
 
 It stands in for `FROM python:3.11-slim` with Debian 12 and its Python 3.11, then does what each instruction says: ARG,
 ENV, WORKDIR, COPY, RUN, USER, CMD. It shows that the steps work; it is no container: only mounts are its own.
---locked runs CMD as deploy/compose.yaml does: a root that is read-only but for /models and /data, memory at /tmp and
-/dev/shm, no capabilities, no new privileges. pip's own PIP_* variables are passed on; a folder they name can be made
-visible with --share.
+--locked runs CMD as deploy/compose.yaml does: a root that is read-only but for /models, /data and /keys, memory at
+/tmp and /dev/shm, no capabilities, no new privileges. pip's own PIP_* variables are passed on; a folder they name can
+be made visible with --share.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ HOST_FILES = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/hosts")
 # What setpriv takes from a process for good.
 LOCKS = ("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all")
 # What the Dockerfile's `docker run` lines name with -v.
-VOLUMES = ("/models", "/data")
+VOLUMES = ("/models", "/data", "/keys")
 METADATA = {"FROM", "EXPOSE", "HEALTHCHECK", "STOPSIGNAL", "LABEL"}
 
 

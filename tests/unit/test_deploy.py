@@ -199,11 +199,26 @@ def test_a_pod_has_no_more_rights_than_it_needs(pod: dict[str, Any], container: 
 
 def test_the_images_folders_are_writable_for_any_user_of_group_0() -> None:
     """As OpenShift runs images: a number it picks for each project, and group 0."""
-    assert "chown 10001:0 /models /data" in DOCKERFILE
+    assert "chown 10001:0 /models /data /keys" in DOCKERFILE
     modes = dict(reversed(pair.split()) for pair in re.findall(r"chmod (\d+ /\w+)", DOCKERFILE))
-    assert modes.keys() == {"/models", "/data"}
+    assert modes.keys() == {"/models", "/data", "/keys"}
     for mode in modes.values():
         assert int(mode, 8) & 0o070 == 0o070
+
+
+def test_nobody_is_let_in_without_a_key_where_other_machines_can_reach_the_service() -> None:
+    compose = {**example(), **COMPOSE["services"]["qwen"]["environment"]}
+    assert f"{Path(compose['QAIO_API_KEYS_FILE']).parent}" in [
+        volume.split(":")[1] for volume in COMPOSE["services"]["qwen"]["volumes"]
+    ]
+    pod = DEPLOYMENT["spec"]["template"]["spec"]
+    (keys,) = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "keys"]
+    assert str(Path(CONFIG["QAIO_API_KEYS_FILE"]).parent) == keys["mountPath"]
+    (secret,) = [volume["secret"] for volume in pod["volumes"] if volume["name"] == "keys"]
+    assert not secret.get("optional"), "a pod without keys would let everybody in"
+    for given in (compose, CONFIG):
+        settings = Settings.load(given)
+        assert settings.api_keys_file and settings.rate_requests and settings.rate_tokens and settings.trusted_proxies
 
 
 def test_health_checks_follow_the_settings_and_go_through_no_proxy() -> None:
