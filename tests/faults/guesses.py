@@ -30,7 +30,7 @@ WORDS = [
     "计划",
     "生意",
 ]
-LENGTH = 90  # words of a text: what a hit saves must be far above the clock's noise
+LENGTH = 60  # words of a text: what a hit saves must be far above the clock's noise
 # Right guesses that chance alone exceeds once in a hundred runs, of 200 and of 40.
 MOST_RIGHT = {200: 117, 40: 28}
 

@@ -15,8 +15,8 @@ def run(bench: Bench) -> None:
     texts = {"model": "demo", "input": [f"{number}{SENTENCE}" for number in range(256)]}
     asked = bench.size(100, 20)
     asks = {
-        "40 chats": [lambda: greedy.post(CHAT, TEXT)] * 40,
-        "40 calls of 256 texts": [lambda: greedy.post("/v1/classify", texts, X_Timeout_Ms="5000")] * 40,
+        "24 chats": [lambda: greedy.post(CHAT, TEXT)] * 24,
+        "24 calls of 256 texts": [lambda: greedy.post("/v1/classify", texts, X_Timeout_Ms="5000")] * 24,
     }
     for name, crowd in asks.items():
         bench.say(name)
