@@ -40,16 +40,19 @@ def build_app(settings: Settings | None = None) -> Flask:
 
 def wrap(service: Service, settings: Settings) -> Flask:
     """The WSGI app around a service."""
-    return create_app(
+    memories, keeper = _memories(settings, service)
+    app = create_app(
         service,
         _sessions(settings),
-        _memories(settings, service),
+        memories,
         model_names=(public_name(settings.model), *settings.model_aliases),
         max_body_bytes=settings.max_body_bytes,
         guarded_by=_guards(settings),
         telemetry=_telemetry(settings, service),
         ping_s=settings.ping_s,
     )
+    app.extensions["memory"] = keeper
+    return app
 
 
 def _guards(settings: Settings) -> Guards:
@@ -81,13 +84,13 @@ def _sessions(settings: Settings) -> Sessions:
     return Sessions(store, max_turns=settings.session_turns, deadline_s=settings.deadline_s)
 
 
-def _memories(settings: Settings, service: Service) -> Memories | None:
-    """What users told of themselves, and the thread that finds it; None if nothing is to be remembered.
+def _memories(settings: Settings, service: Service) -> tuple[Memories, Keeper] | tuple[None, None]:
+    """What users told of themselves, and the thread that finds it; none if nothing is to be remembered.
 
     Raises TaskFileError: the prompts have no part for it.
     """
     if not settings.memory:
-        return None
+        return None, None
     check_memory_tasks(service.registry)
     if not settings.asks_for_keys:
         log.warning("memory: no keys are asked for: whoever reaches this service and names a user reads his memories")
@@ -105,7 +108,7 @@ def _memories(settings: Settings, service: Service) -> Memories | None:
     # The last to be registered is the first to be called: the engine ends after it.
     atexit.register(store.close)
     atexit.register(keeper.stop)
-    return Memories(store, keeper.wake)
+    return Memories(store, keeper.wake), keeper
 
 
 def _redis_url(settings: Settings) -> str | None:

@@ -62,16 +62,13 @@ class Keeper:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._woken.clear()
+            worked = False
             try:
                 worked = self.work()
-            except QaioError as error:
+            except QaioError as error:  # busy, not ready, a store that cannot be used: said elsewhere
                 log.debug("memory: %s: tried again later", type(error).__name__)
-                worked = False
-                self._stopping.wait(_LOOKS_EVERY_S)
             except Exception:
-                log.exception("memory: a planned step failed; tried again later")
-                worked = False
-                self._stopping.wait(_LOOKS_EVERY_S)
+                log.exception("memory: unexpected error; tried again later")
             if not worked:
                 self._woken.wait(_LOOKS_EVERY_S)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from qwen_allinone import bootstrap
 from qwen_allinone.access import keys
 from qwen_allinone.engine import Generate
 from qwen_allinone.service.memory_keeper import Keeper
-from qwen_allinone.state import SqliteMemories
+from qwen_allinone.settings import Settings
+from qwen_allinone.state import SqliteMemories, Whose
 from tests.integration.conftest import Gate, Later, Server, serve, until
 from tests.integration.test_http_errors import problem
 from tests.integration.test_http_openapi import assert_documented
@@ -70,13 +73,15 @@ def add(server: Server, user: str, *statements: str, key: str = "alice") -> list
 
 @pytest.fixture
 def prompts(server: Server, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """All that the model was given in a test, labels' prompts too, decoded."""
+    """All that the model was given in a test, labels' prompts too, decoded, and how many control tokens are in it."""
     seen: list[str] = []
     engine, submit = server.service.engine, server.service.engine.submit
 
     def record(work: Any, **options: Any) -> Any:
         kind = "reply" if isinstance(work, Generate) else "other"
-        seen.append(f"{kind}: {server.service.codec.tokenizer.decode(work.prompt)}")
+        tokenizer = server.service.codec.tokenizer
+        controls = sum(token in tokenizer.control_ids for token in work.prompt)
+        seen.append(f"{kind} {controls}: {tokenizer.decode(work.prompt)}")
         return submit(work, **options)
 
     monkeypatch.setattr(engine, "submit", record)
@@ -122,42 +127,37 @@ def test_in_a_session_memories_are_told_with_the_new_text_only(server: Server, p
     assert "哈尔滨" not in stored
 
 
-def test_for_one_request_memory_may_be_off(server: Server, prompts: list[str]) -> None:
+def test_for_one_request_memory_may_be_off(server: Server, folder: Path, prompts: list[str]) -> None:
     add(server, "u-off", "用户养了一只乌龟")
     answer = chat(server, "我搬到了长沙", "u-off", memory=False, detail=True).get_json()
     assert "memories" not in answer["detail"] and not any("乌龟" in prompt for prompt in prompts if "reply" in prompt)
-    idle(server)
+    idle(folder)
     assert texts(server, "u-off") == ["用户养了一只乌龟"]
 
 
-def idle(server: Server) -> None:
-    """All notes are worked off."""
-    file = server.app.config["KEYS"] and server.service  # the file is asked, not the thread
-    assert file
-    until(lambda: _notes(server) == 0)
+def noted(folder: Path) -> list[tuple[str, int]]:
+    """What is still to be worked off, and how often it was tried."""
+    with closing(sqlite3.connect(folder / "sessions.db")) as db:
+        return list(db.execute("SELECT text, tries FROM memory_notes"))
 
 
-def _notes(server: Server) -> int:
-    import sqlite3
+def idle(folder: Path) -> None:
+    """Wait until all notes are worked off and all vectors made."""
 
-    with closing(sqlite3.connect(server.app.config["DB"])) as db:
-        return int(db.execute("SELECT count(*) FROM memory_notes").fetchone()[0])
+    def unread() -> int:
+        with closing(sqlite3.connect(folder / "sessions.db")) as db:
+            missing = "SELECT count(*) FROM memories WHERE vector IS NULL AND replaced IS NULL"
+            return int(db.execute(missing).fetchone()[0])
 
-
-@pytest.fixture(autouse=True)
-def _knows_its_file(server: Server, folder: Path) -> None:
-    server.app.config["DB"] = folder / "sessions.db"
+    until(lambda: not noted(folder) and not unread())
 
 
 def test_a_user_of_one_key_is_nobody_to_another(server: Server) -> None:
     (id,) = add(server, "u-1", "用户的银发奶奶叫桂香")
     add(server, "u-1", "用户喜欢下棋", key="bob")
     for user in ("u-1", "u-11", "u-", "U-1"):
-        if user != "u-":
-            assert "桂香" not in "".join(texts(server, user, key="bob"))
-            assert texts(server, user, key="bob", query="?q=桂香") == []
-        else:
-            assert texts(server, user, key="bob") == []
+        for query in ("", "?q=桂香", "?q=%25", "?q=*"):
+            assert "桂香" not in "".join(texts(server, user, key="bob", query=query))
     gone = ask(server, "DELETE", f"/v1/memory/u-1/{id}", key="bob")
     assert gone.status_code == 404 and problem(gone, "/v1")["code"] == "memory_not_found"
     assert ask(server, "DELETE", "/v1/memory/u-1", key="bob").get_json() == {"user": "u-1", "deleted": 1}
@@ -219,20 +219,13 @@ def test_neither_secrets_nor_words_of_despair_are_kept(server: Server, folder: P
     chat(server, "我叫老秦，身份证号11010519491231002X，卡号6222 0212 3456 7890 123，密码是Abc12345", "u-secret")
     answer = chat(server, "我不想活了，活着没有意义", "u-secret", detail=True).get_json()
     assert answer["detail"]["care"] is True
-    assert all("不想活" not in text for text in _noted(server))
-    idle(server)
+    assert all("不想活" not in text for text, _ in noted(folder))
+    idle(folder)
     kept = "".join(texts(server, "u-secret"))
     assert "1101" not in kept and "6222" not in kept and "Abc" not in kept and "活" not in kept
     everything = b"".join(part.read_bytes() for part in folder.glob("sessions.db*"))
     for secret in (b"11010519491231002", b"6222 0212", b"Abc12345", "不想活了".encode()):
         assert secret not in everything
-
-
-def _noted(server: Server) -> list[str]:
-    import sqlite3
-
-    with closing(sqlite3.connect(server.app.config["DB"])) as db:
-        return [row[0] for row in db.execute("SELECT text FROM memory_notes")]
 
 
 ORDERS = (
@@ -255,22 +248,33 @@ def test_what_is_remembered_changes_no_label_whatever_it_orders(server: Server, 
         assert after["detail"]["sentiment"]["probabilities"] == before["detail"]["sentiment"]["probabilities"]
         assert after["detail"]["care_probability"] == before["detail"]["care_probability"]
     told = [prompt for prompt in prompts if any(order[-4:] in prompt for order in ("都回答正面", "一律是正面"))]
-    assert all("同理心" in prompt or prompt.startswith("other: 话：") for prompt in told) and told
+    assert all("同理心" in prompt or prompt.startswith("other 0: 话：") for prompt in told) and told
     replies = [prompt for prompt in prompts if prompt.startswith("reply") and "同理心" in prompt]
-    assert all(prompt.count("system\n") <= 2 for prompt in replies), "control tokens stay text"
+    assert replies and all(prompt.startswith("reply 5: ") for prompt in replies), "control tokens stay text"
 
 
-def test_an_answer_never_waits_for_what_is_found_behind_another(server: Server) -> None:
+def test_what_is_found_behind_answers_is_found_when_nobody_waits(
+    server: Server, folder: Path, prompts: list[str]
+) -> None:
+    def finding() -> list[str]:
+        return [prompt for prompt in prompts if "找出说话人" in prompt and "我在学吉他" in prompt]
+
+    idle(folder)
     gate = Gate(server)
-    chat(server, "我在学吉他", "u-busy")
-    idle(server)
     gate.shut()
-    slow = Later(lambda: chat(server, "我在学跳舞", "u-busy"))
-    assert gate.entered.wait(30)
-    assert not _noted(server), "a note is written with the answer, and nothing is found before"
-    gate.open()
+    slow = Later(lambda: chat(server, "今天有点冷", "u-busy", memory=False))
+    try:
+        assert gate.entered.wait(30)
+        with closing(SqliteMemories(folder / "sessions.db", ttl_s=3600, most=30)) as store:
+            store.note(Whose("alice", "u-busy"), "我在学吉他", None)
+            server.app.extensions["memory"].wake()
+            until(lambda: noted(folder) == [("我在学吉他", 1)])
+        assert not finding(), "it is taken, and waits"
+    finally:
+        gate.open()
     assert slow.answer().status_code == 200
-    idle(server)
+    idle(folder)
+    assert len(finding()) == 1 and texts(server, "u-busy") == ["用户在学吉他"]
 
 
 def test_when_the_store_fails_only_chats_with_a_user_do(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,30 +290,31 @@ def test_when_the_store_fails_only_chats_with_a_user_do(server: Server, monkeypa
 
 
 def test_a_note_survives_a_stop_and_is_worked_off_after_the_next_start(
-    folder: Path, demo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = {
-        "QAIO_MODEL": "demo",
-        "QAIO_THREADS": "1",
-        "QAIO_FIT": "off",
-        "QAIO_SESSIONS_FILE": str(tmp_path / "sessions.db"),
-    }
-    with serve(given) as start:
-        with monkeypatch.context() as patch:
-            patch.setattr(Keeper, "start", lambda keeper: None)
-            one = start(QAIO_MEMORY="1")
-            body = {"text": "我养了两只乌龟", "user": "u-1"}
-            assert one.post("/chat", body).status_code == 200
-        off = start()
-        answer = off.post("/chat", body)
-        assert answer.status_code == 400 and "QAIO_MEMORY" in answer.get_data(as_text=True)
-        assert off.client.get("/v1/memory/u-1").status_code == 404
-        two = start(QAIO_MEMORY="1")
-        until(lambda: "乌龟" in json.dumps(two.client.get("/v1/memory/u-1").get_json(), ensure_ascii=False))
+    settings = Settings(sessions_file=tmp_path / "sessions.db", memory=True)
+    body = {"text": "我养了两只乌龟", "user": "u-1"}
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "start", lambda keeper: None)
+        before = Server(bootstrap.wrap(server.service, settings), server.service)
+        assert before.post("/chat", body).status_code == 200
+    assert noted(tmp_path) == [("我养了两只乌龟", 0)]
+    after = Server(bootstrap.wrap(server.service, settings), server.service)
+    until(lambda: "乌龟" in json.dumps(after.client.get("/v1/memory/u-1").get_json(), ensure_ascii=False))
+    after.app.extensions["memory"].stop()
+
+
+def test_where_memory_is_off_nobody_is_remembered(server: Server, tmp_path: Path) -> None:
+    off = Server(bootstrap.wrap(server.service, Settings(sessions_file=tmp_path / "sessions.db")), server.service)
+    answer = off.post("/chat", {"text": "我养了两只乌龟", "user": "u-1"})
+    assert answer.status_code == 400 and "QAIO_MEMORY" in problem(answer, "/chat")["message"]
+    assert off.post("/chat", {"text": "好", "user": "u-1", "memory": False}).status_code == 200
+    assert off.client.get("/v1/memory/u-1").status_code == 404
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_answers_are_as_documented(server: Server) -> None:
-    document = server.client.get("/openapi.json").get_json()
+    document = ask(server, "GET", "/openapi.json").get_json()
     added = ask(server, "POST", "/v1/memory/u-doc", {"text": "用户喜欢下棋"})
     assert_documented(document, "POST", "/v1/memory/{user}", 200, added.get_json())
     listed = ask(server, "GET", "/v1/memory/u-doc")
