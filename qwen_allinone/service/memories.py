@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from qwen_allinone.errors import EmptyInput, InvalidInput
 from qwen_allinone.service.answer_types import ChatAnswer
+from qwen_allinone.service.input_checks import MOST_CHARS_PER_TOKEN
 from qwen_allinone.service.recall import matching, recalled, vector_model, vector_of
 from qwen_allinone.service.request import Request
 from qwen_allinone.service.secret_text import has_secret, without_secrets
@@ -57,12 +58,14 @@ class Memories:
 
     def add(self, whose: Whose, text: str) -> Memory:
         """Keep a statement; raises InvalidInput for what is none, or holds a secret, MemoryFull."""
+        if len(text) > LONGEST * MOST_CHARS_PER_TOKEN:  # not worth cleaning
+            raise _too_long(text)
         statement = one_line(text)
         if is_blank(statement):
             raise EmptyInput(param="text")
         if len(statement) > LONGEST:
-            raise InvalidInput(f"text 太长（{len(statement)} 个字符），一条记忆最多 {LONGEST} 个字符", param="text")
-        if has_secret(statement):
+            raise _too_long(statement)
+        if has_secret(text):
             raise InvalidInput(
                 "text 像是含有证件号、卡号、电话、密码或密钥，这些不会被记住，请去掉后再试", param="text"
             )
@@ -94,6 +97,10 @@ def whose(owner: str | None, user: str) -> Whose:
             "user 只能由 1 到 128 个字母、数字和 . _ @ : + = - 组成，以字母或数字开头，例如 u-123", param="user"
         )
     return Whose(owner, user)
+
+
+def _too_long(text: str) -> InvalidInput:
+    return InvalidInput(f"text 太长（{len(text)} 个字符），一条记忆最多 {LONGEST} 个字符", param="text")
 
 
 def one_line(text: str) -> str:

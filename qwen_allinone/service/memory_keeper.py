@@ -16,7 +16,7 @@ from qwen_allinone.errors import QaioError, RequestError, StoreUnavailable
 from qwen_allinone.service.answer_types import Terms
 from qwen_allinone.service.memories import LONGEST, one_line
 from qwen_allinone.service.recall import vector_model, vector_of
-from qwen_allinone.service.secret_text import has_secret
+from qwen_allinone.service.secret_text import TAKEN_OUT, has_secret
 from qwen_allinone.service.service import Service
 from qwen_allinone.state import Memory, MemoryStore, Note, Whose
 from qwen_allinone.tasks import REMEMBER
@@ -114,9 +114,5 @@ class Keeper:
 
 def statements(items: Iterable[str] | None) -> list[str]:
     """Those of a model's items that may be kept."""
-    found = [one_line(item) for item in items or ()]
-    return [
-        text
-        for text in found
-        if text.casefold() not in _NOTHING and 1 < len(text) <= LONGEST and "…" not in text and not has_secret(text)
-    ]
+    found = [one_line(item) for item in items or () if not has_secret(item) and TAKEN_OUT not in item]
+    return [text for text in found if text.casefold() not in _NOTHING and 1 < len(text) <= LONGEST]

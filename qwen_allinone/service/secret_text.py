@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+_OF_KEYS = r"[0-9A-Za-z_\-+/=]"
 _DIGIT = "[0-9零〇一二三四五六七八九幺]"
 _SECRETS = re.compile(
     "|".join(
@@ -20,16 +21,16 @@ _SECRETS = re.compile(
             r"eyJ[0-9A-Za-z_\-]{8,}(?:\.[0-9A-Za-z_\-]*)*",
             r"-----BEGIN[^-]*-----.*",
             # Any long run of letters and digits mixed.
-            r"(?<![0-9A-Za-z])(?=[0-9A-Za-z_\-+/=]*\d)(?=[0-9A-Za-z_\-+/=]*[A-Za-z])[0-9A-Za-z_\-+/=]{16,}",
+            rf"(?<!{_OF_KEYS})(?={_OF_KEYS}*\d)(?={_OF_KEYS}*[A-Za-z]){_OF_KEYS}{{16,}}",
             # What is said to be one, as far as it goes.
-            r"(?:密码|口令|密钥|验证码|校验码|安全码|支付码|令牌|助记词|私钥)[^，。；！？,;!?\n]*[0-9A-Za-z][^，。；！？,;!?\n]*",
-            r"\b(?:password|passwd|passcode|pin(?: code)?|cvv|cvc|secret|api[ _-]?key|token)\b\s*"
-            r"(?:is|are|was|:|=|：)\s*\S+",
+            r"(?:密码|口令|密钥|验证码|校验码|安全码|支付码|令牌|助记词|私钥)[^，。；！？,;!?\n]{0,20}[0-9A-Za-z][^，。；！？,;!?\n]*",
+            r"(?<![0-9A-Za-z])(?:password|passwd|passcode|pin(?: code)?|cvv|cvc|secret|api[ _-]?key|token)[ \t]{0,9}"
+            r"(?:is|are|was|:|=)\s{0,9}\S+",
         )
     ),
     re.DOTALL | re.IGNORECASE,
 )
-_TAKEN_OUT = "…"
+TAKEN_OUT = "█"
 
 
 def has_secret(text: str) -> bool:
@@ -38,5 +39,5 @@ def has_secret(text: str) -> bool:
 
 
 def without_secrets(text: str) -> str:
-    """`text` with … in place of each secret; as it was if there are none."""
-    return _SECRETS.sub(_TAKEN_OUT, unicodedata.normalize("NFKC", text)) if has_secret(text) else text
+    """`text` with TAKEN_OUT in place of each secret; as it was if there are none."""
+    return _SECRETS.sub(TAKEN_OUT, unicodedata.normalize("NFKC", text)) if has_secret(text) else text
