@@ -106,5 +106,5 @@ def _folded(text: str) -> str:
 
 
 def _unit(rows: Floats) -> Floats:
-    lengths: Floats = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return rows / np.maximum(lengths, np.float32(1e-9))
+    lengths = np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-9)
+    return np.asarray(rows / lengths, dtype=np.float32)
