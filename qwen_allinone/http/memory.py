@@ -37,6 +37,12 @@ class MemoryQuery(BaseModel):
     q: str | None = Field(None, max_length=1000, description="只列出含有这些字词的记忆，最相近的在前")
 
 
+class NoQuery(BaseModel):
+    """A query would be mistaken for a choice of what is deleted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class NewMemory(Body):
     """A statement to keep."""
 
@@ -95,12 +101,12 @@ def register(app: OpenAPI, backend: Backend) -> None:
         summary="忘掉一条记忆",
         responses={200: MemoriesDeleted, **errors, **error_responses(NestedErrorBody, 404)},
     )
-    def delete_memory(path: MemoryPath) -> Response:
+    def delete_memory(path: MemoryPath, query: NoQuery) -> Response:
         memories.delete(_whose(path), path.id)
         return jsonify(MemoriesDeleted(user=path.user, deleted=1).model_dump())
 
     @app.delete("/v1/memory/<user>", summary="忘掉一个人的全部记忆", responses={200: MemoriesDeleted, **errors})
-    def forget_user(path: UserPath) -> Response:
+    def forget_user(path: UserPath, query: NoQuery) -> Response:
         return jsonify(MemoriesDeleted(user=path.user, deleted=memories.forget(_whose(path))).model_dump())
 
 

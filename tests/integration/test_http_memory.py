@@ -179,6 +179,7 @@ def test_memories_are_listed_searched_and_forgotten(server: Server) -> None:
     answer = ask(server, "DELETE", f"/v1/memory/u-door/{ids[0]}")
     assert answer.get_json() == {"user": "u-door", "deleted": 1}
     assert ask(server, "DELETE", f"/v1/memory/u-door/{ids[0]}").status_code == 404
+    assert ask(server, "DELETE", "/v1/memory/u-door?q=爬山").status_code == 400, "nobody means all by that"
     assert ask(server, "DELETE", "/v1/memory/u-door").get_json()["deleted"] == 3
     assert texts(server, "u-door") == []
 
