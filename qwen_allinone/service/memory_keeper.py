@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterable
 
-from qwen_allinone.errors import QaioError, RequestError, StoreUnavailable
+from qwen_allinone.errors import Cancelled, NotReady, QaioError, RequestError, ServerBusy, StoreUnavailable
 from qwen_allinone.service.answer_types import Terms
 from qwen_allinone.service.memories import LONGEST, one_line
 from qwen_allinone.service.recall import vector_model, vector_of
@@ -29,6 +29,8 @@ _LOOKS_EVERY_S = 5.0
 _IDLE_LOOK_S, _PATIENCE_S = 0.05, 30.0
 # A note is another's again when its holder must be dead: it waits, and then for one answer.
 _HOLD_BEHIND_S = 60.0
+# A note that fails so often, or whose process dies with it, is given up.
+_MOST_TRIES = 5
 _VECTORS_AT_ONCE = 16
 # What the prompt has a model say where there is nothing to remember.
 _NOTHING = frozenset({"无", "没有", "none", "无。", "none."})
@@ -88,6 +90,10 @@ class Keeper:
         return bool(unread)
 
     def _work_off(self, note: Note) -> None:
+        if note.tries > _MOST_TRIES:
+            log.error("memory: a note failed %d times and is given up", _MOST_TRIES)
+            self._store.settle(note, [])
+            return
         try:
             self._wait_until_idle()
             texts = statements(self._service.run(REMEMBER, {"text": note.text}, Terms(caller=note.whose.owner)).items)
@@ -95,8 +101,9 @@ class Keeper:
             texts = []
         except StoreUnavailable:
             raise
-        except QaioError:
-            self._store.put_back(note, _LOOKS_EVERY_S)
+        except QaioError as error:
+            innocent = isinstance(error, ServerBusy | NotReady | Cancelled)
+            self._store.put_back(note, _LOOKS_EVERY_S, tried=not innocent)
             raise
         self._store.settle(note, texts)
 

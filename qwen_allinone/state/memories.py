@@ -17,8 +17,6 @@ from typing import Literal, Protocol
 
 # What a statement takes beside its text and its vector, as owners' shares count it.
 AROUND_BYTES = 300
-# A note that could not be worked off so often is given up.
-MOST_TRIES = 5
 
 Source = Literal["chat", "hand"]
 
@@ -102,8 +100,8 @@ class MemoryStore(Protocol):
     def settle(self, note: Note, texts: Sequence[str]) -> None:
         """Keep the statements found in a note, and be done with it. One that is gone was forgotten: nothing is kept."""
 
-    def put_back(self, note: Note, wait_s: float) -> None:
-        """Have a note taken again, not before `wait_s` seconds; after MOST_TRIES it is given up."""
+    def put_back(self, note: Note, wait_s: float, *, tried: bool) -> None:
+        """Have a note taken again, not before `wait_s` seconds; `tried`: that it was taken counts among its tries."""
 
     def unread(self, model: str, most: int) -> list[tuple[Whose, Memory]]:
         """Some statements that have no vector of `model`."""

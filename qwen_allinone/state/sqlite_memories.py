@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qwen_allinone.errors import MemoryFull, MemoryNotFound, MemoryUnavailable
-from qwen_allinone.state.memories import AROUND_BYTES, MOST_TRIES, Memory, Note, Source, Whose, form, now, topic
+from qwen_allinone.state.memories import AROUND_BYTES, Memory, Note, Source, Whose, form, now, topic
 from qwen_allinone.state.sqlite_file import BUSY_S, SqliteFile, has_table
 
 log = logging.getLogger(__name__)
@@ -157,12 +157,10 @@ class SqliteMemories(SqliteFile):
                 for text in texts:
                     self._keep(db, note.whose, text, "chat", note.mood, note.at)
 
-    def put_back(self, note: Note, wait_s: float) -> None:
+    def put_back(self, note: Note, wait_s: float, *, tried: bool) -> None:
         with self._writing() as db:
-            if note.tries < MOST_TRIES:
-                db.execute("UPDATE memory_notes SET due = ? WHERE id = ?", (now() + wait_s, note.id))
-            else:
-                db.execute("DELETE FROM memory_notes WHERE id = ?", (note.id,))
+            tries = note.tries - (not tried)
+            db.execute("UPDATE memory_notes SET due = ?, tries = ? WHERE id = ?", (now() + wait_s, tries, note.id))
 
     def unread(self, model: str, most: int) -> list[tuple[Whose, Memory]]:
         with self._connection() as db:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from qwen_allinone.errors import MemoryFull, MemoryNotFound
 from qwen_allinone.state import Memory, Note, Whose
-from qwen_allinone.state.memories import AROUND_BYTES, MOST_TRIES, form, topic
+from qwen_allinone.state.memories import AROUND_BYTES, form, topic
 
 
 class NaiveMemories:
@@ -72,13 +72,9 @@ class NaiveMemories:
             for text in texts:
                 self._keep(note.whose, Memory(f"{next(self._ids):016x}", text, "chat", note.mood, note.at, 0.0))
 
-    def put_back(self, note: Note, wait_s: float) -> None:
-        due = self._clock() + wait_s
-        self._notes = [
-            (left, due if left.id == note.id else old)
-            for left, old in self._notes
-            if left.id != note.id or note.tries < MOST_TRIES
-        ]
+    def put_back(self, note: Note, wait_s: float, *, tried: bool) -> None:
+        back = replace(note, tries=note.tries - (not tried)), self._clock() + wait_s
+        self._notes = [back if left.id == note.id else (left, due) for left, due in self._notes]
 
     def unread(self, model: str, most: int) -> list[tuple[Whose, Memory]]:
         return [(o, m) for o, m in self._kept if m.model != model and m.replaced is None][:most]

@@ -211,16 +211,18 @@ def test_a_note_is_taken_by_one_and_again_when_that_one_is_gone(make: Make, cloc
     assert texts(store) == ["用户喜欢爬山"]
 
 
-def test_a_note_that_fails_is_tried_later_and_given_up_in_the_end(make: Make, clock: Clock) -> None:
+def test_a_note_that_is_put_back_is_taken_later_and_counts_only_what_was_tried(make: Make, clock: Clock) -> None:
     store = make()
     store.note(XIAO, "我喜欢爬山", None)
-    for _ in range(5):
+    tries = []
+    for tried in (True, False, False, True):
         note = store.take(60.0)
         assert note
-        store.put_back(note, 5.0)
+        tries.append(note.tries)
+        store.put_back(note, 5.0, tried=tried)
         assert store.take(60.0) is None
         clock.time += 5
-    assert store.take(60.0) is None
+    assert tries == [1, 2, 2, 2]
 
 
 def test_a_user_who_is_forgotten_has_no_notes_left_nor_what_is_found_in_one_under_way(make: Make) -> None:
@@ -275,7 +277,7 @@ def test_both_do_the_same_whatever_is_done(sqlite: Callable[..., SqliteMemories]
             mine, other = held.pop(rng.randrange(len(held)))
             found = rng.sample(said, rng.randrange(3))
             for store, note in ((one, mine), (twin, other)):
-                store.settle(note, found) if step == 4 else store.put_back(note, 5.0)  # type: ignore[arg-type]
+                store.settle(note, found) if step == 4 else store.put_back(note, 5.0, tried=True)  # type: ignore[arg-type]
         elif step == 6 and (left := one.all(whose)):
             place = rng.randrange(len(left))
             one.delete(whose, left[place].id)
