@@ -15,12 +15,12 @@ from qwen_allinone.engine import Capacity, Engine, Loaded, Status
 from qwen_allinone.host import compute_threads, resident_bytes
 from qwen_allinone.http import WINDOW_S, Browsers, Guards, Quota, create_app
 from qwen_allinone.model import checkpoint
-from qwen_allinone.service import Codec, Fitting, ResultCache, Service, fit
+from qwen_allinone.service import Codec, Fitting, Keeper, Memories, ResultCache, Service, fit
 from qwen_allinone.serving.multiprocess import metrics_share
 from qwen_allinone.settings import Settings
-from qwen_allinone.state import RedisStore, Sessions, SqliteStore, Store
+from qwen_allinone.state import RedisStore, Sessions, SqliteMemories, SqliteStore, Store
 from qwen_allinone.state.cache import SingleFlightCache
-from qwen_allinone.tasks import Registry, Task
+from qwen_allinone.tasks import Registry, Task, check_memory_tasks
 from qwen_allinone.telemetry import Telemetry, logs
 from qwen_allinone.telemetry.audit import AuditFile, AuditLog
 from qwen_allinone.telemetry.metrics import Metrics, Vitals
@@ -46,15 +46,19 @@ def build_app(settings: Settings | None = None) -> Flask:
 
 def wrap(service: Service, settings: Settings) -> Flask:
     """The WSGI app around a service."""
-    return create_app(
+    memories, keeper = _memories(settings, service)
+    app = create_app(
         service,
         _sessions(settings),
+        memories,
         model_names=(public_name(settings.model), *settings.model_aliases),
         max_body_bytes=settings.max_body_bytes,
         guarded_by=_guards(settings),
         telemetry=_telemetry(settings, service),
         ping_s=settings.ping_s,
     )
+    app.extensions["memory"] = keeper
+    return app
 
 
 def _guards(settings: Settings) -> Guards:
@@ -84,6 +88,33 @@ def _sessions(settings: Settings) -> Sessions:
             log.warning("sessions: %s: requests with a session are answered 503; set QAIO_SESSIONS_FILE", problem)
         atexit.register(store.close)
     return Sessions(store, max_turns=settings.session_turns, deadline_s=settings.deadline_s)
+
+
+def _memories(settings: Settings, service: Service) -> tuple[Memories, Keeper] | tuple[None, None]:
+    """What users told of themselves, and the thread that finds it; none if nothing is to be remembered.
+
+    Raises TaskFileError: the prompts have no part for it.
+    """
+    if not settings.memory:
+        return None, None
+    check_memory_tasks(service.registry)
+    if not settings.asks_for_keys:
+        log.warning("memory: no keys are asked for: whoever reaches this service and names a user reads his memories")
+    if _redis_url(settings):
+        log.warning("memory: kept in %s on this machine alone, not in Redis", settings.sessions_file)
+    store = SqliteMemories(
+        settings.sessions_file,
+        ttl_s=settings.memory_ttl_s,
+        most=settings.memory_items,
+        owner_mb=settings.memory_key_mb,
+        max_mb=settings.sessions_max_mb,
+    )
+    keeper = Keeper(service, store, deadline_s=settings.deadline_s)
+    keeper.start()
+    # The last to be registered is the first to be called: the engine ends after it.
+    atexit.register(store.close)
+    atexit.register(keeper.stop)
+    return Memories(store, keeper.wake), keeper
 
 
 def _redis_url(settings: Settings) -> str | None:

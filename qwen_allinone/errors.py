@@ -12,10 +12,12 @@ QaioError
 │   ├── UnknownTask         404
 │   ├── UnknownModel        404
 │   ├── SessionNotFound     404     no such conversation, or it belongs to another caller
+│   ├── MemoryNotFound      404     no such memory, or it is another user's
 │   ├── SessionBusy         409     another request answers in this conversation, Retry-After
 │   ├── PayloadTooLarge     413
 │   ├── UnsupportedMediaType 415
 │   ├── OwnerFull           429     this caller's conversations take all the space that one's may
+│   ├── MemoryFull          429     what is remembered of this caller's users does
 │   └── RateLimited         429     this caller's own limit, Retry-After
 ├── ServiceError                    ours; message in Chinese
 │   ├── ServerBusy          503     queue full, Retry-After
@@ -25,6 +27,7 @@ QaioError
 │   ├── DeadlineExceeded    504
 │   ├── Cancelled           503     given up before it was done
 │   ├── StoreUnavailable    503     conversations can be neither read nor kept now, Retry-After
+│   │   └── MemoryUnavailable 503   memories can be neither read nor kept now, Retry-After
 │   ├── OutOfMemory         503     there was no memory for the step this request was part of, Retry-After
 │   ├── FormFailed          500     a task's schema takes too much to follow
 │   └── EngineFailed        500     the step this request was part of raised
@@ -127,6 +130,25 @@ class OwnerFull(RequestError):
     def __init__(self, most_mb: int) -> None:
         super().__init__(
             f"这个密钥的会话已占满它的 {most_mb} MB，请删除不再需要的会话（DELETE /v1/sessions/<id>），或等它们过期"
+        )
+
+
+class MemoryNotFound(RequestError):
+    status = 404
+    code = "memory_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("没有这条记忆，它可能已过期、被删除或属于别的用户", param="id")
+
+
+class MemoryFull(RequestError):
+    status = 429
+    code = "memory_full"
+
+    def __init__(self, most_mb: int) -> None:
+        super().__init__(
+            f"这个密钥的用户的记忆已占满它的 {most_mb} MB，请删除不再需要的记忆（DELETE /v1/memory/<user>），"
+            '或等它们过期；带 "memory": false 的对话不受影响'
         )
 
 
@@ -234,6 +256,11 @@ class StoreUnavailable(ServiceError):
     code = "sessions_unavailable"
     retry_after = 5
     message = "会话记录暂时无法读写，已保存的内容不受影响，请稍后再试；不带会话的请求不受影响"
+
+
+class MemoryUnavailable(StoreUnavailable):
+    code = "memory_unavailable"
+    message = '记忆暂时无法读写，已保存的内容不受影响，请稍后再试；带 "memory": false 的请求不受影响'
 
 
 class OutOfMemory(ServiceError):

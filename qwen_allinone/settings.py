@@ -159,6 +159,21 @@ class Settings(BaseModel):
         86_400.0, ge=1, le=31_536_000, description="Seconds after its last use at which a conversation is forgotten"
     )
     session_turns: int = Field(100, ge=1, le=10_000, description="Turns a conversation may have; beyond: 400")
+    memory: bool = Field(
+        False, description="`1`: what users tell of themselves is remembered, see [memory.md](memory.md)"
+    )
+    memory_items: int = Field(
+        1000, ge=1, le=10_000, description="Memories of one user; beyond, the oldest make room, replaced ones first"
+    )
+    memory_key_mb: int = Field(
+        100,
+        ge=1,
+        le=1_000_000,
+        description="Most MB that the memories of all users of one key or token may take; beyond: 429 for its users",
+    )
+    memory_ttl_s: float = Field(
+        31_536_000.0, ge=1, le=315_360_000, description="Seconds after which a memory is forgotten unless said again"
+    )
     cache_mb: int = Field(
         16, ge=0, le=65_536, description="Memory per worker, in MB, for answers of greedy tasks; 0: all are computed"
     )
@@ -219,7 +234,7 @@ class Settings(BaseModel):
     @property
     def listens_on(self) -> str:
         """The address: nobody from outside comes in unasked unless somebody said so."""
-        return self.host or ("0.0.0.0" if self._asks_for_keys else "127.0.0.1")
+        return self.host or ("0.0.0.0" if self.asks_for_keys else "127.0.0.1")
 
     @property
     def answers_to(self) -> tuple[str, ...] | None:
@@ -227,10 +242,11 @@ class Settings(BaseModel):
         somebody else's name points here from a page of its own."""
         if self.allowed_hosts is not None:
             return None if "*" in self.allowed_hosts else self.allowed_hosts
-        return () if is_loopback(self.listens_on) and not self._asks_for_keys else None
+        return () if is_loopback(self.listens_on) and not self.asks_for_keys else None
 
     @property
-    def _asks_for_keys(self) -> bool:
+    def asks_for_keys(self) -> bool:
+        """Whether a call needs a key or a token."""
         return self.api_keys_file is not None or self.jwt_key_file is not None
 
     @property

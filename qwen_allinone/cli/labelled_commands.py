@@ -120,7 +120,7 @@ def _key(file: Path | None) -> str | None:
 
 def _table(task: Task, data: Path, text_column: str, label_column: str, names: str, limit: int) -> Table:
     """The rows of the file; what is wrong with the others is printed."""
-    columns = [Column(name, text_column if name == "text" else name) for name in task.spec.inputs]
+    columns = [Column(name, text_column if name == "text" else name) for name in task.spec.given]
     if len(columns) == 1:
         columns = [Column(columns[0].input, text_column)]
     pairs = [pair.partition("=") for pair in names.split(",") if pair.strip()]

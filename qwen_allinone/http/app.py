@@ -17,6 +17,7 @@ from qwen_allinone.http import (
     decisions,
     error_answers,
     guards,
+    memory,
     models,
     observe,
     openai,
@@ -33,13 +34,13 @@ from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.guards import Guards
 from qwen_allinone.http.request_state import state
-from qwen_allinone.service import Service
+from qwen_allinone.service import Memories, Service
 from qwen_allinone.state import Sessions
 from qwen_allinone.telemetry import Telemetry
 
 _ROUTES = (
     request_terms,  # a hook, before any route is asked
-    *(chat, sessions, tasks, route, analyze),
+    *(chat, sessions, memory, tasks, route, analyze),
     *(models, openai, text_completions, decisions, classify, tokens),  # in other servers' shapes
 )
 _OPENAPI_VERSION = "3.1.0"
@@ -74,6 +75,7 @@ class About(BaseModel):
 def create_app(
     service: Service,
     conversations: Sessions,
+    memories: Memories | None = None,
     *,
     model_names: Sequence[str],
     max_body_bytes: int,
@@ -83,8 +85,9 @@ def create_app(
 ) -> OpenAPI:
     """Build the WSGI app around `service`.
 
-    The first of `model_names` goes into the header X-Model, the others are what clients may call the model too;
-    `telemetry` hears of requests; streams ping every `ping_s` seconds when they have nothing to say.
+    `memories` is None where nothing is remembered. The first of `model_names` goes into the header X-Model, the others
+    are what clients may call the model too; `telemetry` hears of requests; streams ping every `ping_s` seconds when
+    they have nothing to say.
     """
     app = OpenAPI(
         __name__,
@@ -106,7 +109,7 @@ def create_app(
     error_answers.register(app)
     guards.register(app, guarded_by)
     app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see serving/worker.py
-    backend = Backend(service, conversations, tuple(model_names), ping_s)
+    backend = Backend(service, conversations, memories, tuple(model_names), ping_s)
     for routes in _ROUTES:
         routes.register(app, backend)
     ops.register(app, service)

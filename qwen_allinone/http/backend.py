@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from qwen_allinone.errors import UnknownModel
 from qwen_allinone.http.disconnects import Disconnects
-from qwen_allinone.service import Service
+from qwen_allinone.service import Memories, Service
 from qwen_allinone.state import Sessions
 
 
@@ -17,6 +17,7 @@ class Backend:
 
     service: Service
     sessions: Sessions
+    memories: Memories | None  # None: nothing is remembered
     model_names: tuple[str, ...]
     ping_s: float
     disconnects: Disconnects = field(default_factory=Disconnects)

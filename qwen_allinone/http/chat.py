@@ -19,7 +19,7 @@ from qwen_allinone.http.body import Body
 from qwen_allinone.http.detail import Detail
 from qwen_allinone.http.error_answers import ErrorBody, error_responses
 from qwen_allinone.http.request_terms import needs_engine, parameters, terms
-from qwen_allinone.service import Answer, ChatAnswer, Terms
+from qwen_allinone.service import Answer, ChatAnswer, Terms, UserMemories, whose
 from qwen_allinone.state import Conversation, Sessions
 
 
@@ -35,6 +35,8 @@ class ChatRequest(Body):
     )
     session: bool | None = Field(None, description="true：开始新的会话，回答中带有 session_id")
     session_id: str | None = Field(None, description="继续这个会话")
+    user: str | None = Field(None, description="说话的人：记得他讲过的自己的情况，并记住新的；需要 QAIO_MEMORY=1")
+    memory: bool | None = Field(None, description="false：这一次既不用也不记；缺省时有 user 就用也记")
     detail: bool = detail.WANTED
 
 
@@ -47,6 +49,13 @@ class ReplyDetail(Detail):
     told: str | None = Field(None, description="The mood that the prompt of the reply heard; absent if it heard none")
 
 
+class MemoryUsed(BaseModel):
+    """A memory that the prompt of the reply was told."""
+
+    id: str
+    text: str
+
+
 class ChatDetail(BaseModel):
     """How the two halves of an answer came about."""
 
@@ -54,6 +63,9 @@ class ChatDetail(BaseModel):
     response: ReplyDetail
     care: bool | None = Field(None, description="Whether the reply is the vetted text; absent without the task care")
     care_probability: float | None = Field(None, description="Of the label at which the task care fires")
+    memories: list[MemoryUsed] | None = Field(
+        None, description="What the reply was reminded of, the best first; absent without user"
+    )
 
 
 class ChatResponse(BaseModel):
@@ -80,12 +92,16 @@ def register(app: OpenAPI, backend: Backend) -> None:
         asked = terms(backend)
         if sse.asked_for(body.stream):
             return sse.respond(lambda out: _stream(backend, body, asked, out), backend)
+        user = _user(backend, body, asked)
         with _join(backend.sessions, body, asked) as conversation:
-            answer = service.chat(body.text, asked, history=conversation.turns if conversation else ())
+            history = conversation.turns if conversation else ()
+            answer = service.chat(body.text, asked, history=history, remind=user.remind if user else None)
+            if user:
+                user.note(answer)
             if conversation:
                 conversation.keep_turn(answer.turn)
         shown: dict[str, Any] = {"sentiment": answer.sentiment.label, "response": answer.reply.text}
-        return jsonify(shown | _fields(conversation) | _detail(body, answer))
+        return jsonify(shown | _fields(conversation) | _detail(body, answer, user))
 
 
 def _join(sessions: Sessions, body: ChatRequest, asked: Terms) -> AbstractContextManager[Conversation | None]:
@@ -101,11 +117,29 @@ def _join(sessions: Sessions, body: ChatRequest, asked: Terms) -> AbstractContex
     return sessions.join(body.session_id, asked.caller, deadline_s=asked.deadline_s)
 
 
+def _user(backend: Backend, body: ChatRequest, asked: Terms) -> UserMemories | None:
+    """The memories that a request is to use and to add to; None if it is to do without.
+
+    Raises:
+        InvalidInput: no name of a user, or the fields do not go together. Memories.of's errors.
+    """
+    if body.user is None:
+        if body.memory:
+            raise InvalidInput("memory 为 true 时要带 user，请写明是谁", param="memory")
+        return None
+    user = whose(asked.caller, body.user)
+    if body.memory is False:
+        return None
+    if backend.memories is None:
+        raise InvalidInput("这个服务没有开启记忆（QAIO_MEMORY=1），请去掉 user", param="user")
+    return backend.memories.of(user)
+
+
 def _fields(conversation: Conversation | None) -> dict[str, str]:
     return conversation.fields if conversation else {}
 
 
-def _detail(body: ChatRequest, answer: ChatAnswer) -> dict[str, Any]:
+def _detail(body: ChatRequest, answer: ChatAnswer, user: UserMemories | None) -> dict[str, Any]:
     if not body.detail:
         return {}
     halves = {"sentiment": answer.sentiment, "response": answer.reply}
@@ -114,24 +148,31 @@ def _detail(body: ChatRequest, answer: ChatAnswer) -> dict[str, Any]:
         shown["response"]["told"] = answer.told
     if answer.care:
         shown |= {"care": answer.care.fired, "care_probability": detail.first_probability(answer.care)}
+    if user:
+        shown["memories"] = [{"id": memory.id, "text": memory.text} for memory in answer.recalled]
     return {"detail": shown}
 
 
 def _stream(backend: Backend, body: ChatRequest, asked: Terms, out: sse.Writer) -> None:
     """Send a chat as events: `sentiment`, `delta`s, `done`."""
     with _join(backend.sessions, body, asked) as conversation:
+        user = _user(backend, body, asked)
         heard = replace(asked, watch=out.watch, listener=_Events(out, conversation))
-        answer = backend.service.chat(body.text, heard, history=conversation.turns if conversation else ())
+        history = conversation.turns if conversation else ()
+        answer = backend.service.chat(body.text, heard, history=history, remind=user.remind if user else None)
         parts = [answer.sentiment, *([answer.care] if answer.care else []), answer.reply]
         done: dict[str, Any] = {
             "finish_reason": answer.reply.result.finish_reason.value,
             "usage": detail.usage(*parts),
             "timings": detail.timings(*parts),
         }
-        if conversation:
+        if user or conversation:
             out.ping()  # whoever has left by now goes no further: a turn that nobody got whole is not kept
+        if user:
+            user.note(answer)
+        if conversation:
             conversation.keep_turn(answer.turn)
-        out.send(done | _detail(body, answer), event="done")
+        out.send(done | _detail(body, answer, user), event="done")
 
 
 class _Events:

@@ -129,7 +129,7 @@ def _register_task(app: OpenAPI, backend: Backend, task: Task) -> None:
 
 def _body_model(task: Task) -> type[Body]:
     fields: dict[str, Any] = {
-        name: (str, Field(description=f"最多 {spec.max_tokens} 个 token")) for name, spec in task.spec.inputs.items()
+        name: (str, Field(description=f"最多 {spec.max_tokens} 个 token")) for name, spec in task.spec.given.items()
     }
     return create_model(f"Task_{task.name}", __base__=Body, **fields, detail=(bool, WANTED))
 
@@ -155,7 +155,7 @@ def _describe(task: Task, fit: GoldFit | None) -> dict[str, Any]:
         name=task.name,
         description=task.spec.description,
         kind=task.spec.output.kind,
-        inputs={name: {"max_tokens": spec.max_tokens} for name, spec in task.spec.inputs.items()},
+        inputs={name: {"max_tokens": spec.max_tokens} for name, spec in task.spec.given.items()},
         labels=list(task.labels),
         gold=None,
     ).model_dump(exclude={"gold"})

@@ -5,6 +5,8 @@ from qwen_allinone.service.codec import Codec, fit
 from qwen_allinone.service.fitted_task import is_cacheable
 from qwen_allinone.service.fitting import Fitting
 from qwen_allinone.service.gold_fit import GoldFit
+from qwen_allinone.service.memories import Memories, UserMemories, whose
+from qwen_allinone.service.memory_keeper import Keeper
 from qwen_allinone.service.result_cache import ResultCache
 from qwen_allinone.service.service import Service
 
@@ -16,9 +18,13 @@ __all__ = [
     "Codec",
     "Fitting",
     "GoldFit",
+    "Keeper",
+    "Memories",
     "ResultCache",
     "Terms",
+    "UserMemories",
     "fit",
     "is_cacheable",
     "unwatched",
+    "whose",
 ]

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from qwen_allinone.engine import Logprobs, Result
-from qwen_allinone.state import Turn
+from qwen_allinone.state import Memory, Turn
 
 # Given a way to give a request up, watches whether its caller is still there for as long as the context lasts.
 Watch = Callable[[Callable[[], None]], AbstractContextManager[None]]
+
+# Given a request in hand and a chat's text, says which memories the reply is to be reminded of, the best first.
+Remind = Callable[[Any, str], Sequence[Memory]]
 
 
 def unwatched(_: Callable[[], None]) -> AbstractContextManager[None]:
@@ -96,7 +99,7 @@ class ChatAnswer:
     """A sentiment and the reply that was given knowing it; `turn` is both as a session keeps them.
 
     `told` is the mood that the reply was told, None if it was told none. `care` is what the task `care` said; where it
-    fired the reply is the vetted text. None without that task.
+    fired the reply is the vetted text. None without that task. `recalled` are the memories that the reply was told.
     """
 
     sentiment: Answer
@@ -104,3 +107,4 @@ class ChatAnswer:
     turn: Turn
     told: str | None = None
     care: Answer | None = None
+    recalled: tuple[Memory, ...] = ()

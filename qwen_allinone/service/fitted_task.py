@@ -73,7 +73,7 @@ class FittedTask:
         Raises:
             EmptyInput, InputTooLong, InvalidInput.
         """
-        given = {name: prepare(self.task, name, inputs[name]) for name in self.task.spec.inputs if name not in known}
+        given = {name: prepare(self.task, name, inputs[name]) for name in self.task.spec.given if name not in known}
         ids = encode_pieces(self.pieces, {**given, **known}, self.tokenizer)
         added = len(ids) - self.fixed
         for name, text in given.items():
@@ -139,7 +139,7 @@ def encode_pieces(pieces: tuple[Piece, ...], inputs: Mapping[str, str], tokenize
         if isinstance(piece[0], int):
             ids += piece
         else:
-            ids += tokenizer.encode("".join([p if isinstance(p, str) else inputs[p.name] for p in piece]))
+            ids += tokenizer.encode("".join([p if isinstance(p, str) else p.of(inputs) for p in piece]))
     return ids
 
 

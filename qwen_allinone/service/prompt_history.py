@@ -75,8 +75,9 @@ def takes_late_system(tokenizer: Tokenizer) -> bool:
 
 
 def _inputs(task: Task, turn: Turn) -> dict[str, str]:
+    """Of an earlier turn. What it was reminded of is not kept: what is forgotten is in no conversation."""
     given = {"text": clean(turn.text) if task.spec.clean else turn.text, "sentiment": turn.told}
-    return {name: given[name] for name in task.spec.inputs}
+    return {name: given[name] for name in task.spec.given}
 
 
 def _reply(turn: Turn, tokenizer: Tokenizer) -> str | tuple[int, ...]:

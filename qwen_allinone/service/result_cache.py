@@ -32,7 +32,7 @@ class ResultCache:
         use, task = request.terms.cache, fitted.task
         if use is None or not use.store:
             return compute(), False
-        named = [part for name in sorted(task.spec.inputs) for part in (name, inputs[name])]
+        named = [part for name in sorted(task.spec.given) for part in (name, inputs[name])]
         key = key_of(request.terms.caller or "", fitted.model_id, task.name, fitted.version, *named)
         if not use.read:
             result = compute()

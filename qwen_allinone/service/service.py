@@ -12,7 +12,7 @@ from dataclasses import replace
 from qwen_allinone.engine import Engine, FinishReason, LabelTrie, Result
 from qwen_allinone.errors import FormFailed, NotReady, RequestError
 from qwen_allinone.service import calibration
-from qwen_allinone.service.answer_types import Answer, ChatAnswer, RouteAnswer, Terms
+from qwen_allinone.service.answer_types import Answer, ChatAnswer, Remind, RouteAnswer, Terms
 from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.detokenizer import TextPieces
 from qwen_allinone.service.fitted_task import FittedTask
@@ -22,8 +22,8 @@ from qwen_allinone.service.prompt_history import remember
 from qwen_allinone.service.reply import Replies
 from qwen_allinone.service.request import MOST_AT_ONCE, Request
 from qwen_allinone.service.result_cache import ResultCache, without_cost
-from qwen_allinone.state import Turn
-from qwen_allinone.tasks import CARE, CHAT, ROUTE, Registry, Task, chat_tasks, routes_of
+from qwen_allinone.state import Memory, Turn
+from qwen_allinone.tasks import CARE, CHAT, MEMORIES, ROUTE, Registry, Task, chat_tasks, routes_of
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +72,17 @@ class Service:
             return answer
 
     def chat(
-        self, text: str, terms: Terms | None = None, *, history: Sequence[Turn] = (), seed: int | None = None
+        self,
+        text: str,
+        terms: Terms | None = None,
+        *,
+        history: Sequence[Turn] = (),
+        remind: Remind | None = None,
+        seed: int | None = None,
     ) -> ChatAnswer:
         """Label the sentiment of `text`, then answer it after `history`, as one request.
+
+        `remind` says which memories the reply is told; the labels are never told any.
 
         The labels may come from the cache. The reply is made anew: a conversation goes on from its tokens. Where the
         task `care` fires it is the vetted text, and nothing more is computed.
@@ -84,14 +92,16 @@ class Service:
             told = self._mood(sentiment)
             if request.terms.listener:
                 request.terms.listener.labelled(sentiment, care)
+            recalled: tuple[Memory, ...] = ()
             if care and care.fired:
                 reply, first = self._vetted(request, text), history[-1].first if history else 0
             else:
-                reply, first = self._reply(request, text, told, history, seed)
+                known, recalled = self._known(request, text, told, remind(request, text) if remind else ())
+                reply, first = self._reply(request, text, known, history, seed)
                 request.terms.answers.append(reply)
             turn = Turn(text, str(sentiment.label), told, reply.text, reply.result.ids, first, at=time.time())
             heard = reply.task == CHAT and "sentiment" in self._chat.spec.inputs
-            return ChatAnswer(sentiment, reply, turn, told if heard else None, care)
+            return ChatAnswer(sentiment, reply, turn, told if heard else None, care, recalled)
 
     def route(self, text: str, terms: Terms | None = None, *, seed: int | None = None) -> RouteAnswer:
         """Let the task `route` pick the task for `text`, and run that, as one request."""
@@ -206,6 +216,23 @@ class Service:
             return heard.unsure.name
         return label
 
+    def _known(
+        self, request: Request, text: str, mood: str, recalled: Sequence[Memory]
+    ) -> tuple[Mapping[str, str], tuple[Memory, ...]]:
+        """What the prompt of a reply is told beside the text, and those of the memories that it has room for."""
+        spec, codec = self._chat.spec, request.codec
+        known = {"sentiment": mood} if "sentiment" in spec.inputs else {}
+        heard = spec.inputs.get(MEMORIES)
+        if not recalled or heard is None:
+            return known, ()
+        alone = len(codec.tasks[CHAT].prompt({"text": text}, known))
+        room = min(heard.max_tokens, codec.context - spec.decoding.max_new_tokens - alone)
+        for count in range(len(recalled), 0, -1):
+            block = heard.block([memory.text for memory in recalled[:count]])
+            if len(codec.tokenizer.encode(block)) <= room:
+                return known | {MEMORIES: block}, tuple(recalled[:count])
+        return known, ()
+
     def _vetted(self, request: Request, text: str) -> Answer:
         """The reply where the task `care` fires. Nothing is computed for it."""
         assert self._care and self._care.vetted, "the loader sees to it"
@@ -217,12 +244,11 @@ class Service:
         return Answer(CARE, nothing, text=reply, model_id=codec.model_id, version=codec.tasks[CARE].version)
 
     def _reply(
-        self, request: Request, text: str, mood: str, history: Sequence[Turn], seed: int | None
+        self, request: Request, text: str, known: Mapping[str, str], history: Sequence[Turn], seed: int | None
     ) -> tuple[Answer, int]:
         """The second half of a chat, and the number of the oldest turn in its prompt."""
         task, codec, first = self._chat, request.codec, 0
         fitted = codec.tasks[CHAT]
-        known = {"sentiment": mood} if "sentiment" in task.spec.inputs else _NOTHING
         if not history:
             ids = fitted.prompt({"text": text}, known)
         else:

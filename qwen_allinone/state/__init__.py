@@ -1,15 +1,23 @@
-"""What outlives a request: conversations, in a SQLite file or in Redis; remembered answers (cache.py)."""
+"""What outlives a request: conversations, in a SQLite file or in Redis; what users told of themselves;
+remembered answers (cache.py)."""
 
 from qwen_allinone.state.conversations import Conversation, Session, Sessions, Store, Turn
+from qwen_allinone.state.memories import Memory, MemoryStore, Note, Whose
 from qwen_allinone.state.redis_store import RedisStore
+from qwen_allinone.state.sqlite_memories import SqliteMemories
 from qwen_allinone.state.sqlite_store import SqliteStore
 
 __all__ = [
     "Conversation",
+    "Memory",
+    "MemoryStore",
+    "Note",
     "RedisStore",
     "Session",
     "Sessions",
+    "SqliteMemories",
     "SqliteStore",
     "Store",
     "Turn",
+    "Whose",
 ]

@@ -1,6 +1,6 @@
 """A task is data: a folder with prompt.md (front matter and messages) and cases.yaml (gold cases)."""
 
-from qwen_allinone.tasks.chat_tasks import chat_tasks
+from qwen_allinone.tasks.chat_tasks import chat_tasks, check_memory_tasks
 from qwen_allinone.tasks.items import items_of
 from qwen_allinone.tasks.loader import CALIBRATION, load_cases, load_task
 from qwen_allinone.tasks.registry import Registry
@@ -9,6 +9,8 @@ from qwen_allinone.tasks.routes import routes_of
 from qwen_allinone.tasks.task import (
     CARE,
     CHAT,
+    MEMORIES,
+    REMEMBER,
     ROUTE,
     SENTIMENT,
     Calibration,
@@ -29,6 +31,8 @@ __all__ = [
     "CALIBRATION",
     "CARE",
     "CHAT",
+    "MEMORIES",
+    "REMEMBER",
     "ROUTE",
     "SENTIMENT",
     "Calibration",
@@ -48,6 +52,7 @@ __all__ = [
     "Variable",
     "Vetted",
     "chat_tasks",
+    "check_memory_tasks",
     "clean",
     "is_blank",
     "items_of",

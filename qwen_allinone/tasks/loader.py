@@ -16,6 +16,8 @@ from qwen_allinone.errors import TaskFileError
 from qwen_allinone.json_schema import SchemaError, grammar_of
 from qwen_allinone.tasks.task import (
     CARE,
+    CHAT,
+    MEMORIES,
     ROUTE,
     Calibration,
     Case,
@@ -56,6 +58,8 @@ def load_task(folder: Path) -> Task:
     _check_variables(file, spec, messages)
     if spec.plain and messages[0].role is None:
         raise TaskFileError(file, "plain", "is for chat prompts, and this one is plain already", "remove it")
+    if folder.name != CHAT and MEMORIES in spec.inputs:
+        raise TaskFileError(file, f"inputs.{MEMORIES}", "is filled for the task `chat` only", "rename the input")
     if folder.name != ROUTE and any(label.task for label in spec.output.labels):
         raise TaskFileError(file, "output.labels: task", "only labels of the task `route` stand for tasks", "remove it")
     calibration = _load_calibration(folder, spec)
@@ -117,8 +121,8 @@ def load_cases(folder: Path, task: Task) -> list[Case]:
     cases = []
     for number, entry in enumerate(raw, start=1):
         case = _validated(Case, entry, file, prefix=f"case {number}")
-        if set(case.inputs) != set(task.spec.inputs):
-            wanted = ", ".join(task.spec.inputs)
+        if set(case.inputs) != set(task.spec.given):
+            wanted = ", ".join(task.spec.given)
             raise TaskFileError(file, f"case {number}: inputs", "do not match the task's", f"give exactly: {wanted}")
         _check_expectation(file, number, case, task)
         cases.append(case)

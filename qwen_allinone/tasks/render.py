@@ -114,4 +114,4 @@ def _messages(task: Task, inputs: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _fill(message: Message, inputs: Mapping[str, str]) -> str:
-    return "".join(part if isinstance(part, str) else inputs[part.name] for part in message.parts)
+    return "".join(part if isinstance(part, str) else part.of(inputs) for part in message.parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 SENTIMENT, CHAT = "sentiment", "chat"  # the halves of /chat
 ROUTE = "route"  # the task whose labels stand for other tasks
+REMEMBER = "remember"  # the task that finds what people tell of themselves
+MEMORIES = "memories"  # the input of `chat` that the service fills: no caller gives it
 CARE = "care"  # the task whose first label has /chat answer with a text that people wrote
 
 Kind = Literal["label", "text", "list", "json"]
@@ -36,10 +39,16 @@ class Unsure(_Frozen):
 
 
 class Input(_Frozen):
-    """One variable of the prompt. `max_tokens` caps what a caller may put in. `unsure` is for `sentiment` only."""
+    """One variable of the prompt. `max_tokens` caps what a caller may put in. `unsure` is for `sentiment` only;
+    `heading` for `memories`, the line above them."""
 
     max_tokens: int = Field(ge=1, le=32768)
     unsure: Unsure | None = None
+    heading: Text | None = None
+
+    def block(self, statements: Sequence[str]) -> str:
+        """What stands in the place of `memories`: lines of its own behind what is before, nothing if there are none."""
+        return "".join([f"\n{self.heading}", *(f"\n- {text}" for text in statements)]) if statements else ""
 
 
 class Label(_Frozen):
@@ -147,6 +156,18 @@ class FrontMatter(_Frozen):
         return self
 
     @model_validator(mode="after")
+    def _only_memories_have_a_heading(self) -> FrontMatter:
+        for name, spec in self.inputs.items():
+            if (spec.heading is not None) != (name == MEMORIES):
+                raise ValueError(f"inputs.{name}: the input `memories` has a `heading`, and no other; correct that")
+        return self
+
+    @property
+    def given(self) -> dict[str, Input]:
+        """The inputs that callers give."""
+        return {name: spec for name, spec in self.inputs.items() if name != MEMORIES}
+
+    @model_validator(mode="after")
     def _only_labels_have_a_plain_form(self) -> FrontMatter:
         if self.plain and self.output.kind != "label":
             raise ValueError("plain is for `kind: label` only; remove it or change the kind")
@@ -164,6 +185,10 @@ class Variable:
     """A place in the prompt that takes an input."""
 
     name: str
+
+    def of(self, inputs: Mapping[str, str]) -> str:
+        """What stands there. Where nothing is remembered there are no `memories`."""
+        return inputs.get(self.name, "") if self.name == MEMORIES else inputs[self.name]
 
 
 Part = str | Variable

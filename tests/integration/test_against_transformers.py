@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
-from qwen_allinone.engine import Capacity, Classify, Engine, Generate, LabelTrie, Sampling, Status
+from qwen_allinone.engine import Capacity, Classify, Embed, Engine, Generate, LabelTrie, Sampling, Status
 from qwen_allinone.model import checkpoint
 from qwen_allinone.model.checkpoint import Checkpoint
 from qwen_allinone.tasks import Chat, Completion
@@ -113,6 +114,14 @@ def test_labels_have_the_probabilities_of_transformers(subject: Subject, names: 
         prompt = subject.prompt(text, chat=False)
         result = submit(engine, subject.classify(prompt, names)).future.result(WAIT)
         assert result.probabilities == pytest.approx(subject.probabilities(prompt, names), abs=1e-4), text
+
+
+def test_an_embedding_is_the_last_state_of_transformers(subject: Subject) -> None:
+    with_engine = subject.start()
+    for text in TEXTS:
+        prompt = subject.prompt(text, chat=False)
+        vector = torch.tensor(submit(with_engine, Embed(prompt)).future.result(WAIT).vector)
+        assert torch.allclose(vector, reference.last_state(subject.checkpoint.folder, prompt), atol=2e-4)
 
 
 def test_the_label_is_the_argmax_of_transformers_over_the_allowed_tokens(subject: Subject) -> None:

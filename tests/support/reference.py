@@ -30,6 +30,13 @@ def logits(folder: Path, ids: Sequence[int]) -> Tensor:
 
 
 @torch.inference_mode()
+def last_state(folder: Path, ids: Sequence[int]) -> Tensor:
+    """The hidden state after the last of `ids`, as the head reads it, [hidden]."""
+    out = load_model(folder)(input_ids=torch.tensor([list(ids)]), output_hidden_states=True)
+    return out.hidden_states[-1][0, -1]  # type: ignore[no-any-return]
+
+
+@torch.inference_mode()
 def greedy(folder: Path, prompt: Sequence[int], count: int, stop_ids: frozenset[int]) -> tuple[int, ...]:
     """What `generate` says to `prompt`, without the stop token; the first token is never a stop."""
     config = GenerationConfig(

@@ -6,8 +6,9 @@ import pytest
 
 from qwen_allinone.engine import Result
 from qwen_allinone.engine.sampling import Sampling
-from qwen_allinone.engine.work import FinishReason, Generate
-from tests.support.fake_model import Bench, expected_reply
+from qwen_allinone.engine.work import Embed, FinishReason, Generate
+from qwen_allinone.model.attention import Chunk
+from tests.support.fake_model import Bench, FakeModel, expected_reply
 
 
 @pytest.mark.parametrize(
@@ -70,3 +71,19 @@ def test_a_form_decides_which_tokens_come_and_when_it_ends() -> None:
     assert all(token % 2 == 0 and token < 16 for token in result.ids)
     assert [told.token for told in result.logprobs] == list(result.ids)
     assert all(len(told.top) == 2 and told.top[0][1] >= told.top[1][1] for told in result.logprobs)
+
+
+def test_an_embedding_is_the_state_after_the_last_token_however_the_prompt_is_cut() -> None:
+    bench = Bench(step_tokens=16)
+    prompt = tuple(range(1, 41))
+    expected = FakeModel().forward([Chunk(0, 0, prompt)], FakeModel().new_cache(1)).tolist()[0]
+    beside = bench.submit(Generate((5, 6), Sampling(max_new_tokens=9), frozenset()))
+    first, again = bench.submit(Embed(prompt)), bench.submit(Embed((*prompt, 7)))
+    bench.run()
+    assert beside.future.result(0).ids == expected_reply((5, 6), 9)
+    result = first.future.result(0)
+    assert result.vector == tuple(expected) and result.ids == () and result.prompt_tokens == 40
+    assert again.future.result(0).vector != result.vector
+    reused = bench.submit(Embed(prompt))
+    bench.run()
+    assert reused.future.result(0).vector == tuple(expected) and reused.reused == 39

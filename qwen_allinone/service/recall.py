@@ -1,0 +1,110 @@
+"""Which of a user's memories matter to a text: found by meaning and by words, joined by their ranks.
+
+Meaning is a vector, the hidden state of the same model at the end of a short prompt. Words are pairs of Chinese
+characters, and whole words of other scripts: those that few of the user's memories have count most.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qwen_allinone.service.codec import Codec
+from qwen_allinone.service.request import Request
+from qwen_allinone.state import Memory
+from qwen_allinone.tasks import short_hash
+
+MOST = 5
+# Measured with benchmarks/recall.py: better than the mean of the text's states, and than other wordings.
+_BEFORE, _AFTER = "话：", "\n说的是："
+_PROMPT = short_hash(_BEFORE + _AFTER)
+# Tokens that are read for the meaning of a text: the last ones.
+_MOST_TOKENS = 256
+# Of reciprocal ranks, as they are commonly joined: the first of one list weighs little more than the second.
+_RANK = 60
+_WORD = re.compile(r"[^\W_]+")
+_HAN = re.compile(r"[\u3400-\u9fff\U00020000-\U0003ffff]+")
+
+Floats = NDArray[np.float32]
+
+
+def vector_model(codec: Codec) -> str:
+    """What the vectors of a checkpoint are called: those of another do not compare."""
+    return f"{codec.model_id}/{_PROMPT}"
+
+
+def vector_of(request: Request, text: str) -> bytes:
+    """What the model makes of `text`, float16, of length 1."""
+    ids = request.codec.tokenizer.encode(f"{_BEFORE}{text}{_AFTER}")
+    state = np.array(request.embed(ids[-min(_MOST_TOKENS, request.codec.context) :]).vector, dtype=np.float32)
+    return (state / max(float(np.linalg.norm(state)), 1e-9)).astype(np.float16).tobytes()
+
+
+def recalled(memories: Sequence[Memory], text: str, vector: bytes, model: str) -> list[Memory]:
+    """Of `memories`, the newest first, the MOST that matter to `text`, the best first.
+
+    `vector` is what `model` makes of the text. Of memories that it has made none of yet, words decide alone.
+    """
+    points = dict.fromkeys(range(len(memories)), 0.0)
+    for ranking in (by_words(memories, text), by_meaning(memories, vector, model)):
+        for rank, place in enumerate(ranking, 1):
+            points[place] += 1 / (_RANK + rank)
+    return [memories[place] for place in sorted(points, key=lambda place: -points[place])[:MOST]]
+
+
+def by_meaning(memories: Sequence[Memory], vector: bytes, model: str) -> list[int]:
+    """Places of the memories with a vector of `model`, the likest first.
+
+    What all of a user's vectors have in common tells nothing apart and is taken out before.
+    """
+    places = [place for place, memory in enumerate(memories) if memory.vector and memory.model == model]
+    if not places:
+        return []
+    known = np.frombuffer(b"".join(memories[place].vector or b"" for place in places), np.float16)
+    rows = known.reshape(len(places), -1).astype(np.float32)
+    middle = rows.mean(axis=0) if len(places) > MOST else np.zeros(rows.shape[1], np.float32)
+    likeness = _unit(rows - middle) @ _unit(np.frombuffer(vector, np.float16).astype(np.float32) - middle)
+    return [places[index] for index in np.argsort(-likeness, kind="stable")]
+
+
+def by_words(memories: Sequence[Memory], text: str) -> list[int]:
+    """Places of the memories that have words in common with `text`, the best first."""
+    said = [_folded(memory.text) for memory in memories]
+    points = defaultdict[int, float](float)
+    for word in words(text):
+        places = [place for place, memory in enumerate(said) if word in memory]
+        for place in places:
+            points[place] += math.log(1 + len(said) / len(places))
+    return sorted(points, key=lambda place: (-points[place], place))
+
+
+def words(text: str) -> list[str]:
+    """Pairs of neighbouring Chinese characters; of other scripts whole words, of two characters at least."""
+    found = dict[str, None]()
+    for run in _WORD.findall(_folded(text)):
+        for han in _HAN.findall(run):
+            found |= dict.fromkeys(han[i : i + 2] for i in range(len(han) - 1))
+        found |= dict.fromkeys(word for word in _HAN.sub(" ", run).split() if len(word) > 1)
+    return list(found)
+
+
+def matching(memories: Sequence[Memory], query: str) -> list[Memory]:
+    """Those whose text has all of `query` in it, then those with some of its words, the best first."""
+    whole = _folded(query)
+    exact = [memory for memory in memories if whole in _folded(memory.text)]
+    return exact + [memory for place in by_words(memories, query) if (memory := memories[place]) not in exact]
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def _unit(rows: Floats) -> Floats:
+    lengths = np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-9)
+    return np.asarray(rows / lengths, dtype=np.float32)

@@ -1,0 +1,89 @@
+"""The thread behind the answers: what it does with a note when the service refuses, fails, or never will do it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from qwen_allinone.errors import Draining, EngineFailed, InputTooLong, QaioError, ServerBusy
+from qwen_allinone.service import Keeper
+from qwen_allinone.service.answer_types import Answer
+from qwen_allinone.state import Whose
+from tests.support.engines import idle_engine
+from tests.support.naive_memories import NaiveMemories
+
+XIAO = Whose("alice", "u-1")
+
+
+class Said:
+    """A service whose answers and errors are given."""
+
+    def __init__(self, *said: Any) -> None:
+        self.said = list(said)
+        self.engine = idle_engine()
+        self.codec = type("Codec", (), {"model_id": "m"})()
+        self.asked: list[tuple[Any, ...]] = []
+
+    def run(self, name: str, inputs: Any, terms: Any) -> Answer:
+        self.asked.append((name, inputs["text"], terms.caller))
+        said = self.said.pop(0)
+        if isinstance(said, Exception):
+            raise said
+        return Answer(name, None, items=said)  # type: ignore[arg-type]
+
+
+class Clock:
+    time = 1_000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(clock: Clock) -> NaiveMemories:
+    store = NaiveMemories(clock, ttl_s=1e9, most=100)
+    store.note(XIAO, "我喜欢爬山", None)
+    return store
+
+
+def keeper(service: Said, store: NaiveMemories) -> Keeper:
+    return Keeper(service, store, deadline_s=1.0)  # type: ignore[arg-type]
+
+
+def test_what_is_found_is_kept_for_who_said_it(store: NaiveMemories) -> None:
+    service = Said(("用户喜欢爬山", "无", "用户的卡号是6222021234567890123"))
+    assert keeper(service, store).work()
+    assert service.asked == [("remember", "我喜欢爬山", "alice")]
+    assert [memory.text for memory in store.all(XIAO)] == ["用户喜欢爬山"]
+    assert store.take(1.0) is None
+
+
+def test_a_service_that_is_full_or_stopping_costs_a_note_nothing(store: NaiveMemories, clock: Clock) -> None:
+    service = Said(*[ServerBusy(), Draining()] * 10, ("用户喜欢爬山",))
+    for _ in range(20):
+        with pytest.raises(QaioError):
+            keeper(service, store).work()
+        clock.time += 5
+    assert keeper(service, store).work() and len(store.all(XIAO)) == 1
+
+
+@pytest.mark.parametrize("error", [EngineFailed(), RuntimeError("planted fault")])
+def test_a_note_that_fails_again_and_again_is_given_up(store: NaiveMemories, clock: Clock, error: Exception) -> None:
+    service = Said(*[error] * 5)
+    for _ in range(5):
+        with pytest.raises(type(error)):
+            keeper(service, store).work()
+        clock.time += 1000
+    assert keeper(service, store).work(), "it is settled, and nobody is asked"
+    assert store.all(XIAO) == [] and store.take(1.0) is None
+
+
+def test_a_text_that_no_task_takes_is_done_with(store: NaiveMemories) -> None:
+    assert keeper(Said(InputTooLong("too long")), store).work()
+    assert store.all(XIAO) == [] and store.take(1e9) is None

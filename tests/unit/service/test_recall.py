@@ -1,0 +1,66 @@
+"""Memories are found by meaning and by words, joined by ranks: against the same, written plainly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qwen_allinone.service.recall import MOST, by_meaning, by_words, matching, recalled, words
+from qwen_allinone.state import Memory
+
+MODEL = "m"
+
+
+def vector(*values: float) -> bytes:
+    return np.array(values, np.float16).tobytes()
+
+
+def memory(text: str, *values: float, model: str = MODEL) -> Memory:
+    return Memory(text, text, "hand", None, 0.0, 1.0, model=model, vector=vector(*values) if values else None)
+
+
+def test_words_are_pairs_of_chinese_characters_and_whole_words_of_others() -> None:
+    assert words("我住在杭州。") == ["我住", "住在", "在杭", "杭州"]
+    assert words("用Ｐｙｔｈｏｎ3写a程序, don't") == ["程序", "python3", "don"]
+    assert words("猫") == [] and words("!?") == []
+
+
+def test_who_has_rarer_words_of_a_text_comes_first_and_who_has_none_is_not_there() -> None:
+    kept = [memory(text) for text in ("用户喜欢爬山", "用户喜欢看海", "用户喜欢下棋", "用户住在苏州")]
+    assert by_words(kept, "周末去看海，喜欢的人一起") == [1, 0, 2]
+    assert by_words(kept, "完全无关") == [] and by_words([], "喜欢") == []
+
+
+def test_the_likest_comes_first_and_what_all_have_in_common_does_not_count() -> None:
+    common = [0.9, 0.9]
+    kept = [memory(str(n), *common, *row) for n, row in enumerate(np.eye(6).tolist())]
+    assert by_meaning(kept, vector(*common, 0, 0, 0, 1, 0, 0), MODEL)[0] == 3
+    assert by_meaning(kept[:2], vector(0, 0, 0, 1, 0, 0, 0, 0), MODEL) == [1, 0]
+
+
+def test_a_memory_without_a_vector_of_this_model_is_found_by_its_words() -> None:
+    kept = [memory("用户喜欢爬山", 1, 0), memory("用户住在杭州", 0, 1, model="another"), memory("用户养猫")]
+    assert by_meaning(kept, vector(1, 0), MODEL) == [0]
+    found = recalled(kept, "杭州有什么好玩的", vector(0, 1), MODEL)
+    assert [one.text for one in found] == ["用户喜欢爬山", "用户住在杭州", "用户养猫"]  # of equals the newest
+    assert recalled([], "杭州", vector(0, 1), MODEL) == []
+
+
+def test_ranks_are_joined_as_the_plain_sum_of_their_reciprocals_says() -> None:
+    rng = np.random.default_rng(7)
+    syllables = "山海城猫狗花茶书棋琴"
+    kept = [memory("用户" + "".join(rng.choice(list(syllables), 5)), *rng.normal(size=8).tolist()) for _ in range(40)]
+    for _ in range(20):
+        text, asked = "".join(rng.choice(list(syllables), 6)), vector(*rng.normal(size=8).tolist())
+        lists = by_words(kept, text), by_meaning(kept, asked, MODEL)
+        plain = [sum(1 / (61 + ranks.index(place)) for ranks in lists if place in ranks) for place in range(len(kept))]
+        best = sorted(range(len(kept)), key=lambda place: (-plain[place], place))[:MOST]
+        assert recalled(kept, text, asked, MODEL) == [kept[place] for place in best]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"), [("爬山", [0]), ("去爬山还是住在苏州", [1, 0]), ("PYTHON", [2]), ("", [0, 1, 2])]
+)
+def test_a_search_has_first_what_holds_all_of_it(query: str, found: list[int]) -> None:
+    kept = [memory("用户喜欢爬山"), memory("用户住在苏州"), memory("用户在学Python")]
+    assert matching(kept, query) == [kept[place] for place in found]

@@ -1,0 +1,400 @@
+"""What a store of memories promises, asked of the one there is and of its naive twin; and that both do the same."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwen_allinone.errors import MemoryFull, MemoryNotFound, MemoryUnavailable
+from qwen_allinone.state import MemoryStore, SqliteMemories, SqliteStore, Whose, sqlite_memories
+from qwen_allinone.state.lease import Lease
+from qwen_allinone.state.memories import topic
+from tests.support.naive_memories import NaiveMemories
+
+HOUR = 3600.0
+XIAO, SAME_NAME, NOBODYS = Whose("alice", "u-1"), Whose("bob", "u-1"), Whose(None, "u-1")
+
+
+class Clock:
+    """Time that passes when told."""
+
+    def __init__(self) -> None:
+        self.time = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(sqlite_memories, "now", clock)
+    return clock
+
+
+Make = Callable[..., MemoryStore]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "sessions.db"
+
+
+@pytest.fixture
+def sqlite(file: Path) -> Iterator[Callable[..., SqliteMemories]]:
+    opened: list[SqliteMemories] = []
+
+    def make(ttl_s: float = HOUR, most: int = 100, **more: int) -> SqliteMemories:
+        opened.append(SqliteMemories(file, ttl_s=ttl_s, most=most, **more))
+        return opened[-1]
+
+    yield make
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture(params=["sqlite", "naive"])
+def make(request: pytest.FixtureRequest, clock: Clock) -> Make:
+    if request.param == "sqlite":
+        return request.getfixturevalue("sqlite")
+    return lambda ttl_s=HOUR, most=100, **more: NaiveMemories(clock, ttl_s=ttl_s, most=most, **more)
+
+
+def texts(store: MemoryStore, whose: Whose = XIAO, *, current: bool = True) -> list[str]:
+    return [memory.text for memory in store.all(whose) if memory.replaced is None or not current]
+
+
+def told(store: MemoryStore, *found: str, whose: Whose = XIAO) -> None:
+    """A turn in which so much was found."""
+    store.note(whose, "一句话", "平静")
+    note = store.take(60.0)
+    assert note and note.whose == whose
+    store.settle(note, found)
+
+
+def test_a_statement_is_kept_for_its_user_alone(make: Make) -> None:
+    store = make()
+    memory = store.add(XIAO, "用户养了一只猫")
+    assert store.all(XIAO) == [memory] and (memory.source, memory.replaced, memory.vector) == ("hand", None, None)
+    for other in (SAME_NAME, NOBODYS, Whose("alice", "u-11"), Whose("alice", "u-"), Whose("", "u-1")):
+        assert store.all(other) == []
+        with pytest.raises(MemoryNotFound):
+            store.delete(other, memory.id)
+        assert store.forget(other) == 0
+    assert texts(store) == ["用户养了一只猫"]
+    store.delete(XIAO, memory.id)
+    assert store.all(XIAO) == []
+
+
+def test_what_is_said_again_is_kept_once_and_is_the_newest(make: Make, clock: Clock) -> None:
+    store = make()
+    first = store.add(XIAO, "用户养了一只猫")
+    clock.time += 10
+    told(store, "用户喜欢爬山")
+    clock.time += 10
+    told(store, "用户养了一只猫。", "用户养了一只猫！")
+    assert texts(store) == ["用户养了一只猫", "用户喜欢爬山"]
+    assert store.all(XIAO)[0].id == first.id and store.all(XIAO)[0].at == first.at + 20
+
+
+def test_of_what_one_has_once_the_newest_holds_and_the_old_is_marked(make: Make, clock: Clock) -> None:
+    store = make()
+    for found in ("用户住在苏州", "用户喜欢住在苏州的日子", "用户刚搬到杭州", "用户的女儿住在北京"):
+        clock.time += 10
+        told(store, found)
+    assert texts(store) == ["用户的女儿住在北京", "用户刚搬到杭州", "用户喜欢住在苏州的日子"]
+    (old,) = [memory for memory in store.all(XIAO) if memory.replaced]
+    assert (old.text, old.replaced) == ("用户住在苏州", clock.time - 10)
+    clock.time += 10
+    told(store, "用户住在苏州")  # back again
+    assert texts(store)[0] == "用户住在苏州" and "用户刚搬到杭州" not in texts(store)
+
+
+def test_a_note_that_comes_late_does_not_replace_what_was_said_after_it(make: Make, clock: Clock) -> None:
+    store = make()
+    store.note(XIAO, "我住在苏州", None)
+    late = store.take(60.0)
+    clock.time += 10
+    store.add(XIAO, "用户住在杭州")
+    assert late
+    store.settle(late, ["用户住在苏州"])
+    assert texts(store) == ["用户住在杭州"] and len(store.all(XIAO)) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "about"),
+    [
+        ("用户住在杭州", "home"),
+        ("用户现在住在西安", "home"),
+        ("用户家住郑州", "home"),
+        ("用户刚搬到成都", "home"),
+        ("The user lives in Leeds", "home"),
+        ("用户住院了", None),
+        ("用户的妹妹住在苏州", None),
+        ("用户叫老秦", "name"),
+        ("用户的名字叫方圆", "name"),
+        ("用户的猫叫煤球", None),
+        ("用户养了一只叫煤球的猫", None),
+        ("用户今年五十六岁", "age"),
+        ("用户30岁", "age"),
+        ("用户今年想考研", None),
+        ("用户今年二月结婚", None),
+        ("用户的生日是八月十五日", "birthday"),
+        ("用户喜欢过生日", None),
+        ("用户喜欢爬山", None),
+    ],
+)
+def test_what_one_has_once_is_told_by_how_a_statement_begins(text: str, about: str | None) -> None:
+    assert topic(text) == about
+
+
+def test_a_user_has_so_many_and_the_oldest_make_room_replaced_ones_first(make: Make, clock: Clock) -> None:
+    store = make(most=3)
+    for text in ("用户喜欢爬山", "用户住在苏州", "用户住在杭州", "用户不吃香菜", "用户喜欢下棋"):
+        clock.time += 1
+        store.add(XIAO, text)
+    assert texts(store, current=False) == ["用户喜欢下棋", "用户不吃香菜", "用户住在杭州"]
+    store.add(SAME_NAME, "用户喜欢爬山")
+    assert len(store.all(XIAO)) == 3
+
+
+def test_a_memory_lives_so_long_after_it_was_last_said(make: Make, clock: Clock) -> None:
+    store = make(ttl_s=100.0)
+    store.add(XIAO, "用户喜欢爬山")
+    store.add(XIAO, "用户喜欢下棋")
+    clock.time += 90
+    store.add(XIAO, "用户喜欢爬山")
+    clock.time += 20
+    assert texts(store) == ["用户喜欢爬山"]
+    store.tidy()
+    assert texts(store) == ["用户喜欢爬山"]
+
+
+def test_an_owner_whose_users_take_its_share_keeps_nothing_more_and_others_do(make: Make) -> None:
+    store = make(owner_mb=1, most=10_000)
+    big = "长" * 200_000
+    for number in range(2):
+        store.add(Whose("alice", f"u-{number}"), f"{number}{big}")
+    store.put_vector(store.all(Whose("alice", "u-0"))[0].id, f"0{big}", "m", bytes(100))
+    with pytest.raises(MemoryFull, match="1 MB"):
+        store.check_room(XIAO)
+    with pytest.raises(MemoryFull):
+        store.add(XIAO, "用户喜欢下棋")
+    for other in (SAME_NAME, NOBODYS):
+        store.add(other, "用户喜欢下棋")
+    store.forget(Whose("alice", "u-0"))
+    store.add(XIAO, "用户喜欢下棋")
+    store.note(XIAO, big, None)  # under way; it counts all the same
+    with pytest.raises(MemoryFull):
+        store.check_room(XIAO)
+
+
+def test_a_note_is_taken_by_one_and_again_when_that_one_is_gone(make: Make, clock: Clock) -> None:
+    store = make()
+    store.note(XIAO, "我喜欢爬山", "正面")
+    clock.time += 1
+    store.note(SAME_NAME, "我喜欢下棋", None)
+    first, second = store.take(60.0), store.take(60.0)
+    assert first and second and store.take(60.0) is None
+    assert (first.text, first.mood, first.whose, second.text) == ("我喜欢爬山", "正面", XIAO, "我喜欢下棋")
+    clock.time += 61
+    again = store.take(60.0)
+    assert again and (again.id, again.tries) == (first.id, 2)
+    store.settle(again, ["用户喜欢爬山"])
+    store.settle(first, ["用户喜欢爬山", "用户喜欢登高"])  # who was slow comes too late
+    assert texts(store) == ["用户喜欢爬山"]
+
+
+def test_a_note_that_is_put_back_is_taken_later_and_counts_only_what_was_tried(make: Make, clock: Clock) -> None:
+    store = make()
+    store.note(XIAO, "我喜欢爬山", None)
+    tries = []
+    for tried in (True, False, False, True):
+        note = store.take(60.0)
+        assert note
+        tries.append(note.tries)
+        store.put_back(note, 5.0, tried=tried)
+        assert store.take(60.0) is None
+        clock.time += 5
+    assert tries == [1, 2, 2, 2]
+
+
+def test_a_user_who_is_forgotten_has_no_notes_left_nor_what_is_found_in_one_under_way(make: Make) -> None:
+    store = make()
+    store.note(XIAO, "我喜欢爬山", None)
+    under_way = store.take(60.0)
+    store.note(XIAO, "我喜欢下棋", None)
+    store.forget(XIAO)
+    assert under_way and store.take(60.0) is None
+    store.settle(under_way, ["用户喜欢爬山"])
+    assert store.all(XIAO) == []
+
+
+def test_a_vector_is_of_one_model_and_another_makes_it_anew(make: Make) -> None:
+    store = make()
+    memory = store.add(XIAO, "用户喜欢爬山")
+    assert store.unread("one", 10) == [(XIAO, memory)]
+    store.put_vector(memory.id, "用户喜欢爬山", "one", b"\x00<")
+    store.put_vector(memory.id, "another text", "two", b"")
+    assert store.unread("one", 10) == [] and store.all(XIAO)[0].vector == b"\x00<"
+    assert [found.id for _, found in store.unread("two", 10)] == [memory.id]
+
+
+def test_both_do_the_same_whatever_is_done(sqlite: Callable[..., SqliteMemories], clock: Clock) -> None:
+    """Thousands of steps at random, and after each the same users have the same."""
+    rng = random.Random(3)
+    one, twin = sqlite(ttl_s=300.0, most=4), NaiveMemories(clock, ttl_s=300.0, most=4)
+    users = (XIAO, SAME_NAME, NOBODYS, Whose("alice", "u-2"))
+    said = ["用户住在苏州", "用户住在杭州", "用户叫阿青", "用户叫老秦", "用户喜欢爬山", "用户喜欢 爬山。", "用户有猫"]
+    held: list[tuple[object, object]] = []
+
+    def seen(store: MemoryStore) -> list[object]:
+        rows = [(m.text, m.source, m.mood, m.at, m.expires, m.replaced, m.vector) for w in users for m in store.all(w)]
+        return list(rows)
+
+    for _ in range(1500):
+        whose, clock.time = rng.choice(users), clock.time + rng.choice((0.0, 1.0, 20.0))
+        step, text = rng.randrange(9), rng.choice(said)
+        if step < 2:
+            for store in (one, twin):
+                store.add(whose, text)
+        elif step == 2:
+            for store in (one, twin):
+                store.note(whose, text, "平静")
+        elif step == 3:
+            taken = one.take(30.0), twin.take(30.0)
+            assert (taken[0] is None) == (taken[1] is None)
+            if taken[0] and taken[1]:
+                assert taken[0].whose == taken[1].whose and taken[0].tries == taken[1].tries
+                held.append(taken)
+        elif step in (4, 5) and held:
+            mine, other = held.pop(rng.randrange(len(held)))
+            found = rng.sample(said, rng.randrange(3))
+            for store, note in ((one, mine), (twin, other)):
+                store.settle(note, found) if step == 4 else store.put_back(note, 5.0, tried=True)  # type: ignore[arg-type]
+        elif step == 6 and (left := one.all(whose)):
+            place = rng.randrange(len(left))
+            one.delete(whose, left[place].id)
+            twin.delete(whose, twin.all(whose)[place].id)
+        elif step == 7 and rng.random() < 0.1:
+            assert len(one.all(whose)) == len(twin.all(whose))
+            one.forget(whose), twin.forget(whose)
+        else:
+            one.tidy(), twin.tidy()
+        assert seen(one) == seen(twin)
+
+
+MARKED = "Quetzalcoatlus{}"
+
+
+def test_of_what_is_forgotten_no_byte_is_in_the_files(sqlite: Callable[..., SqliteMemories], file: Path) -> None:
+    """One by one and all at once, from pages that were split, with vectors, notes, and a second worker's connection."""
+    rng, store, other = random.Random(5), sqlite(most=2000), sqlite(most=2000)
+    sessions = SqliteStore(file, ttl_s=HOUR)
+    sessions.create("a" * 32, None, Lease.take(60.0, 60.0))  # the file is everybody's
+    mine: dict[str, str] = {}
+    for number in range(300):
+        text = f"用户{MARKED.format(number)}.{'填' * rng.randrange(120)}"
+        memory = (store if number % 2 else other).add(XIAO, text)
+        store.put_vector(memory.id, text, "m", b"Vector%05d" % number * 80)
+        other.add(SAME_NAME, f"用户喜欢{number}{'别' * rng.randrange(200)}")
+        mine[memory.id] = MARKED.format(number) + "."
+    store.note(XIAO, MARKED.format("note"), None)
+    gone = rng.sample(sorted(mine), 150)
+    for place, id in enumerate(gone):
+        (store if place % 3 else other).delete(XIAO, id)
+        if place in (0, 1, 149):
+            assert_gone(file, [mine[id] for id in gone[: place + 1]])
+    assert MARKED.format("note") in everything(file) and len(store.all(XIAO)) == 150
+    store.forget(XIAO)
+    assert_gone(file, ["Quetzalcoatlus", "Vector0"])
+    assert len(store.all(SAME_NAME)) == 300
+    sessions.close()
+
+
+def test_what_a_reader_keeps_from_being_erased_is_erased_later(
+    sqlite: Callable[..., SqliteMemories], file: Path
+) -> None:
+    store = sqlite(busy_s=0)
+    memory = store.add(XIAO, MARKED)
+    reader = sqlite3.connect(file, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM memories").fetchone()
+    store.delete(XIAO, memory.id)
+    assert MARKED in everything(file), "or the test shows nothing"
+    reader.execute("ROLLBACK")
+    store.tidy()
+    assert_gone(file, [MARKED])
+    reader.close()
+
+
+def everything(file: Path) -> str:
+    return "".join(part.read_bytes().decode("latin-1") for part in sorted(file.parent.iterdir()))
+
+
+def assert_gone(file: Path, words: list[str]) -> None:
+    left = everything(file)
+    assert [word for word in words if word in left] == []
+
+
+def test_a_file_that_cannot_be_used_is_said_so_and_nothing_is_lost(
+    sqlite: Callable[..., SqliteMemories], file: Path
+) -> None:
+    store = sqlite(max_mb=1)
+    with pytest.raises(MemoryUnavailable):
+        for number in range(100):
+            store.add(XIAO, f"{number}{'长' * 20_000}")
+    kept = len(store.all(XIAO))
+    assert kept > 3
+    store.delete(XIAO, store.all(XIAO)[0].id)
+    store.add(XIAO, "用户喜欢下棋")
+    assert len(store.all(XIAO)) == kept
+    store.close()
+    file.write_bytes(b"not a database" * 1000)
+    with pytest.raises(MemoryUnavailable):
+        store.all(XIAO)
+
+
+def _work(file: Path, settled: Any) -> None:
+    """A worker that works notes off until it is killed."""
+    store = SqliteMemories(file, ttl_s=HOUR, most=5000)
+    while True:
+        if note := store.take(0.01):
+            store.settle(note, [f"用户说{note.text}"])
+            settled.release()
+
+
+def test_kill_9_loses_no_note_and_doubles_none(sqlite: Callable[..., SqliteMemories], file: Path) -> None:
+    """Two workers are killed in the middle again and again: each of 200 notes ends as one memory."""
+    store, context = sqlite(most=5000), multiprocessing.get_context("fork")
+    for number in range(200):
+        store.note(XIAO, str(number), None)
+    for _ in range(6):
+        settled = context.Semaphore(0)
+        workers = [context.Process(target=_work, args=(file, settled), daemon=True) for _ in range(2)]
+        for worker in workers:
+            worker.start()
+        for _ in range(20):
+            assert settled.acquire(timeout=20)
+        for worker in workers:
+            worker.kill()
+            worker.join()
+    assert 100 < len(store.all(XIAO)) < 200, "or nobody was killed in the middle"
+    while _notes_left(file):
+        if note := store.take(60.0):  # once those who were killed hold it no more
+            store.settle(note, [f"用户说{note.text}"])
+    assert sorted(int(text.removeprefix("用户说")) for text in texts(store)) == list(range(200))
+
+
+def _notes_left(file: Path) -> int:
+    db = sqlite3.connect(file)
+    try:
+        return int(db.execute("SELECT count(*) FROM memory_notes").fetchone()[0])
+    finally:
+        db.close()
