@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from qwen_allinone.engine import Compute, Loaded
 from qwen_allinone.engine.slots import common_prefix
 from qwen_allinone.errors import TaskFileError
 from qwen_allinone.model.checkpoint import Checkpoint
+from qwen_allinone.model.lora import load_adapter
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.service.fitted_task import (
     FittedTask,
@@ -24,6 +26,8 @@ from qwen_allinone.service.fitting import CONTENT_FREE, UNFITTED, Fitting, fit_t
 from qwen_allinone.service.grammar_forms import Forms
 from qwen_allinone.service.prompt_history import takes_late_system
 from qwen_allinone.tasks import Registry, Task, short_hash
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ def fit(
     Raises:
         TaskFileError: labels or a prompt that do not go with the checkpoint's tokens or context.
     """
+    _adapt(registry, checkpoint, name)
     tokenizer, context = checkpoint.tokenizer, checkpoint.model.context
     model_id = f"{name}@{checkpoint.identity}"
     tasks = {task.name: _fitted(task, checkpoint, model_id) for task in registry}
@@ -79,7 +84,20 @@ def fit(
         cases = {task.name: registry.cases(task.name) for task in registry}
         return replace(codec, tasks=fit_tasks(tasks, plain, cases, fitting, compute))
 
-    return Loaded(checkpoint.model, publish, [prefix for prefix in prefixes if prefix], title)
+    of_tasks = list(zip((*tasks.values(), *plain.values()), prefixes, strict=True))
+    shared = [prefix for fitted, prefix in of_tasks if prefix and not fitted.adapter]
+    adapted = {fitted.adapter: prefix for fitted, prefix in of_tasks if prefix and fitted.adapter}
+    return Loaded(checkpoint.model, publish, shared, adapted, title)
+
+
+def _adapt(registry: Registry, checkpoint: Checkpoint, name: str) -> None:
+    """Load the adapters that lie beside prompts, each under the name of its task."""
+    config, fingerprint = checkpoint.model.config, checkpoint.identity.partition(":")[0]
+    for task in registry:
+        if task.adapter:
+            adapter = load_adapter(task.adapter, config, fingerprint, (name, checkpoint.name, checkpoint.folder.name))
+            checkpoint.model.adapt(task.name, adapter)
+            log.info("%s: computed with an adapter of rank %d (%s)", task.name, adapter.rank, task.adapter.digest)
 
 
 def fixed_prefix(fitted: FittedTask) -> list[int]:
