@@ -1,8 +1,8 @@
 """The service, between HTTP and the engine: tasks are run, chats answered, answers remembered. No Flask, no torch."""
 
 from qwen_allinone.service.answer_types import Answer, CacheUse, ChatAnswer, Terms, unwatched
-from qwen_allinone.service.codec import Codec, fit
-from qwen_allinone.service.fitted_task import is_cacheable
+from qwen_allinone.service.codec import Codec, fit, fit_task
+from qwen_allinone.service.fitted_task import FittedTask, is_cacheable
 from qwen_allinone.service.fitting import Fitting
 from qwen_allinone.service.gold_fit import GoldFit
 from qwen_allinone.service.result_cache import ResultCache
@@ -14,11 +14,13 @@ __all__ = [
     "CacheUse",
     "ChatAnswer",
     "Codec",
+    "FittedTask",
     "Fitting",
     "GoldFit",
     "ResultCache",
     "Terms",
     "fit",
+    "fit_task",
     "is_cacheable",
     "unwatched",
 ]

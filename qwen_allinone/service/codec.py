@@ -61,21 +61,22 @@ def fit(
     _adapt(registry, checkpoint, name)
     tokenizer, context = checkpoint.tokenizer, checkpoint.model.context
     model_id = f"{name}@{checkpoint.identity}"
-    tasks = {task.name: _fitted(task, checkpoint, model_id) for task in registry}
+
+    def fitted(task: Task, form: str = "") -> FittedTask:
+        return fit_task(task, tokenizer, context, checkpoint.identity, model_id, form)
+
+    tasks = {task.name: fitted(task) for task in registry}
     plain = (
         {}
         if fitting.how == "off"
-        else {
-            name: _fitted(form, checkpoint, model_id, " plain")
-            for name, form in ((task.name, task.as_plain) for task in registry)
-            if form
-        }
+        else {name: fitted(form, " plain") for name, form in ((task.name, task.as_plain) for task in registry) if form}
     )
-    prefixes = [fixed_prefix(fitted) for fitted in (*tasks.values(), *plain.values())]
-    for fitted, prefix in zip((*tasks.values(), *plain.values()), prefixes, strict=True):
-        nothing = [fitted.encode(dict.fromkeys(fitted.task.spec.inputs, word)) for word in CONTENT_FREE]
-        contextual = fitted.task.spec.output.contextual or fitting.how == "contextual"
-        _check_fits(fitted.task, max(map(len, nothing)) if contextual else len(prefix), context)
+    prefixes = [fixed_prefix(one) for one in (*tasks.values(), *plain.values())]
+    of_tasks = list(zip((*tasks.values(), *plain.values()), prefixes, strict=True))
+    for one, prefix in of_tasks:
+        nothing = [one.encode(dict.fromkeys(one.task.spec.inputs, word)) for word in CONTENT_FREE]
+        contextual = one.task.spec.output.contextual or fitting.how == "contextual"
+        _check_fits(one.task, max(map(len, nothing)) if contextual else len(prefix), context)
     late_system = takes_late_system(tokenizer)
     forms = Forms(tokenizer, checkpoint.stop_ids)
     codec = Codec(tokenizer, checkpoint.stop_ids, forms, context, checkpoint.folder, model_id, late_system, tasks)
@@ -84,9 +85,8 @@ def fit(
         cases = {task.name: registry.cases(task.name) for task in registry}
         return replace(codec, tasks=fit_tasks(tasks, plain, cases, fitting, compute))
 
-    of_tasks = list(zip((*tasks.values(), *plain.values()), prefixes, strict=True))
-    shared = [prefix for fitted, prefix in of_tasks if prefix and not fitted.adapter]
-    adapted = {fitted.adapter: prefix for fitted, prefix in of_tasks if prefix and fitted.adapter}
+    shared = [prefix for one, prefix in of_tasks if prefix and not one.adapter]
+    adapted = {one.adapter: prefix for one, prefix in of_tasks if prefix and one.adapter}
     return Loaded(checkpoint.model, publish, shared, adapted, title)
 
 
@@ -110,18 +110,20 @@ def fixed_prefix(fitted: FittedTask) -> list[int]:
     return one[: common_prefix(one, other)]
 
 
-def _fitted(task: Task, checkpoint: Checkpoint, model_id: str, form: str = "") -> FittedTask:
-    tokenizer = checkpoint.tokenizer
+def fit_task(
+    task: Task, tokenizer: Tokenizer, context: int, identity: str, model_id: str, form: str = ""
+) -> FittedTask:
+    """A task in the tokens of a checkpoint, which need not be loaded. `form` tells its other forms from it."""
     pieces = cut_prompt(task, tokenizer)
     return FittedTask(
         task=task,
         tokenizer=tokenizer,
-        context=checkpoint.model.context,
+        context=context,
         pieces=pieces,
         fixed=len(encode_pieces(pieces, dict.fromkeys(task.spec.inputs, ""), tokenizer)),
         sampling=sampling(task),
         trie=label_trie(task, tokenizer),
-        temperature=temperature(task, checkpoint.identity),
+        temperature=temperature(task, identity),
         model_id=model_id,
         version=short_hash(f"{task.version}{form}") if form else task.version,
         cacheable=is_cacheable(task),

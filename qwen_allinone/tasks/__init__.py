@@ -1,5 +1,6 @@
 """A task is data: a folder with prompt.md (front matter and messages) and cases.yaml (gold cases)."""
 
+from qwen_allinone.tasks.adapter_files import ADAPTER_CONFIG
 from qwen_allinone.tasks.chat_tasks import chat_tasks
 from qwen_allinone.tasks.items import items_of
 from qwen_allinone.tasks.loader import CALIBRATION, load_cases, load_task
@@ -26,6 +27,7 @@ from qwen_allinone.tasks.task import (
 )
 
 __all__ = [
+    "ADAPTER_CONFIG",
     "CALIBRATION",
     "CARE",
     "CHAT",
