@@ -28,7 +28,7 @@ $(VENV)/.installed: requirements.txt pyproject.toml setup.py $(wildcard native/*
 	$(PY) -m pip install --no-deps -e .
 	@touch $@
 
-$(VENV)/.installed-dev: tests/requirements.txt $(VENV)/.installed
+$(VENV)/.installed-dev: tests/requirements.txt requirements-tune.txt $(VENV)/.installed
 	$(PY) -m pip install $(PIP_ARGS) -r tests/requirements.txt
 	@touch $@
 

@@ -61,7 +61,7 @@ def tune(
         fitted = _fitted(chosen, source, settings)
         examples, unseen = _examples(fitted, source, rows), _examples(fitted, source, measured)
         plan = Plan(rank=rank, epochs=epochs, learning_rate=learning_rate, seed=seed)
-        err.print(f"{len(examples)} rows to learn from, {len(unseen)} to measure on; loading {source}", highlight=False)
+        err.print(f"{len(examples)} rows to learn from, {len(unseen)} to measure on", highlight=False)
         tuner = Tuner(source, base or settings.model, fingerprint(source), fitted.trie, plan)
         began = time.perf_counter()
         found = _teach(tuner, examples, unseen, folder, compute_threads(settings.threads, 1))

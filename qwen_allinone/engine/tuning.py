@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,15 +79,20 @@ class Tuner:
         try:
             import peft
             from transformers import AutoModelForCausalLM, DynamicCache
+            from transformers.utils import logging as noise
         except ImportError as error:
             needs = "tune needs peft and transformers: pip install -r requirements-tune.txt"
             raise TuningError(f"{needs} ({error})") from None
         torch.manual_seed(plan.seed)
-        model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+        noise.disable_progress_bar()
+        noise.set_verbosity_error()
         config = peft.LoraConfig(
             r=plan.rank, lora_alpha=2 * plan.rank, target_modules=list(_TARGETS), task_type="CAUSAL_LM"
         )
-        self._peft: Any = peft.get_peft_model(model, config)
+        with warnings.catch_warnings():  # each of the two uses what the other has renamed
+            warnings.simplefilter("ignore")
+            model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+            self._peft: Any = peft.get_peft_model(model, config)
         self._state: Callable[[Any], dict[str, Tensor]] = peft.get_peft_model_state_dict
         self._new_cache: Callable[[], Any] = DynamicCache
         self._config, self._base, self._fingerprint = config, base, fingerprint
