@@ -49,10 +49,10 @@ def test_a_new_task_is_there_after_a_reload(start_service: StartService, prompts
 
 
 def test_an_adapter_comes_with_a_reload_and_a_pickle_does_not(start_service: StartService, prompts: Path) -> None:
-    service = start_service(QAIO_PROMPTS=str(prompts), QAIO_CACHE_MB="0")
+    service = start_service(QAIO_PROMPTS=str(prompts), QAIO_CACHE_MB="0", QAIO_FIT="off")
 
     def shares() -> object:
-        body = '{"text": "The room was dirty.", "detail": true}'.encode()
+        body = b'{"text": "The room was dirty.", "detail": true}'
         answer = service.ask("POST", "/v1/tasks/sentiment_en", body, Content_Type="application/json")
         return answer.json["detail"]["probabilities"]
 
