@@ -44,7 +44,7 @@ def evaluate(
     """Compare the answers to labelled rows with their labels: accuracy, F1, confusion matrix, times, wrong rows."""
     settings = load_settings()
     try:
-        chosen = _label_task(settings, task)
+        chosen = label_task(settings, task)
         table = labelled_table(chosen, data, text_column, label_column, names, limit)
         ask = over_http(url, task, chosen.labels, _key(key_file)) if url else in_process(load_service(settings), task)
         began = time.perf_counter()
@@ -72,7 +72,7 @@ def calibrate(
     """Fit a temperature to labelled rows, so that a probability is how often such answers are right."""
     settings = load_settings()
     try:
-        chosen = _label_task(settings, task)
+        chosen = label_task(settings, task)
         folder = settings.prompts / task
         if not result_files.is_writable(folder):
             raise DataFileError(f"{folder} cannot be written: make it writable, or work on a copy with QAIO_PROMPTS")
@@ -96,7 +96,7 @@ def calibrate(
     err.print(f"kept in {escape(str(file))}: it holds from the next start on", highlight=False)
 
 
-def _label_task(settings: Settings, name: str) -> Task:
+def label_task(settings: Settings, name: str) -> Task:
     task = Registry.load(settings.prompts).get(name)
     if not task.labels:
         raise DataFileError(f"{name} is no label task: there is nothing to compare with labels")

@@ -84,8 +84,8 @@ class Tuner:
             needs = "tune needs peft and transformers: pip install -r requirements-tune.txt"
             raise TuningError(f"{needs} ({error})") from None
         torch.manual_seed(plan.seed)
-        noise.disable_progress_bar()
-        noise.set_verbosity_error()
+        noise.disable_progress_bar()  # type: ignore[no-untyped-call]
+        noise.set_verbosity_error()  # type: ignore[no-untyped-call]
         config = peft.LoraConfig(
             r=plan.rank, lora_alpha=2 * plan.rank, target_modules=list(_TARGETS), task_type="CAUSAL_LM"
         )

@@ -4,7 +4,7 @@ from qwen_allinone.service.answer_types import Answer, CacheUse, ChatAnswer, Ter
 from qwen_allinone.service.codec import Codec, fit, fit_task
 from qwen_allinone.service.fitted_task import FittedTask, is_cacheable
 from qwen_allinone.service.fitting import Fitting
-from qwen_allinone.service.gold_fit import GoldFit
+from qwen_allinone.service.gold_fit import GoldFit, fit_to_gold
 from qwen_allinone.service.result_cache import ResultCache
 from qwen_allinone.service.service import Service
 
@@ -21,6 +21,7 @@ __all__ = [
     "Terms",
     "fit",
     "fit_task",
+    "fit_to_gold",
     "is_cacheable",
     "unwatched",
 ]

@@ -25,6 +25,7 @@ from qwen_allinone.tasks.task import (
     Vetted,
     short_hash,
 )
+from qwen_allinone.tasks.variants import Variant, body_of, has_examples, variants
 
 __all__ = [
     "ADAPTER_CONFIG",
@@ -48,9 +49,12 @@ __all__ = [
     "Rendered",
     "Task",
     "Variable",
+    "Variant",
     "Vetted",
+    "body_of",
     "chat_tasks",
     "clean",
+    "has_examples",
     "is_blank",
     "items_of",
     "load_cases",
@@ -59,4 +63,5 @@ __all__ = [
     "render_turns",
     "routes_of",
     "short_hash",
+    "variants",
 ]
