@@ -17,12 +17,14 @@ from qwen_allinone.model.attention import Chunk
 from qwen_allinone.model.config import ModelConfig
 from qwen_allinone.model.linear import Weights
 from qwen_allinone.model.lora import load_adapter
+from qwen_allinone.model.native.library import library
 from qwen_allinone.model.qwen2 import Qwen2
 from qwen_allinone.model.weights import WeightReader
 from qwen_allinone.tasks.adapter_files import load_adapter_files
 from tests.support.adapters import write_adapter, write_merged
 from tests.support.checkpoints import Shape, write_checkpoint
 
+NATIVE = Shape(hidden=128, heads=2, kv_heads=1)  # what native kernels compute
 IDS = random.Random(1).choices(range(340), k=40)
 
 
@@ -50,14 +52,15 @@ def alone(model: Qwen2, ids: Sequence[int], adapter: str | None = None) -> Tenso
     [
         (Shape(), {}),
         (Shape(qwen3=True, head_dim=32, layers=3), {"use_rslora": True, "layers": [0, 2]}),
-        (Shape(hidden=128, heads=2, kv_heads=1), {"targets": ["k_proj", "v_proj", "up_proj"], "rank": 8}),
+        (NATIVE, {"targets": ["k_proj", "v_proj", "up_proj"], "rank": 8}),
     ],
-    ids=["all projections", "Qwen3, some layers, rank-stabilised", "some projections"],
+    ids=["all projections", "Qwen3, some layers, rank-stabilised", "native kernels, some projections"],
 )
 def test_an_adapter_is_as_good_as_merged_weights(tmp_path: Path, shape: Shape, settings: dict[str, object]) -> None:
-    base = write_checkpoint(tmp_path / "base", shape)
+    base = write_checkpoint(tmp_path / "base", shape, dtype=torch.bfloat16 if shape is NATIVE else torch.float32)
     adapter = write_adapter(tmp_path / "a", base, **settings)  # type: ignore[arg-type]
     model, merged = load(base, [adapter]), load(write_merged(tmp_path / "merged", base, adapter))
+    assert (model._native_layers is not None) == (shape is NATIVE and library() is not None)
     torch.testing.assert_close(alone(model, IDS, "a"), alone(merged, IDS), atol=1e-4, rtol=1e-4)
     assert torch.equal(alone(model, IDS), alone(load(base), IDS)), "others are computed as before"
     assert float((alone(model, IDS, "a") - alone(model, IDS)).abs().max()) > 0.1
@@ -86,7 +89,7 @@ def test_sixteen_requests_of_two_adapters_and_none_share_each_step(tmp_path: Pat
 @pytest.mark.parametrize("weights", ["fp16", "int8"])
 def test_an_adapter_stays_exact_on_weights_that_are_not(tmp_path: Path, weights: Weights) -> None:
     """Its own part is FP32: what it changes is what it changes on FP32 weights, but for what they lose."""
-    base = write_checkpoint(tmp_path / "base", dtype=torch.bfloat16)
+    base = write_checkpoint(tmp_path / "base", NATIVE, dtype=torch.bfloat16)
     adapter = write_adapter(tmp_path / "a", base, seed=3)
     exact, rough = load(base, [adapter]), load(base, [adapter], weights)
     lost = float((alone(rough, IDS) - alone(exact, IDS)).norm() / alone(exact, IDS).norm())
