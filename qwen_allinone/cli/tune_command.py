@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table as Figures
 
+from qwen_allinone.bootstrap import public_name
 from qwen_allinone.cli import tables
 from qwen_allinone.cli.labelled_commands import Data, LabelColumn, Limit, Map, TextColumn, labelled_table
 from qwen_allinone.cli.labelled_rows import Row
@@ -49,22 +51,23 @@ def tune(
     epochs: Annotated[int, typer.Option(min=1, max=100, help="At most; it ends where nothing is gained")] = 5,
     learning_rate: Annotated[float, typer.Option(min=1e-6, max=1e-2)] = 5e-4,
     seed: Annotated[int, typer.Option(min=0, help="Another order of the rows")] = 0,
-    replace: Annotated[bool, typer.Option(help="Write over the adapter that is there")] = False,
+    overwrite: Annotated[bool, typer.Option("--replace", help="Write over the adapter that is there")] = False,
 ) -> None:
     """Teach the model an adapter (LoRA) for one task, from labelled rows. The best so far is kept, even at Ctrl-C."""
     settings = load_settings()
     try:
         chosen = _tunable(Registry.load(settings.prompts).get(task))
-        folder = _free_folder(out_folder or settings.prompts / task, replace)
+        folder = _free_folder(out_folder or settings.prompts / task, overwrite)
         rows, measured = _rows(chosen, data, held_out, text_column, label_column, names, limit, seed)
         source = checkpoint.find(base or settings.model, settings.model_revision)
         fitted = _fitted(chosen, source, settings)
         examples, unseen = _examples(fitted, source, rows), _examples(fitted, source, measured)
-        plan = Plan(rank=rank, epochs=epochs, learning_rate=learning_rate, seed=seed)
+        threads = compute_threads(settings.threads, 1)
+        plan = Plan(rank=rank, epochs=epochs, learning_rate=learning_rate, seed=seed, threads=threads)
         err.print(f"{len(examples)} rows to learn from, {len(unseen)} to measure on", highlight=False)
-        tuner = Tuner(source, base or settings.model, fingerprint(source), fitted.trie, plan)
+        tuner = Tuner(source, public_name(base or settings.model), fingerprint(source), fitted.trie, plan)
         began = time.perf_counter()
-        found = _teach(tuner, examples, unseen, folder, compute_threads(settings.threads, 1))
+        found = _teach(tuner, examples, unseen, folder)
     except QaioError as error:
         raise exit_with(str(error)) from None
     out.print(_figures(f"{task}, {len(unseen)} rows held out", found, time.perf_counter() - began))
@@ -88,17 +91,17 @@ class _Found:
         return better
 
 
-def _teach(
-    tuner: Tuner, examples: Sequence[Example], held_out: Sequence[Example], folder: Path, threads: int
-) -> _Found:
+def _teach(tuner: Tuner, examples: Sequence[Example], held_out: Sequence[Example], folder: Path) -> _Found:
     """Go through the epochs, or as many as there are before Ctrl-C, and write each that is the best so far."""
     found = _Found()
+
+    def hear(done: int, rounds: int) -> None:
+        progress.update(bar, completed=done, total=rounds)
+
     with Progress(console=err, transient=True) as progress:
         bar = progress.add_task("measuring the model as it is", total=None)
         try:
-            for quality in tuner.epochs(
-                examples, held_out, lambda done, of: progress.update(bar, completed=done, total=of), threads
-            ):
+            for quality in tuner.epochs(examples, held_out, hear):
                 if found.is_best(quality):
                     tuner.save(folder)
                 progress.update(bar, description=f"held out: {_told(quality)}")
@@ -126,11 +129,11 @@ def _figures(title: str, found: _Found, seconds: float) -> Figures:
 def _tunable(task: Task) -> Task:
     if task.spec.output.kind not in ("label", "text"):
         raise DataFileError(f"{task.name} answers with a {task.spec.output.kind}: only labels and texts can be taught")
-    return task
+    return replace(task, calibration=None)  # which is about probabilities, not about what is right
 
 
-def _free_folder(folder: Path, replace: bool) -> Path:
-    if (folder / ADAPTER_CONFIG).exists() and not replace:
+def _free_folder(folder: Path, overwrite: bool) -> Path:
+    if (folder / ADAPTER_CONFIG).exists() and not overwrite:
         raise TuningError(
             f"{folder} has an adapter already: --replace writes over it, --out puts the new one elsewhere"
         )

@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -91,7 +91,7 @@ def _varied(task: Task) -> Task:
         raise DataFileError(f"{task.name}: only a chat prompt of questions and answers can be written in other ways")
     if task.adapter:
         raise DataFileError(f"{task.name} has an adapter, which was taught the prompt as it is: remove one of the two")
-    return task
+    return replace(task, calibration=None)  # it holds for the prompt as it is
 
 
 def _instructions(texts: Sequence[str]) -> Sequence[str]:

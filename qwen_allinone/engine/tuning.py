@@ -48,6 +48,7 @@ class Plan:
     learning_rate: float = 5e-4
     patience: int = 2
     seed: int = 0
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Quality:
     def beats(self, other: Quality) -> bool:
         """More are right; where as many are, or nothing is to be right, what was wanted is likelier."""
         mine, others = self.accuracy or 0.0, other.accuracy or 0.0
+        if not math.isfinite(self.loss):  # the weights have run away
+            return False
         return mine > others or (mine == others and self.loss < other.loss)
 
 
@@ -91,21 +94,19 @@ class Tuner:
         )
         with warnings.catch_warnings():  # each of the two uses what the other has renamed
             warnings.simplefilter("ignore")
-            model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+            model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, use_safetensors=True)
             self._peft: Any = peft.get_peft_model(model, config)
         self._state: Callable[[Any], dict[str, Tensor]] = peft.get_peft_model_state_dict
         self._new_cache: Callable[[], Any] = DynamicCache
         self._config, self._base, self._fingerprint = config, base, fingerprint
         self._trie, self._plan = trie, plan
 
-    def epochs(
-        self, examples: Sequence[Example], held_out: Sequence[Example], hear: OnRound, threads: int
-    ) -> Iterator[Quality]:
+    def epochs(self, examples: Sequence[Example], held_out: Sequence[Example], hear: OnRound) -> Iterator[Quality]:
         """Teach from `examples`; yields how `held_out` are answered, before the first epoch and after each.
 
         Nothing is written: `save` does, between two epochs.
         """
-        torch.set_num_threads(threads)
+        torch.set_num_threads(self._plan.threads)
         plan, chooser = self._plan, random.Random(self._plan.seed)
         best, since = self.quality(held_out), 0
         yield best
