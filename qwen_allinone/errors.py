@@ -32,6 +32,7 @@ QaioError
 │   ├── FormFailed          500     a task's schema takes too much to follow
 │   └── EngineFailed        500     the step this request was part of raised
 ├── DataFileError                   a file of labelled data on the command line, or a result that cannot be written
+├── TuningError                     an adapter that cannot be taught or written
 └── StartupError                    the operator's; message in English, says which file or setting to fix
     ├── SettingsError               a QAIO_* name or value
     ├── TaskFileError               a file under prompts/
@@ -295,6 +296,10 @@ class FormFailed(ServiceError):
 
 class DataFileError(QaioError):
     """A file of labelled data that cannot be used, or a file of results that cannot be written; says what to do."""
+
+
+class TuningError(QaioError):
+    """An adapter cannot be taught or written; says what to do."""
 
 
 class StartupError(QaioError):

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from qwen_allinone import __version__
-from qwen_allinone.cli import commands, key_commands, labelled_commands
+from qwen_allinone.cli import commands, key_commands, labelled_commands, tune_command, tune_prompt_command
 
 app = typer.Typer(help="One small language model, many jobs.", no_args_is_help=True, add_completion=False)
 
@@ -28,6 +28,8 @@ app.command()(commands.ask)
 app.command()(commands.check)
 app.command("eval")(labelled_commands.evaluate)
 app.command()(labelled_commands.calibrate)
+app.command()(tune_command.tune)
+app.command("tune-prompt")(tune_prompt_command.tune_prompt)
 app.command()(commands.doctor)
 app.command()(commands.download)
 

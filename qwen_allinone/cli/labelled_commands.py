@@ -44,8 +44,8 @@ def evaluate(
     """Compare the answers to labelled rows with their labels: accuracy, F1, confusion matrix, times, wrong rows."""
     settings = load_settings()
     try:
-        chosen = _label_task(settings, task)
-        table = _table(chosen, data, text_column, label_column, names, limit)
+        chosen = label_task(settings, task)
+        table = labelled_table(chosen, data, text_column, label_column, names, limit)
         ask = over_http(url, task, chosen.labels, _key(key_file)) if url else in_process(load_service(settings), task)
         began = time.perf_counter()
         answered = _ask_all(ask, table, settings, task)
@@ -72,11 +72,11 @@ def calibrate(
     """Fit a temperature to labelled rows, so that a probability is how often such answers are right."""
     settings = load_settings()
     try:
-        chosen = _label_task(settings, task)
+        chosen = label_task(settings, task)
         folder = settings.prompts / task
         if not result_files.is_writable(folder):
             raise DataFileError(f"{folder} cannot be written: make it writable, or work on a copy with QAIO_PROMPTS")
-        table = _table(chosen, data, text_column, label_column, names, limit)
+        table = labelled_table(chosen, data, text_column, label_column, names, limit)
         service = load_service(settings)
         fitted = fit(chosen, _ask_all(in_process(service, task), table, settings, task))
         calibration = Calibration(
@@ -96,7 +96,7 @@ def calibrate(
     err.print(f"kept in {escape(str(file))}: it holds from the next start on", highlight=False)
 
 
-def _label_task(settings: Settings, name: str) -> Task:
+def label_task(settings: Settings, name: str) -> Task:
     task = Registry.load(settings.prompts).get(name)
     if not task.labels:
         raise DataFileError(f"{name} is no label task: there is nothing to compare with labels")
@@ -118,16 +118,18 @@ def _key(file: Path | None) -> str | None:
     return key
 
 
-def _table(task: Task, data: Path, text_column: str, label_column: str, names: str, limit: int) -> Table:
-    """The rows of the file; what is wrong with the others is printed."""
+def labelled_table(task: Task, data: Path, text_column: str, label_column: str, names: str, limit: int) -> Table:
+    """The rows of the file; what is wrong with the others is printed. Without labels answers are texts."""
     columns = [Column(name, text_column if name == "text" else name) for name in task.spec.given]
     if len(columns) == 1:
         columns = [Column(columns[0].input, text_column)]
     pairs = [pair.partition("=") for pair in names.split(",") if pair.strip()]
+    if pairs and not task.labels:
+        raise DataFileError(f"--map {names}: {task.name} has no labels to translate")
     if any(not sign or after.strip() not in task.labels for _, sign, after in pairs):
         raise DataFileError(f"--map {names}: write it as 1={task.labels[0]},0={task.labels[1]}")
     translated = {before.strip(): after.strip() for before, _, after in pairs}
-    table = read_table(data, columns, label_column, task.labels, translated, limit)
+    table = read_table(data, columns, label_column, task.labels or None, translated, limit)
     tables.print_problems(err, f"rows of {data.name} that cannot be used", table.problems)
     return table
 

@@ -40,9 +40,14 @@ class Table:
 
 
 def read_table(
-    file: Path, inputs: Sequence[Column], label: str, allowed: Sequence[str], names: Mapping[str, str], limit: int = 0
+    file: Path,
+    inputs: Sequence[Column],
+    label: str,
+    allowed: Sequence[str] | None,
+    names: Mapping[str, str],
+    limit: int = 0,
 ) -> Table:
-    """Read a CSV with a header. `names` translates the labels of the file into those `allowed`.
+    """Read a CSV with a header. `names` translates the labels of the file into those `allowed`; None: any text is.
 
     Raises:
         DataFileError: the file cannot be read, is not UTF-8, lacks a column or has no good row.
@@ -100,7 +105,7 @@ def _convert(encoding: str, file: Path) -> str:
 
 
 def _parse(
-    file: Path, text: str, inputs: Sequence[Column], label: str, allowed: Sequence[str], names: Mapping[str, str]
+    file: Path, text: str, inputs: Sequence[Column], label: str, allowed: Sequence[str] | None, names: Mapping[str, str]
 ) -> Iterator[Row | str]:
     lines = records(text)
     number, header = next(lines, (0, []))
@@ -120,7 +125,9 @@ def _parse(
         gold = names.get(given, given)
         values = {column.input: cells[places[column.name]] for column in inputs}
         empty = next((name for name, value in values.items() if not value.strip()), None)
-        if gold not in allowed:
+        if allowed is None and not gold:
+            yield f"line {line}: {label} is empty"
+        elif allowed is not None and gold not in allowed:
             yield f"line {line}: the label {given[:40]!r} is none of {', '.join(allowed)}; --map translates labels"
         elif empty:
             yield f"line {line}: {empty} is empty"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from qwen_allinone.engine.work import Result, Work
@@ -17,7 +17,7 @@ Compute = Callable[[Sequence[Work]], list[Result]]
 
 @dataclass(frozen=True)
 class Loaded(Generic[T]):
-    """A model, the prompt prefixes to compute once, and what the log calls it.
+    """A model, the prompt prefixes to compute once, those of adapters by their names, and what the log calls it.
 
     `publish` makes what requests need beside the model, once the prefixes are there; it may have work computed. The
     engine shows the two together, see Permit.published. It must not hold the model: a failed request's traceback may
@@ -27,6 +27,7 @@ class Loaded(Generic[T]):
     model: Qwen2
     publish: Callable[[Compute], T]
     prefixes: Sequence[Sequence[int]] = ()
+    adapted_prefixes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     title: str = "model"
 
 

@@ -243,6 +243,8 @@ class Engine(Generic[T]):
         slots = SlotTable(cache, capacity.slots, capacity.kv_tokens)
         for prefix in loaded.prefixes:
             compute_prefix(prefix, model, cache, slots)
+        for adapter, prefix in loaded.adapted_prefixes.items():
+            compute_prefix(prefix, model, cache, slots, adapter)
         longest = min(model.context, capacity.kv_tokens)
         scheduler = Scheduler(slots, step_tokens=capacity.step_tokens, longest=longest)
 

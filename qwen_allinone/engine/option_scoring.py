@@ -67,6 +67,7 @@ class ScoreOptions:
     wanted_ids: tuple[int, ...] | None = None
     wants_states = False
     ids: tuple[int, ...] = ()
+    adapter: str | None = None
 
     def __init__(self, text: Sequence[int], questions: Sequence[Question], longest: int) -> None:
         """`longest`: tokens that a slot holds. A question with one of its options may still be longer, see

@@ -179,7 +179,9 @@ class Scheduler:
     def _start_waiting(self) -> None:
         """Who has the fewest slots comes first, with his oldest request; it is waited for, not overtaken."""
         while (ticket := self._head()) is not None:
-            slot = self._slots.acquire(ticket.work.sequence, ticket.work.most_tokens, ticket.caller)
+            slot = self._slots.acquire(
+                ticket.work.sequence, ticket.work.most_tokens, ticket.caller, ticket.work.adapter
+            )
             if slot is None:
                 return
             ticket.started = time.monotonic()

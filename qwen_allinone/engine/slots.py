@@ -19,7 +19,8 @@ _KEPT_SLOTS, _KEPT_MEMORY = 8, 4
 
 @dataclass
 class Slot:
-    """One row of the KV cache. `tokens` are those whose keys and values it holds, asked by `caller`."""
+    """One row of the KV cache. `tokens` are those whose keys and values it holds, asked by `caller`, computed with
+    `adapter`."""
 
     index: int
     tokens: list[int] = field(default_factory=list)
@@ -27,14 +28,19 @@ class Slot:
     held: int = 0  # tokens of memory: the most ever written since the slot was last emptied, or promised
     used_at: int = 0
     caller: str | None = None
+    adapter: str | None = None
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """A prompt prefix: the tokens that all prompts of a task begin with, and a copy of their keys and values."""
+    """A prompt prefix: the tokens that all prompts of a task begin with, and a copy of their keys and values.
+
+    They are of use to those only who compute with the same adapter.
+    """
 
     tokens: tuple[int, ...]
     saved: Saved
+    adapter: str | None = None
 
 
 class SlotTable:
@@ -47,8 +53,12 @@ class SlotTable:
         self._prefixes: list[Prefix] = []
         self._clock = itertools.count(1)
 
-    def acquire(self, tokens: Sequence[int], most_tokens: int, caller: str | None = None) -> Slot | None:
+    def acquire(
+        self, tokens: Sequence[int], most_tokens: int, caller: str | None = None, adapter: str | None = None
+    ) -> Slot | None:
         """A free slot for a request of `caller` that begins with `tokens` and grows to `most_tokens`.
+
+        It is to be computed with `adapter`: what others have computed is no use to it.
 
         Its `tokens` are what need not be computed again: at least the last of `tokens` is left to compute.
         None if no slot is free or the memory is promised to running requests.
@@ -56,19 +66,20 @@ class SlotTable:
         free = [slot for slot in self._slots if not slot.busy]
         if not free or self._promised() + most_tokens > self._kv_tokens:
             return None
-        prefix = max(self._prefixes, key=lambda p: common_prefix(p.tokens, tokens), default=None)
+        prefixes = [prefix for prefix in self._prefixes if prefix.adapter == adapter]
+        prefix = max(prefixes, key=lambda p: common_prefix(p.tokens, tokens), default=None)
         from_prefix = common_prefix(prefix.tokens, tokens) if prefix else 0
-        best = max(free, key=lambda slot: (_shared(slot, tokens, caller), -slot.used_at))
-        if _shared(best, tokens, caller) <= from_prefix:
+        best = max(free, key=lambda slot: (_shared(slot, tokens, caller, adapter), -slot.used_at))
+        if _shared(best, tokens, caller, adapter) <= from_prefix:
             # Nothing more to gain from any slot than from the prefix: spare the memories used last.
             best = min(free, key=lambda slot: (bool(slot.tokens), slot.used_at))
         self._make_room(best, most_tokens)
-        own = _shared(best, tokens, caller)
+        own = _shared(best, tokens, caller, adapter)
         reuse = min(max(own, from_prefix), len(tokens) - 1)
         if prefix and own < reuse:
             self._cache.copy_in(best.index, prefix.saved, reuse)
         best.tokens = list(tokens[:reuse])
-        best.busy, best.caller = True, caller
+        best.busy, best.caller, best.adapter = True, caller, adapter
         if best.held > most_tokens:
             # A running slot promises what it holds: give back what this request cannot use.
             self._cache.discard(best.index, keep=most_tokens)
@@ -105,7 +116,8 @@ class SlotTable:
 
     def remember_prefix(self, slot: Slot) -> None:
         """Keep a copy of what `slot` holds for all requests with the same prefix."""
-        self._prefixes.append(Prefix(tuple(slot.tokens), self._cache.copy_out(slot.index, len(slot.tokens))))
+        saved = self._cache.copy_out(slot.index, len(slot.tokens))
+        self._prefixes.append(Prefix(tuple(slot.tokens), saved, slot.adapter))
 
     @property
     def busy(self) -> int:
@@ -135,9 +147,9 @@ class SlotTable:
         return others + most_tokens
 
 
-def _shared(slot: Slot, tokens: Sequence[int], caller: str | None) -> int:
-    """How many of the tokens that a slot holds are of use to `caller`."""
-    return common_prefix(slot.tokens, tokens) if slot.caller == caller else 0
+def _shared(slot: Slot, tokens: Sequence[int], caller: str | None, adapter: str | None) -> int:
+    """How many of the tokens that a slot holds are of use to `caller`, who computes with `adapter`."""
+    return common_prefix(slot.tokens, tokens) if (slot.caller, slot.adapter) == (caller, adapter) else 0
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

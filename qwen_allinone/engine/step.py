@@ -58,13 +58,15 @@ def compute_first(works: Sequence[Work], model: Qwen2, cache: KVCache, scheduler
     return [ticket.future.result() for ticket in tickets]
 
 
-def compute_prefix(prefix: Sequence[int], model: Qwen2, cache: KVCache, slots: SlotTable) -> None:
+def compute_prefix(
+    prefix: Sequence[int], model: Qwen2, cache: KVCache, slots: SlotTable, adapter: str | None = None
+) -> None:
     """Compute a prompt prefix in a slot and keep a copy. One longer than the budget is not worth keeping."""
-    slot = slots.acquire(prefix, len(prefix)) if len(prefix) <= model.context else None
+    slot = slots.acquire(prefix, len(prefix), adapter=adapter) if len(prefix) <= model.context else None
     if slot is None:
         return
     rest = prefix[len(slot.tokens) :]
-    model.forward([Chunk(slot.index, len(slot.tokens), rest, wants_last=False)], cache)
+    model.forward([Chunk(slot.index, len(slot.tokens), rest, wants_last=False, adapter=adapter)], cache)
     slot.tokens.extend(rest)
     slots.remember_prefix(slot)
     slots.release(slot)

@@ -65,6 +65,7 @@ class Work(Protocol):
     `tokens`, from the first on, that is one sequence, so that other requests may reuse its keys and values.
     `most_tokens` is the most that `tokens` can become. `wanted_ids` are the tokens whose logits matter, None for all.
     `wants_states`: hidden states are wanted, and no logits.
+    `adapter`: name of the one it is computed with.
     """
 
     prompt: tuple[int, ...]
@@ -73,6 +74,7 @@ class Work(Protocol):
     most_tokens: int
     wanted_ids: tuple[int, ...] | None
     wants_states: bool
+    adapter: str | None
 
     def chunk(self, slot: int, start: int, end: int) -> Chunk:
         """`tokens[start:end]`, to be computed into `slot`, with the rows whose logits are wanted."""
@@ -97,9 +99,11 @@ class _Sequential:
 
     tokens: list[int]
     wants_states = False
+    adapter: str | None
 
     def chunk(self, slot: int, start: int, end: int) -> Chunk:
-        return Chunk(slot, start, self.tokens[start:end], wants_last=end == len(self.tokens))
+        wants_last = end == len(self.tokens)
+        return Chunk(slot, start, self.tokens[start:end], wants_last=wants_last, adapter=self.adapter)
 
 
 class Generate(_Sequential):
@@ -119,7 +123,9 @@ class Generate(_Sequential):
         stop_ids: frozenset[int],
         on_token: OnToken | None = None,
         form: Form | None = None,
+        adapter: str | None = None,
     ) -> None:
+        self.adapter = adapter
         self.prompt = tuple(prompt)
         self.tokens = self.sequence = list(prompt)
         self.most_tokens = len(prompt) + sampling.max_new_tokens
@@ -160,7 +166,8 @@ class Generate(_Sequential):
 class Classify(_Sequential):
     """One of a set of labels, with a probability for each."""
 
-    def __init__(self, prompt: Sequence[int], trie: LabelTrie) -> None:
+    def __init__(self, prompt: Sequence[int], trie: LabelTrie, adapter: str | None = None) -> None:
+        self.adapter = adapter
         self._trie = trie
         self._scores = LabelScores(trie)
         self._branches = iter(trie.branches)

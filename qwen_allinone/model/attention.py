@@ -30,14 +30,23 @@ class Chunk:
     """Consecutive tokens of one sequence: `tokens` go to positions `start`, `start`+1, ... of slot `slot`.
 
     With a `tree` they go to the same indexes of the slot, but have positions and see each other as it says. `wanted`:
-    rows of the chunk whose hidden states are asked for: the last one, unless told otherwise.
+    rows of the chunk whose hidden states are asked for: the last one, unless told otherwise. `adapter` is the name of
+    the one to compute with.
     """
 
-    __slots__ = ("end", "is_decoding", "positions", "slot", "start", "tokens", "tree", "wanted")
+    __slots__ = ("adapter", "end", "is_decoding", "positions", "slot", "start", "tokens", "tree", "wanted")
 
     def __init__(
-        self, slot: int, start: int, tokens: Sequence[int], tree: Tree | None = None, *, wants_last: bool = True
+        self,
+        slot: int,
+        start: int,
+        tokens: Sequence[int],
+        tree: Tree | None = None,
+        *,
+        wants_last: bool = True,
+        adapter: str | None = None,
     ) -> None:
+        self.adapter = adapter
         self.slot, self.start, self.tokens, self.tree = slot, start, tokens, tree
         self.end = start + len(tokens)
         self.positions = tree.positions if tree else range(start, self.end)

@@ -23,6 +23,7 @@ from qwen_allinone.model.attention import Attention, Chunk, interleaved, rotatio
 from qwen_allinone.model.config import ModelConfig
 from qwen_allinone.model.kv import KVCache
 from qwen_allinone.model.linear import Kernels, Linear, Linears, Stacked, Weights
+from qwen_allinone.model.lora import Adapter, Rows
 from qwen_allinone.model.native.layers import NativeLayers, computes
 from qwen_allinone.model.native.library import library
 from qwen_allinone.model.native.packed_file import PackedFile
@@ -108,6 +109,7 @@ class Qwen2:
         if lib and computes(config, layers):
             self._native_layers = NativeLayers(lib, config, layers, self._rotations)
         self._kv_dtypes = self._kept_as(kv, approximate=linears.weights == "int8")
+        self._adapters: dict[str, Adapter] = {}
 
     def _kept_as(self, kv: KeptAs, approximate: bool) -> tuple[torch.dtype, torch.dtype]:
         """The types of keys and values. Keys are FP16 with native layers only: torch's sums of them are too coarse."""
@@ -116,6 +118,13 @@ class Qwen2:
             log.warning("keys are kept as FP32: FP16 takes native kernels for all of the model")
         keys = torch.float16 if half and self._native_layers else torch.float32
         return keys, torch.float16 if half else torch.float32
+
+    def adapt(self, name: str, adapter: Adapter) -> None:
+        """Compute chunks that name it with `adapter`. To be called before `new_cache`."""
+        if self._kv_dtypes[0] == torch.float16:
+            log.warning("keys are kept as FP32: with adapters they cannot be FP16")
+            self._kv_dtypes = torch.float32, self._kv_dtypes[1]
+        self._adapters[name] = adapter
 
     def new_cache(self, slots: int) -> KVCache:
         """Keys and values for `slots` sequences of at most `context` tokens."""
@@ -137,10 +146,13 @@ class Qwen2:
             float32.
         """
         # Requests that decode come first: attention takes them together.
-        order = sorted(range(len(chunks)), key=lambda i: not chunks[i].is_decoding)
+        # Those of one adapter lie side by side, so that their rows are one matrix.
+        order = sorted(range(len(chunks)), key=lambda i: (not chunks[i].is_decoding, chunks[i].adapter or ""))
         batch = [chunks[i] for i in order]
         x = self._embedding.read([token for chunk in batch for token in chunk.tokens])
-        x = (self._native_layers or self._through_layers)(x, batch, cache)
+        adapted = any(chunk.adapter is not None for chunk in batch)
+        layers = self._through_layers if adapted else self._native_layers or self._through_layers
+        x = layers(x, batch, cache)
         begins = dict(zip(order, itertools.accumulate((len(chunk.tokens) for chunk in batch), initial=0), strict=False))
         wanted = [begins[i] + row for i, chunk in enumerate(chunks) for row in chunk.wanted]
         return self._rms_norm(x[torch.tensor(wanted, dtype=torch.long)], self._norm)
@@ -148,11 +160,16 @@ class Qwen2:
     def _through_layers(self, x: Tensor, batch: Sequence[Chunk], cache: KVCache) -> Tensor:
         """Embeddings [tokens, hidden] of `batch`, the chunks that decode first -> what the last layer puts out."""
         attention = Attention(self.config, self._rotations, batch, cache)
+        rows = Rows(batch, self._adapters)
         for number, layer in enumerate(self._layers):
-            qkv = layer.qkv(self._rms_norm(x, layer.attention_norm))
-            x = x + layer.out(attention(number, qkv, layer.head_norms))
-            gate, up = layer.gate_up(self._rms_norm(x, layer.mlp_norm)).chunk(2, dim=-1)
-            x = x + layer.down(F.silu(gate).mul_(up))
+            normed = self._rms_norm(x, layer.attention_norm)
+            qkv = rows.add(number, "qkv", normed, layer.qkv(normed))
+            attended = attention(number, qkv, layer.head_norms)
+            x = x + rows.add(number, "out", attended, layer.out(attended))
+            normed = self._rms_norm(x, layer.mlp_norm)
+            gate, up = rows.add(number, "gate_up", normed, layer.gate_up(normed)).chunk(2, dim=-1)
+            inner = F.silu(gate).mul_(up)
+            x = x + rows.add(number, "down", inner, layer.down(inner))
         return x
 
     @torch.inference_mode()

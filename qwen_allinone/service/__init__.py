@@ -1,10 +1,10 @@
 """The service, between HTTP and the engine: tasks are run, chats answered, answers remembered. No Flask, no torch."""
 
 from qwen_allinone.service.answer_types import Answer, CacheUse, ChatAnswer, Terms, unwatched
-from qwen_allinone.service.codec import Codec, fit
-from qwen_allinone.service.fitted_task import is_cacheable
+from qwen_allinone.service.codec import Codec, fit, fit_task
+from qwen_allinone.service.fitted_task import FittedTask, is_cacheable
 from qwen_allinone.service.fitting import Fitting
-from qwen_allinone.service.gold_fit import GoldFit
+from qwen_allinone.service.gold_fit import GoldFit, fit_to_gold
 from qwen_allinone.service.memories import Memories, UserMemories, whose
 from qwen_allinone.service.memory_keeper import Keeper
 from qwen_allinone.service.result_cache import ResultCache
@@ -16,6 +16,7 @@ __all__ = [
     "CacheUse",
     "ChatAnswer",
     "Codec",
+    "FittedTask",
     "Fitting",
     "GoldFit",
     "Keeper",
@@ -24,6 +25,8 @@ __all__ = [
     "Terms",
     "UserMemories",
     "fit",
+    "fit_task",
+    "fit_to_gold",
     "is_cacheable",
     "unwatched",
     "whose",

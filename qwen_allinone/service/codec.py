@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from qwen_allinone.engine import Compute, Loaded
 from qwen_allinone.engine.slots import common_prefix
 from qwen_allinone.errors import TaskFileError
 from qwen_allinone.model.checkpoint import Checkpoint
+from qwen_allinone.model.lora import load_adapter
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.service.fitted_task import (
     FittedTask,
@@ -24,6 +26,8 @@ from qwen_allinone.service.fitting import CONTENT_FREE, UNFITTED, Fitting, fit_t
 from qwen_allinone.service.grammar_forms import Forms
 from qwen_allinone.service.prompt_history import takes_late_system
 from qwen_allinone.tasks import Registry, Task, short_hash
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,23 +58,25 @@ def fit(
     Raises:
         TaskFileError: labels or a prompt that do not go with the checkpoint's tokens or context.
     """
+    _adapt(registry, checkpoint, name)
     tokenizer, context = checkpoint.tokenizer, checkpoint.model.context
     model_id = f"{name}@{checkpoint.identity}"
-    tasks = {task.name: _fitted(task, checkpoint, model_id) for task in registry}
+
+    def fitted(task: Task, form: str = "") -> FittedTask:
+        return fit_task(task, tokenizer, context, checkpoint.identity, model_id, form)
+
+    tasks = {task.name: fitted(task) for task in registry}
     plain = (
         {}
         if fitting.how == "off"
-        else {
-            name: _fitted(form, checkpoint, model_id, " plain")
-            for name, form in ((task.name, task.as_plain) for task in registry)
-            if form
-        }
+        else {name: fitted(form, " plain") for name, form in ((task.name, task.as_plain) for task in registry) if form}
     )
-    prefixes = [fixed_prefix(fitted) for fitted in (*tasks.values(), *plain.values())]
-    for fitted, prefix in zip((*tasks.values(), *plain.values()), prefixes, strict=True):
-        nothing = [fitted.encode(dict.fromkeys(fitted.task.spec.inputs, word)) for word in CONTENT_FREE]
-        contextual = fitted.task.spec.output.contextual or fitting.how == "contextual"
-        _check_fits(fitted.task, max(map(len, nothing)) if contextual else len(prefix), context)
+    prefixes = [fixed_prefix(one) for one in (*tasks.values(), *plain.values())]
+    of_tasks = list(zip((*tasks.values(), *plain.values()), prefixes, strict=True))
+    for one, prefix in of_tasks:
+        nothing = [one.encode(dict.fromkeys(one.task.spec.inputs, word)) for word in CONTENT_FREE]
+        contextual = one.task.spec.output.contextual or fitting.how == "contextual"
+        _check_fits(one.task, max(map(len, nothing)) if contextual else len(prefix), context)
     late_system = takes_late_system(tokenizer)
     forms = Forms(tokenizer, checkpoint.stop_ids)
     codec = Codec(tokenizer, checkpoint.stop_ids, forms, context, checkpoint.folder, model_id, late_system, tasks)
@@ -79,7 +85,19 @@ def fit(
         cases = {task.name: registry.cases(task.name) for task in registry}
         return replace(codec, tasks=fit_tasks(tasks, plain, cases, fitting, compute))
 
-    return Loaded(checkpoint.model, publish, [prefix for prefix in prefixes if prefix], title)
+    shared = [prefix for one, prefix in of_tasks if prefix and not one.adapter]
+    adapted = {one.adapter: prefix for one, prefix in of_tasks if prefix and one.adapter}
+    return Loaded(checkpoint.model, publish, shared, adapted, title)
+
+
+def _adapt(registry: Registry, checkpoint: Checkpoint, name: str) -> None:
+    """Load the adapters that lie beside prompts, each under the name of its task."""
+    config, fingerprint = checkpoint.model.config, checkpoint.identity.partition(":")[0]
+    for task in registry:
+        if task.adapter:
+            adapter = load_adapter(task.adapter, config, fingerprint, (name, checkpoint.name, checkpoint.folder.name))
+            checkpoint.model.adapt(task.name, adapter)
+            log.info("%s: computed with an adapter of rank %d (%s)", task.name, adapter.rank, task.adapter.digest)
 
 
 def fixed_prefix(fitted: FittedTask) -> list[int]:
@@ -92,18 +110,20 @@ def fixed_prefix(fitted: FittedTask) -> list[int]:
     return one[: common_prefix(one, other)]
 
 
-def _fitted(task: Task, checkpoint: Checkpoint, model_id: str, form: str = "") -> FittedTask:
-    tokenizer = checkpoint.tokenizer
+def fit_task(
+    task: Task, tokenizer: Tokenizer, context: int, identity: str, model_id: str, form: str = ""
+) -> FittedTask:
+    """A task in the tokens of a checkpoint, which need not be loaded. `form` tells its other forms from it."""
     pieces = cut_prompt(task, tokenizer)
     return FittedTask(
         task=task,
         tokenizer=tokenizer,
-        context=checkpoint.model.context,
+        context=context,
         pieces=pieces,
         fixed=len(encode_pieces(pieces, dict.fromkeys(task.spec.inputs, ""), tokenizer)),
         sampling=sampling(task),
         trie=label_trie(task, tokenizer),
-        temperature=temperature(task, checkpoint.identity),
+        temperature=temperature(task, identity),
         model_id=model_id,
         version=short_hash(f"{task.version}{form}") if form else task.version,
         cacheable=is_cacheable(task),

@@ -52,6 +52,11 @@ class FittedTask:
     prior: calibration.Probabilities | None = None
     fit: GoldFit | None = None
 
+    @property
+    def adapter(self) -> str | None:
+        """The name of the adapter that the task is computed with: its own."""
+        return self.task.name if self.task.adapter else None
+
     def with_prior(self, prior: calibration.Probabilities | None) -> FittedTask:
         """The same, with `prior` taken out of its answers."""
         return self if prior is None else replace(self, prior=prior, version=short_hash(f"{self.version} {prior}"))

@@ -107,7 +107,7 @@ class _Meeting:
             return None
         assert fitted.trie is not None, "label tasks have labels"
         prompts = [fitted.encode(dict.fromkeys(fitted.task.spec.inputs, word)) for word in CONTENT_FREE]
-        results = self._compute([Classify(prompt, fitted.trie) for prompt in prompts])
+        results = self._compute([Classify(prompt, fitted.trie, fitted.adapter) for prompt in prompts])
         return calibration.mean([result.probabilities for result in results])
 
     def _answers(self, fitted: FittedTask, prompts: Sequence[Sequence[int]]) -> list[calibration.Probabilities]:
@@ -117,7 +117,7 @@ class _Meeting:
         for first in range(0, len(prompts), _AT_ONCE):
             if time.monotonic() > self._deadline:
                 raise TimeoutError
-            works = [Classify(prompt, fitted.trie) for prompt in prompts[first : first + _AT_ONCE]]
+            works = [Classify(prompt, fitted.trie, fitted.adapter) for prompt in prompts[first : first + _AT_ONCE]]
             answers += [result.probabilities for result in self._compute(works)]
         return answers
 

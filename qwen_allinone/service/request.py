@@ -54,34 +54,36 @@ class Request:
         sampling: Sampling,
         reply: Replies | None = None,
         form: Form | None = None,
+        adapter: str | None = None,
     ) -> Result:
         """Text after `prompt`, free or of a form; `reply` hears of it as it is made."""
-        return self.generate_all(name, [(prompt, sampling, form)], reply)[0]
+        return self.generate_all(name, [(prompt, sampling, form)], reply, adapter)[0]
 
     def generate_all(
         self,
         name: str,
         asked: Sequence[tuple[Sequence[int], Sampling, Form | None]],
         replies: Replies | None = None,
+        adapter: str | None = None,
     ) -> list[Result]:
         """A text after each prompt, free or of a form; `replies` hear of them. Others find a slot beside them."""
         works = list[tuple[str, Work]]()
         for number, (prompt, sampling, form) in enumerate(asked):
             heard = partial(replies.hear, number) if replies else None
-            works.append((name, Generate(prompt, sampling, self.codec.stop_ids, heard, form)))
+            works.append((name, Generate(prompt, sampling, self.codec.stop_ids, heard, form, adapter)))
         results = list[Result]()
         while len(results) < len(works):
             first = len(results)
             results += self._compute(works[first : first + MOST_AT_ONCE], replies, first)
         return results
 
-    def classify(self, name: str, prompt: Sequence[int], trie: LabelTrie) -> Result:
+    def classify(self, name: str, prompt: Sequence[int], trie: LabelTrie, adapter: str | None = None) -> Result:
         """One of the labels of `trie` after `prompt`, and a probability for each."""
-        return self.classify_all({name: (prompt, trie)})[name]
+        return self.classify_all({name: (prompt, trie, adapter)})[name]
 
-    def classify_all(self, asked: Mapping[str, tuple[Sequence[int], LabelTrie]]) -> dict[str, Result]:
+    def classify_all(self, asked: Mapping[str, tuple[Sequence[int], LabelTrie, str | None]]) -> dict[str, Result]:
         """The same for several prompts, by name: all are with the engine before one is waited for."""
-        works = [(name, Classify(prompt, trie)) for name, (prompt, trie) in asked.items()]
+        works = [(name, Classify(prompt, trie, adapter)) for name, (prompt, trie, adapter) in asked.items()]
         return dict(zip(asked, self._compute(works), strict=True))
 
     def embed(self, prompt: Sequence[int]) -> Result:

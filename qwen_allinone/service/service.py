@@ -186,7 +186,7 @@ class Service:
 
     def _label_together(self, request: Request, tasks: Sequence[Task], inputs: Mapping[str, str]) -> list[Answer]:
         """Answers of label tasks on the same inputs: what is not remembered is computed in the same steps."""
-        asked: dict[str, tuple[list[int], LabelTrie]] = {}
+        asked: dict[str, tuple[list[int], LabelTrie, str | None]] = {}
         results: dict[str, Result] = {}
 
         def look(left: Sequence[Task]) -> list[Answer]:
@@ -198,7 +198,7 @@ class Service:
 
             def compute() -> Result:
                 assert fitted.trie is not None, "label tasks have labels"
-                asked[fitted.task.name] = fitted.prompt(inputs, _NOTHING), fitted.trie
+                asked[fitted.task.name] = fitted.prompt(inputs, _NOTHING), fitted.trie, fitted.adapter
                 later.extend(look(left[1:]))
                 return results[fitted.task.name]
 
@@ -264,11 +264,11 @@ class Service:
     def _compute(self, request: Request, task: Task, prompt: list[int], seed: int | None) -> Result:
         fitted, listener = request.codec.tasks[task.name], request.terms.listener
         if fitted.trie is not None:
-            return request.classify(task.name, prompt, fitted.trie)
+            return request.classify(task.name, prompt, fitted.trie, fitted.adapter)
         sampling = fitted.sampling if seed is None else replace(fitted.sampling, seed=seed)
         reply = Replies([TextPieces(request.codec.tokenizer.decode)], listener) if listener else None
         form = request.codec.forms.begin(task.grammar) if task.grammar else None
-        result = request.generate(task.name, prompt, sampling, reply, form)
+        result = request.generate(task.name, prompt, sampling, reply, form, fitted.adapter)
         if form and form.problem:
             log.error("%s: its schema takes too much to follow (%s)", task.name, form.problem)
             raise FormFailed()

@@ -1,5 +1,6 @@
 """A task is data: a folder with prompt.md (front matter and messages) and cases.yaml (gold cases)."""
 
+from qwen_allinone.tasks.adapter_files import ADAPTER_CONFIG
 from qwen_allinone.tasks.chat_tasks import chat_tasks, check_memory_tasks
 from qwen_allinone.tasks.items import items_of
 from qwen_allinone.tasks.loader import CALIBRATION, load_cases, load_task
@@ -26,8 +27,10 @@ from qwen_allinone.tasks.task import (
     Vetted,
     short_hash,
 )
+from qwen_allinone.tasks.variants import Variant, body_of, has_examples, variants
 
 __all__ = [
+    "ADAPTER_CONFIG",
     "CALIBRATION",
     "CARE",
     "CHAT",
@@ -50,10 +53,13 @@ __all__ = [
     "Rendered",
     "Task",
     "Variable",
+    "Variant",
     "Vetted",
+    "body_of",
     "chat_tasks",
     "check_memory_tasks",
     "clean",
+    "has_examples",
     "is_blank",
     "items_of",
     "load_cases",
@@ -62,4 +68,5 @@ __all__ = [
     "render_turns",
     "routes_of",
     "short_hash",
+    "variants",
 ]

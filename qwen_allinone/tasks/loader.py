@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from qwen_allinone.did_you_mean import hint, names_within
 from qwen_allinone.errors import TaskFileError
 from qwen_allinone.json_schema import SchemaError, grammar_of
+from qwen_allinone.tasks.adapter_files import load_adapter_files
 from qwen_allinone.tasks.task import (
     CARE,
     CHAT,
@@ -66,7 +67,9 @@ def load_task(folder: Path) -> Task:
     schema = _read(folder / spec.output.schema_file) if spec.output.schema_file else ""
     vetted = _load_vetted(folder, spec) if folder.name == CARE else None
     grammar = _grammar(folder / spec.output.schema_file, schema) if spec.output.schema_file else ""
-    return Task(folder.name, spec, messages, short_hash(text + schema), calibration, vetted, grammar)
+    adapter = load_adapter_files(folder)
+    prompt_hash = short_hash(text + schema + (adapter.digest if adapter else ""))
+    return Task(folder.name, spec, messages, prompt_hash, calibration, vetted, grammar, adapter)
 
 
 def _grammar(file: Path, text: str) -> str:

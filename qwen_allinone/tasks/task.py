@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from qwen_allinone.tasks.adapter_files import AdapterFiles
+
 SENTIMENT, CHAT = "sentiment", "chat"  # the halves of /chat
 ROUTE = "route"  # the task whose labels stand for other tasks
 REMEMBER = "remember"  # the task that finds what people tell of themselves
@@ -237,7 +239,8 @@ class Vetted:
 @dataclass(frozen=True)
 class Task:
     """A job the model does by prompt alone. `vetted` is the task `care`'s, None for all others. `grammar` is what the
-    answers of a `json` task follow, see json_schema.grammar_of; empty for the other kinds."""
+    answers of a `json` task follow, see json_schema.grammar_of; empty for the other kinds. `prompt_hash` changes with
+    the prompt and with the adapter."""
 
     name: str
     spec: FrontMatter
@@ -246,6 +249,7 @@ class Task:
     calibration: Calibration | None = None
     vetted: Vetted | None = None
     grammar: str = ""
+    adapter: AdapterFiles | None = None
 
     @property
     def version(self) -> str:
@@ -257,9 +261,12 @@ class Task:
 
     @property
     def as_plain(self) -> Task | None:
-        """The same task with its chat prompt as a plain text, if it may be written so: some models know only such."""
+        """The same task with its chat prompt as a plain text, if it may be written so: some models know only such.
+
+        An adapter was taught the prompt as it stands.
+        """
         words = self.spec.plain
-        if words is None or not self.is_chat:
+        if words is None or not self.is_chat or self.adapter:
             return None
         parts = list[Part]()
         for message in self.messages[:-1]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import PROJECT, Service, StartService, alive, assert_is_chat, until
+from tests.support.adapters import write_adapter
 
 URGENT = """\
 ---
@@ -45,6 +46,28 @@ def test_a_new_task_is_there_after_a_reload(start_service: StartService, prompts
     body = '{"text": "着火了"}'.encode()
     answer = service.ask("POST", "/v1/tasks/urgent", body, Content_Type="application/json")
     assert answer.status == 200 and answer.json["label"] in ("紧急", "普通")
+
+
+def test_an_adapter_comes_with_a_reload_and_a_pickle_does_not(start_service: StartService, prompts: Path) -> None:
+    service = start_service(QAIO_PROMPTS=str(prompts), QAIO_CACHE_MB="0", QAIO_FIT="off")
+
+    def shares() -> object:
+        body = b'{"text": "The room was dirty.", "detail": true}'
+        answer = service.ask("POST", "/v1/tasks/sentiment_en", body, Content_Type="application/json")
+        return answer.json["detail"]["probabilities"]
+
+    (old,), before = service.workers, shares()
+    pickle = prompts / "sentiment_en" / "adapter_model.bin"
+    pickle.write_bytes(b"\x80\x04")
+    reload(service)
+    until(lambda: "is a pickle, which can run code" in service.log, "the reload is refused")
+    assert shares() == before and service.workers == [old]
+    pickle.unlink()
+    write_adapter(prompts / "sentiment_en", PROJECT / "demo" / "checkpoint", base_model_name_or_path="demo")
+    reload(service)
+    until(lambda: not alive(old) and service.log.count("ready: model") == 2, "the new worker has taken over")
+    assert "sentiment_en: computed with an adapter of rank 3" in service.log
+    assert shares() != before
 
 
 @pytest.mark.parametrize("fault", ["a broken prompt", "a missing task", "a route to nowhere", "a broken schema"])

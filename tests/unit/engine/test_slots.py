@@ -289,3 +289,23 @@ def test_the_budget_is_never_passed_and_memory_is_never_mixed_up(seed: int) -> N
         assert table.busy == len(running)
         assert sum(slot.held for slot in table._slots) <= kv_tokens
     assert served > 50 and (refused or kv_tokens == 1000)
+
+
+def test_what_one_adapter_has_computed_is_no_use_to_another_or_to_none() -> None:
+    table, cache = make()
+
+    def reused(adapter: str | None) -> int:
+        slot = table.acquire([1, 2, 3, 4, 5, 6], 6, "me", adapter)
+        assert slot is not None
+        found = len(slot.tokens)
+        check_memory(cache, slot)
+        compute(cache, slot, [1, 2, 3, 4, 5, 6])
+        table.release(slot)
+        return found
+
+    prefix = table.acquire([1, 2, 3], 3, adapter="a")
+    assert prefix is not None
+    compute(cache, prefix, [1, 2, 3])
+    table.remember_prefix(prefix)
+    table.release(prefix)
+    assert [reused(name) for name in ("b", None, "a", "b", None, "a")] == [0, 0, 3, 5, 5, 5]
