@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qwen_allinone.errors import StartupError
 from qwen_allinone.serving import multiprocess, startup
+from qwen_allinone.serving.succession import Succession
 from qwen_allinone.telemetry import logs
 
 try:
@@ -68,7 +69,8 @@ def on_starting(server):
 
 
 def when_ready(server):
-    startup.keep_serving_at_a_bad_reload(server)
+    server.succession = Succession(server, settings, startup.checked_settings)
+    server.succession.begin()
 
 
 def pre_fork(server, worker):
@@ -84,4 +86,6 @@ def child_exit(server, worker):
 
 
 def on_exit(server):
+    if hasattr(server, "succession"):  # it may end before it listens
+        server.succession.end()
     multiprocess.remove_folder()

@@ -16,6 +16,7 @@ from qwen_allinone.http import WINDOW_S, Browsers, Guards, Quota, create_app
 from qwen_allinone.model import checkpoint
 from qwen_allinone.service import Codec, Fitting, ResultCache, Service, fit
 from qwen_allinone.serving.multiprocess import metrics_share
+from qwen_allinone.serving.succession import prompts_in_force
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import RedisStore, Sessions, SqliteStore, Store
 from qwen_allinone.state.cache import SingleFlightCache
@@ -34,6 +35,7 @@ def build_app(settings: Settings | None = None) -> Flask:
         StartupError: a setting or a task file is at fault.
     """
     settings = settings or Settings.load()
+    settings = settings.model_copy(update={"prompts": prompts_in_force(settings)})
     logs.configure(settings)
     return wrap(build_service(settings), settings)
 
@@ -96,9 +98,9 @@ def public_name(model: str) -> str:
     return Path(model).resolve().name if checkpoint.is_folder(model) else model
 
 
-def build_service(settings: Settings) -> Service:
-    """The service with its engine started."""
-    registry = Registry.load(settings.prompts)
+def build_service(settings: Settings, registry: Registry | None = None) -> Service:
+    """The service with its engine started; `registry` is what it runs, the settings' own if it is not given."""
+    registry = registry or Registry.load(settings.prompts)
     capacity = Capacity(
         threads=compute_threads(settings.threads, settings.workers),
         slots=settings.slots,

@@ -51,6 +51,15 @@ class Settings(BaseModel):
         "and starts are faster; with `QAIO_KERNELS=auto`",
     )
     prompts: Path = Field(SHIPPED / "prompts", description="Folder of the tasks, one folder each")
+    prompts_kept: Path = Field(
+        Path("data/prompts"), description="Folder where the versions of the tasks that were in force are kept"
+    )
+    prompts_may_lose: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of its gold cases that a task may lose at a reload; more refuses the reload; 1: nothing does",
+    )
     fit: Literal["gold", "contextual", "off"] = Field(
         "gold",
         description="Label tasks are fitted to the model by their gold cases (`gold`), by what they answer to nothing "

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from qwen_allinone import __version__
-from qwen_allinone.cli import commands, key_commands, labelled_commands
+from qwen_allinone.cli import commands, key_commands, labelled_commands, prompt_commands
 
 app = typer.Typer(help="One small language model, many jobs.", no_args_is_help=True, add_completion=False)
 
@@ -36,3 +36,10 @@ _keys.command("new")(key_commands.new_key)
 _keys.command("list")(key_commands.list_keys)
 _keys.command("remove")(key_commands.remove_key)
 app.add_typer(_keys, name="keys")
+
+_prompts = typer.Typer(help="Versions of the prompts: list, try, reload, back.", no_args_is_help=True)
+_prompts.command("list")(prompt_commands.list_versions)
+_prompts.command("try")(prompt_commands.try_version)
+_prompts.command("reload")(prompt_commands.reload)
+_prompts.command("back")(prompt_commands.back)
+app.add_typer(_prompts, name="prompts")

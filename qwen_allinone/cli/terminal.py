@@ -27,10 +27,10 @@ def load_settings() -> Settings:
     return settings
 
 
-def load_service(settings: Settings) -> Service:
+def load_service(settings: Settings, registry: Registry | None = None) -> Service:
     """The service with its model loaded, or an exit that says why not."""
     logs.configure(settings.model_copy(update={"log_level": "error"}))
-    service = bootstrap.build_service(settings)
+    service = bootstrap.build_service(settings, registry)
     with err.status(f"loading {settings.model}"):
         status = service.engine.wait_until_settled()
     if status is not Status.READY:

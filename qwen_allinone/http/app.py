@@ -89,7 +89,7 @@ def create_app(
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
     observe.register(app, telemetry)  # first, so that it sees whatever the others do
-    _carry_headers(app, model_names[0])
+    _carry_headers(app, model_names[0], service.registry.version)
     error_answers.register(app)
     guards.register(app, guarded_by)
     app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see serving/worker.py
@@ -101,13 +101,14 @@ def create_app(
     return app
 
 
-def _carry_headers(app: OpenAPI, model_name: str) -> None:
+def _carry_headers(app: OpenAPI, model_name: str, prompt_version: str) -> None:
     header_name = quote(model_name)  # a header takes ASCII, a folder may have any name
 
     @app.after_request
     def add_headers(response: Response) -> Response:
         response.headers["X-Request-Id"] = state.id
         response.headers["X-Model"] = header_name
+        response.headers["X-Prompt-Version"] = prompt_version
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers.setdefault("Cache-Control", "no-store")
         if response.mimetype == "application/json":

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Any
-
 from qwen_allinone.access import Credentials
-from qwen_allinone.errors import StartupError
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import ROUTE, Registry, chat_tasks, routes_of
 from qwen_allinone.telemetry import audit
-
-log = logging.getLogger(__name__)
 
 
 def checked_settings() -> Settings:
@@ -28,22 +22,3 @@ def checked_settings() -> Settings:
     if settings.audit_file:
         audit.check(settings.audit_file)
     return settings
-
-
-def keep_serving_at_a_bad_reload(server: Any) -> None:
-    """Have Gunicorn's `server` (its Arbiter) look before it reloads (SIGHUP).
-
-    It would read its configuration anew, which ends the master where something is at fault, and the workers with it. So
-    that is told, and those who serve go on as they are.
-    """
-    reload = server.reload
-
-    def reload_if_sound() -> None:
-        try:
-            checked_settings()
-        except (StartupError, OSError) as error:
-            log.error("not reloaded, what was there goes on serving: %s", error)
-            return
-        reload()
-
-    server.reload = reload_if_sound

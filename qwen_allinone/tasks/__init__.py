@@ -24,6 +24,7 @@ from qwen_allinone.tasks.task import (
     Vetted,
     short_hash,
 )
+from qwen_allinone.tasks.versions import Entry, Versions
 
 __all__ = [
     "CALIBRATION",
@@ -36,6 +37,7 @@ __all__ = [
     "Chat",
     "Completion",
     "Decoding",
+    "Entry",
     "Exchange",
     "Input",
     "Kind",
@@ -46,6 +48,7 @@ __all__ = [
     "Rendered",
     "Task",
     "Variable",
+    "Versions",
     "Vetted",
     "chat_tasks",
     "clean",
