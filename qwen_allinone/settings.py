@@ -58,7 +58,7 @@ class Settings(BaseModel):
         0.05,
         ge=0,
         le=1,
-        description="Share of its gold cases that a task may lose at a reload; more refuses the reload; 1: nothing does",
+        description="Share of its gold cases that a task may lose at a reload; more: the reload is refused; 1: never",
     )
     fit: Literal["gold", "contextual", "off"] = Field(
         "gold",

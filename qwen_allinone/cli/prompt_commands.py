@@ -55,6 +55,7 @@ def list_versions(as_json: AsJson = False) -> None:
 @_in_one_line
 def try_version(
     version: Annotated[str, typer.Argument(help="A version that is kept; QAIO_PROMPTS as it is if none is named")] = "",
+    against: Annotated[str, typer.Option(help="A version that is kept; the one in force if none is named")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Run the gold cases of all that has changed since the version in force. Exits with 1 if a reload would be refused.
@@ -63,7 +64,8 @@ def try_version(
     """
     settings = load_settings()
     versions = Versions(settings.prompts_kept)
-    refused = _tried(settings, versions, versions.folder(version) if version else settings.prompts, as_json)
+    prompts = versions.folder(version) if version else settings.prompts
+    refused = _tried(settings, versions, prompts, against or versions.current, as_json)
     if refused:
         raise typer.Exit(1)
 
@@ -77,7 +79,7 @@ def reload(
     versions = Versions(settings.prompts_kept)
     version = versions.keep(settings.prompts)
     if not versions.is_accepted(version):
-        if not force and _tried(settings, versions, versions.folder(version), False):
+        if not force and _tried(settings, versions, versions.folder(version), versions.current, False):
             raise exit_with("not reloaded; `--force` takes it all the same")
         versions.accept(version, "forced" if force else "tried")
     _take_over(versions, version)
@@ -104,11 +106,10 @@ def _take_over(versions: Versions, version: str) -> None:
         out.print(f"prompts {version}: the service (process {master}) takes it; its log says when", highlight=False)
 
 
-def _tried(settings: Settings, versions: Versions, prompts: Path, as_json: bool) -> list[str]:
+def _tried(settings: Settings, versions: Versions, prompts: Path, against: str | None, as_json: bool) -> list[str]:
     """What a reload would be refused for. Prints what was found."""
     new = Registry.load(prompts)
-    current = versions.current
-    compared = compare(settings, Registry.load(versions.folder(current)), new) if current else []
+    compared = compare(settings, Registry.load(versions.folder(against)), new) if against else []
     refused = [lost for lost in (each.lost(settings.prompts_may_lose) for each in compared) if lost]
     if as_json:
         shown = {each.task: {"cases": each.cases, "before": each.before, "now": each.now} for each in compared}

@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from qwen_allinone.errors import QaioError, StartupError
+from qwen_allinone.errors import StartupError
 from qwen_allinone.files import replace_file
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry, Versions
@@ -66,7 +66,8 @@ def ask_to_reload(kept: Path) -> int | None:
 
 
 class Succession:
-    """Makes the reloads of Gunicorn's `server` (its Arbiter). `check` reads what a service needs and says what is wrong.
+    """Makes the reloads of Gunicorn's `server` (its Arbiter). `check` reads what a service needs and raises what is
+    wrong.
 
     All of it runs in the master's loop, which has no other thread: it forks.
     """
@@ -109,7 +110,7 @@ class Succession:
                 self._replace_workers(version)
             else:
                 log.info("prompts %s: the gold cases of what has changed are run before it takes over", version)
-                self._trial = _Trial(version, self._settings.prompts)
+                self._trial = _Trial(version, self._version)
         except (StartupError, OSError) as error:
             log.error(_NOT_RELOADED, error)
 
@@ -128,6 +129,8 @@ class Succession:
     def end(self) -> None:
         """The master ends, and what it has begun with it."""
         self._end_trial()
+        if self._lock:
+            self._lock.close()
 
     def _replace_workers(self, version: str) -> None:
         self._version = version
@@ -197,12 +200,16 @@ class _Trial:
     Gunicorn waits for all children, this one too, so what it says counts and not its exit status.
     """
 
-    def __init__(self, version: str, prompts: Path) -> None:
+    def __init__(self, version: str, against: str) -> None:
         self.version = version
         environment = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
-        command = ["nice", "-n", "10", sys.executable, "-m", "qwen_allinone", "prompts", "try", version, "--json"]
+        command = [sys.executable, "-m", "qwen_allinone", "prompts", "try", version, "--against", against, "--json"]
         self._process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
+            ["nice", "-n", "10", *command],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
