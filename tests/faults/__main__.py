@@ -32,6 +32,7 @@ MODULES = (
     "streams",
     "kills",
     "stops",
+    "reloads",
     "redis_away",
     "broken_model",
     "front",

@@ -20,6 +20,7 @@ from qwen_allinone.engine import Engine
 from qwen_allinone.http.disconnects import Disconnects
 from qwen_allinone.service import unwatched
 from qwen_allinone.service.detokenizer import TextPieces
+from qwen_allinone.serving.worker import EngineWorker
 
 _HOARD: list[bytes] = []
 
@@ -60,6 +61,11 @@ def _orphans(app: Any) -> None:
 def _abrupt(app: Any) -> None:
     """A stop ends the worker at once."""
     Engine.drain = lambda self: os._exit(0)  # type: ignore[method-assign, assign, return-value]
+
+
+def _abrupt_retirement(app: Any) -> None:
+    """After a reload the old worker ends at once."""
+    EngineWorker._retire = lambda self, grace_s: os._exit(0)  # type: ignore[method-assign, assign, return-value]
 
 
 def _needs_redis(app: Any) -> None:
@@ -122,6 +128,7 @@ PLANTS: dict[str, Callable[[Any], None]] = {
     "deaf": _deaf,
     "orphans": _orphans,
     "abrupt": _abrupt,
+    "abrupt retirement": _abrupt_retirement,
     "needs redis": _needs_redis,
     "leak": _leak,
     "torn": _torn,
