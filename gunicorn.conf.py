@@ -75,6 +75,7 @@ def when_ready(server):
 
 def pre_fork(server, worker):
     worker.number = multiprocess.free_number(other.number for other in server.WORKERS.values())
+    worker.is_heir = server.succession.is_under_way
 
 
 def post_fork(server, worker):

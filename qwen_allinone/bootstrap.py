@@ -18,7 +18,7 @@ from qwen_allinone.service import Codec, Fitting, ResultCache, Service, fit
 from qwen_allinone.serving.multiprocess import metrics_share
 from qwen_allinone.serving.succession import prompts_in_force
 from qwen_allinone.settings import Settings
-from qwen_allinone.state import RedisStore, Sessions, SqliteStore, Store
+from qwen_allinone.state import Corrections, RedisStore, Sessions, SqliteStore, Store
 from qwen_allinone.state.cache import SingleFlightCache
 from qwen_allinone.tasks import Registry, Task
 from qwen_allinone.telemetry import Telemetry, logs
@@ -50,6 +50,7 @@ def wrap(service: Service, settings: Settings) -> Flask:
         guarded_by=_guards(settings),
         telemetry=_telemetry(settings, service),
         ping_s=settings.ping_s,
+        corrections=_corrections(settings),
     )
 
 
@@ -80,6 +81,15 @@ def _sessions(settings: Settings) -> Sessions:
             log.warning("sessions: %s: requests with a session are answered 503; set QAIO_SESSIONS_FILE", problem)
         atexit.register(store.close)
     return Sessions(store, max_turns=settings.session_turns, deadline_s=settings.deadline_s)
+
+
+def _corrections(settings: Settings) -> Corrections | None:
+    """Where answers wait for feedback; None if nobody asked for that."""
+    if settings.feedback_file is None:
+        return None
+    corrections = Corrections(settings.feedback_file, days=settings.feedback_days, max_mb=settings.feedback_max_mb)
+    atexit.register(corrections.close)
+    return corrections
 
 
 def _redis_url(settings: Settings) -> str | None:

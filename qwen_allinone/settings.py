@@ -168,6 +168,15 @@ class Settings(BaseModel):
         86_400.0, ge=1, le=31_536_000, description="Seconds after its last use at which a conversation is forgotten"
     )
     session_turns: int = Field(100, ge=1, le=10_000, description="Turns a conversation may have; beyond: 400")
+    feedback_file: Path | None = Field(
+        None,
+        description="File (SQLite; local disk) in which answers of label tasks wait a day for `POST /v1/feedback`, "
+        "with their texts; unset: none is kept",
+    )
+    feedback_days: float = Field(90.0, gt=0, le=3650, description="Days for which feedback is kept")
+    feedback_max_mb: int = Field(
+        100, ge=1, le=100_000, description="Most MB the file of feedback may take; beyond: the oldest answers go"
+    )
     cache_mb: int = Field(
         16, ge=0, le=65_536, description="Memory per worker, in MB, for answers of greedy tasks; 0: all are computed"
     )

@@ -16,6 +16,7 @@ from qwen_allinone.http import (
     classify,
     decisions,
     error_answers,
+    feedback,
     guards,
     models,
     observe,
@@ -34,7 +35,7 @@ from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.guards import Guards
 from qwen_allinone.http.request_state import state
 from qwen_allinone.service import Service
-from qwen_allinone.state import Sessions
+from qwen_allinone.state import Corrections, Sessions
 from qwen_allinone.telemetry import Telemetry
 
 _ROUTES = (
@@ -67,11 +68,13 @@ def create_app(
     guarded_by: Guards,
     telemetry: Telemetry,
     ping_s: float = 10.0,
+    corrections: Corrections | None = None,
 ) -> OpenAPI:
     """Build the WSGI app around `service`.
 
     The first of `model_names` goes into the header X-Model, the others are what clients may call the model too;
-    `telemetry` hears of requests; streams ping every `ping_s` seconds when they have nothing to say.
+    `telemetry` hears of requests; streams ping every `ping_s` seconds when they have nothing to say;
+    `corrections` keeps answers for feedback.
     """
     app = OpenAPI(
         __name__,
@@ -93,9 +96,10 @@ def create_app(
     error_answers.register(app)
     guards.register(app, guarded_by)
     app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see serving/worker.py
-    backend = Backend(service, conversations, tuple(model_names), ping_s)
+    backend = Backend(service, conversations, tuple(model_names), ping_s, corrections)
     for routes in _ROUTES:
         routes.register(app, backend)
+    feedback.register(app, backend, telemetry)
     ops.register(app, service)
     _serve_docs(app, guarded_by)
     return app

@@ -159,9 +159,9 @@ class Service:
     ) -> Answer:
         use = request.terms.cache
         if self._cache is None or use is None or not fitted.cacheable:
-            return fitted.answer(compute())
+            return replace(fitted.answer(compute()), inputs=inputs)
         result, found = self._cache.run(fitted, inputs, request, compute)
-        answer = fitted.answer(result)
+        answer = replace(fitted.answer(result), inputs=inputs)
         if found:
             return replace(answer, cache="HIT", result=without_cost(result))
         return replace(answer, cache="MISS")

@@ -84,7 +84,12 @@ class Succession:
         self._lock: Any = None
 
     def begin(self) -> None:
-        """At the start what is there is in force, and from here on reloads are made here."""
+        """At the start what is there is in force, and from here on reloads are made here.
+
+        Somebody else's worker class is Gunicorn's business.
+        """
+        if not hasattr(self._server.worker_class, "retires"):
+            return
         self._manage = self._server.manage_workers
         self._server.reload, self._server.manage_workers = self.reload, self.manage_workers
         kept = self._settings.prompts_kept
@@ -126,6 +131,11 @@ class Succession:
             self._hand_over(self._oldest_new)
         self._manage()
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether workers that are started now take over from others."""
+        return self._oldest_new is not None
+
     def end(self) -> None:
         """The master ends, and what it has begun with it."""
         self._end_trial()
@@ -150,6 +160,8 @@ class Succession:
         old = [worker for worker in workers if worker.age < oldest_new]
         if not old:
             self._oldest_new = None
+            for worker in workers:
+                worker.is_heir = False  # nobody else serves, ready or not
             self._server.num_workers = self._workers
             if len(workers) == self._workers and all(worker.is_ready for worker in workers):
                 log.info("prompts %s are in force", self._version or "as they are")

@@ -67,7 +67,9 @@ class EngineWorker(RefusesInJson, ThreadWorker):  # type: ignore[misc]  # gunico
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._shared = mmap.mmap(-1, 2)  # one memory for master and worker: is it ready, and is it to retire
+        self._shared = mmap.mmap(
+            -1, 3
+        )  # of master and worker: is it ready, is it to retire, do others serve until it is ready
         self._quit = False
         self._ended = False
         self._listening = select.poll()
@@ -88,6 +90,15 @@ class EngineWorker(RefusesInJson, ThreadWorker):  # type: ignore[misc]  # gunico
     @retires.setter
     def retires(self, wanted: bool) -> None:
         self._shared[1] = wanted
+
+    @property
+    def is_heir(self) -> bool:
+        """Whether it takes over from others, who serve until it is ready: so it takes nobody before."""
+        return self._shared[2] != 0
+
+    @is_heir.setter
+    def is_heir(self, wanted: bool) -> None:
+        self._shared[2] = wanted
 
     def init_process(self) -> None:
         """Boot and serve.
@@ -189,6 +200,7 @@ class EngineWorker(RefusesInJson, ThreadWorker):  # type: ignore[misc]  # gunico
             self._tell_if_ready()
         pause = self._pause_s()
         accept = accept and self.nr_conns < self.worker_connections and time.monotonic() >= self._no_files_until
+        accept = accept and (self.is_ready or not self.is_heir)
         self.set_accept_enabled(accept and not pause)
         if accept and pause:
             self._accept_late(pause)

@@ -28,7 +28,7 @@ decoding: {strategy: greedy, max_new_tokens: 8}
 判断：
 """
 
-RELOADS = 4  # of 200 in `make faults`
+RELOADS = 3  # of 200 in `make faults`
 
 
 @pytest.fixture

@@ -23,10 +23,13 @@ class Worker:
     age: int
     is_ready: bool = False
     retires: bool = False
+    is_heir: bool = False
 
 
 class Master:
     """As much of Gunicorn's Arbiter as there is to a reload."""
+
+    worker_class = Worker
 
     def __init__(self, workers: int) -> None:
         self.num_workers = workers
