@@ -91,7 +91,7 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    observe.register(app, telemetry)  # first, so that it sees whatever the others do
+    observe.register(app, telemetry, service.registry.masks)  # first, so that it sees whatever the others do
     _carry_headers(app, model_names[0], service.registry.version)
     error_answers.register(app)
     guards.register(app, guarded_by)

@@ -3,12 +3,14 @@
 from qwen_allinone.tasks.chat_tasks import chat_tasks
 from qwen_allinone.tasks.items import items_of
 from qwen_allinone.tasks.loader import CALIBRATION, load_cases, load_task
+from qwen_allinone.tasks.masking import Masking, MaskKind, RestoredPieces
 from qwen_allinone.tasks.registry import Registry
 from qwen_allinone.tasks.render import Chat, Completion, Exchange, Rendered, clean, is_blank, render, render_turns
 from qwen_allinone.tasks.routes import routes_of
 from qwen_allinone.tasks.task import (
     CARE,
     CHAT,
+    MOST_CHARS_PER_TOKEN,
     ROUTE,
     SENTIMENT,
     Calibration,
@@ -30,6 +32,7 @@ __all__ = [
     "CALIBRATION",
     "CARE",
     "CHAT",
+    "MOST_CHARS_PER_TOKEN",
     "ROUTE",
     "SENTIMENT",
     "Calibration",
@@ -42,10 +45,13 @@ __all__ = [
     "Input",
     "Kind",
     "Label",
+    "MaskKind",
+    "Masking",
     "Output",
     "Quality",
     "Registry",
     "Rendered",
+    "RestoredPieces",
     "Task",
     "Variable",
     "Versions",

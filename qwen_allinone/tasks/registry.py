@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qwen_allinone.errors import TaskFileError, UnknownTask
 from qwen_allinone.tasks.loader import load_cases, load_task
+from qwen_allinone.tasks.masking import MaskKind
 from qwen_allinone.tasks.task import Case, Task
 from qwen_allinone.tasks.versions import files_of, task_folders, version_of
 
@@ -40,6 +41,11 @@ class Registry:
         if name not in self._tasks:
             raise UnknownTask(name, list(self._tasks))
         return self._tasks[name]
+
+    @property
+    def masks(self) -> frozenset[MaskKind]:
+        """Kinds of numbers that any task hides."""
+        return frozenset(kind for task in self for spec in task.spec.inputs.values() for kind in spec.mask)
 
     def cases(self, name: str) -> list[Case]:
         """The gold cases of the task called `name`."""
