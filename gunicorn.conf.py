@@ -65,6 +65,10 @@ logconfig_dict = logs.config(settings)
 
 # Metrics: the workers share their numbers through a folder, each under a number that its successor takes over.
 def on_starting(server):
+    try:
+        startup.check_addresses(server.address)
+    except StartupError as error:
+        sys.exit(f"qwen-allinone cannot start: {error}")
     multiprocess.make_folder()
 
 

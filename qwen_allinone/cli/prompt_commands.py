@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import datetime
 from functools import wraps
@@ -13,13 +12,11 @@ import typer
 from rich.table import Table
 
 from qwen_allinone.cli.prompt_trial import Compared, compare
-from qwen_allinone.cli.terminal import err, exit_with, load_settings, out
+from qwen_allinone.cli.terminal import AsJson, err, exit_with, load_settings, out, print_json
 from qwen_allinone.errors import QaioError
 from qwen_allinone.serving.succession import ask_to_reload
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry, Versions
-
-AsJson = Annotated[bool, typer.Option("--json", help="One object in JSON, for programs")]
 
 
 def _in_one_line(command: Callable[..., None]) -> Callable[..., None]:
@@ -43,7 +40,7 @@ def list_versions(as_json: AsJson = False) -> None:
     versions = Versions(Settings.load().prompts_kept)
     entries = [entry.model_dump() for entry in reversed(versions.history())]
     if as_json:
-        typer.echo(json.dumps({"versions": entries}))
+        print_json({"versions": entries})
         return
     table = Table("version", "in force since", "why")
     for number, entry in enumerate(entries):
@@ -113,7 +110,7 @@ def _tried(settings: Settings, versions: Versions, prompts: Path, against: str |
     refused = [lost for lost in (each.lost(settings.prompts_may_lose) for each in compared) if lost]
     if as_json:
         shown = {each.task: {"cases": each.cases, "before": each.before, "now": each.now} for each in compared}
-        typer.echo(json.dumps({"version": new.version, "tasks": shown, "refused": refused}))
+        print_json({"version": new.version, "tasks": shown, "refused": refused})
     else:
         _print(compared, refused)
     return refused

@@ -47,9 +47,9 @@ def task_folders(root: Path) -> list[Path]:
     Raises:
         TaskFileError: no such folder, or no task in it.
     """
-    if not root.is_dir():
-        raise TaskFileError(root, "(folder)", "does not exist", "set QAIO_PROMPTS to the folder of the tasks")
     try:
+        if not root.is_dir():
+            raise TaskFileError(root, "(folder)", "does not exist", "set QAIO_PROMPTS to the folder of the tasks")
         folders = sorted(p for p in root.iterdir() if p.is_dir() and p.name[0] not in "._")
     except OSError as error:
         fix = "make it readable, or set QAIO_PROMPTS to another"
