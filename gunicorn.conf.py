@@ -74,7 +74,10 @@ def on_starting(server):
 
 def when_ready(server):
     server.succession = Succession(server, settings, startup.checked_settings)
-    server.succession.begin()
+    try:
+        server.succession.begin()
+    except StartupError as error:
+        sys.exit(f"qwen-allinone cannot start: {error}")
 
 
 def pre_fork(server, worker):

@@ -86,8 +86,9 @@ class Succession:
     def begin(self) -> None:
         """At the start what is there is in force, and from here on reloads are made here.
 
-        Somebody else's worker class is Gunicorn's business.
+        Somebody else's worker class is Gunicorn's business. Raises TaskFileError: somebody is editing the prompts.
         """
+        global _in_force
         if not hasattr(self._server.worker_class, "retires"):
             return
         self._manage = self._server.manage_workers
@@ -102,7 +103,7 @@ class Succession:
                 "%s cannot be written (%s): prompts are read where they lie, and reloads take them untried; "
                 "set QAIO_PROMPTS_KEPT", kept, error.strerror,
             )  # fmt: skip
-            self._versions = None
+            self._versions = _in_force = None
 
     def reload(self) -> None:
         """SIGHUP. Where a reload is under way, the newest one counts."""
