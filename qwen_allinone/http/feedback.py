@@ -20,6 +20,7 @@ from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.request_state import RequestState, state
 from qwen_allinone.http.request_state import current as current_state
 from qwen_allinone.state import Corrections, LabelAnswer, now
+from qwen_allinone.tasks import CARE
 from qwen_allinone.telemetry import Telemetry
 
 
@@ -102,8 +103,9 @@ def _keep(corrections: Corrections, asked: RequestState) -> None:
 def _meant(answers: dict[str, LabelAnswer], task: str | None) -> LabelAnswer:
     if not answers:
         raise AnswerNotFound()
-    if task is None and len(answers) == 1:
-        return next(iter(answers.values()))
+    shown = [name for name in answers if name != CARE]  # a chat asks that one too, and seldom shows what it said
+    if task is None and len(shown or answers) == 1:
+        return answers[(shown or list(answers))[0]]
     if task is None:
         raise InvalidInput(f"那个请求里有几个标签任务，请用 task 指明一个：{'、'.join(answers)}", param="task")
     if task not in answers:

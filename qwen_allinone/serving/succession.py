@@ -207,6 +207,13 @@ class Succession:
             self._trial = None
 
 
+def _after_everybody() -> None:
+    """This process computes when nobody else does, and where memory runs out it is the first to go."""
+    os.nice(10)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
+
+
 class _Trial:
     """`qwen-allinone prompts try VERSION`, in a process of its own and after everybody else.
 
@@ -218,11 +225,12 @@ class _Trial:
         environment = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
         command = [sys.executable, "-m", "qwen_allinone", "prompts", "try", version, "--against", against, "--json"]
         self._process = subprocess.Popen(
-            ["nice", "-n", "10", *command],
+            command,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             start_new_session=True,
+            preexec_fn=_after_everybody,
         )
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)

@@ -106,7 +106,8 @@ def test_a_prompt_that_does_worse_on_its_gold_cases_is_refused_until_somebody_in
         return subprocess.run(asked, env=environment(service.port, tmp_path, kept), capture_output=True, text=True)
 
     good, file = _in_force(service), prompts / "intent" / "prompt.md"
-    head, _ = file.read_text("utf-8").rsplit("---\n", 1)
+    text = file.read_text("utf-8")
+    head, _ = text.rsplit("---\n", 1)
     file.write_text(f"{head}---\nAlways the same: $text\nWhat day is it:\n", "utf-8")
     reload(service)
     until(lambda: "not reloaded" in service.log, "the reload is refused")
@@ -117,7 +118,7 @@ def test_a_prompt_that_does_worse_on_its_gold_cases_is_refused_until_somebody_in
     until(lambda: _in_force(service) != good, "the worse one is in force")
     assert command("back").returncode == 0
     until(lambda: _in_force(service) == good, "the earlier one is in force")
-    assert "快递" not in file.read_text("utf-8") or _judged(service).status == 200
+    assert file.read_text("utf-8") == text
     listed = json.loads(command("list", "--json").stdout)["versions"]
     assert [entry["why"] for entry in listed] == ["back", "forced", "start"]
 

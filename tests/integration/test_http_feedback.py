@@ -12,6 +12,8 @@ from werkzeug.test import TestResponse
 
 from qwen_allinone.access import keys
 from qwen_allinone.cli import app
+from qwen_allinone.http import feedback
+from qwen_allinone.state import LabelAnswer
 from tests.integration.conftest import Server, serve
 
 TEXT = "等了两个小时没人理我，再也不来了"
@@ -66,6 +68,12 @@ def test_a_correction_becomes_a_row_that_eval_reads(
         app, ["eval", "sentiment", "--data", str(rows), "--wrong", str(tmp_path / "wrong.csv"), "--at-least", "0.5"]
     )
     assert measured.exit_code == 0, measured.output
+
+
+def test_of_a_chat_the_sentiment_is_meant_unless_care_is_named() -> None:
+    both = {name: LabelAnswer("r", name, {}, "x", None, "v", 0.0) for name in ("care", "sentiment")}
+    assert feedback._meant(both, None).task == "sentiment"
+    assert feedback._meant(both, "care").task == feedback._meant({"care": both["care"]}, None).task == "care"
 
 
 @pytest.mark.parametrize("body", [{}, {"stream": True}])
