@@ -28,6 +28,7 @@ decoding: {strategy: greedy, max_new_tokens: 8}
 判断：
 """
 
+TRIAL_S = 180.0  # the gold cases are run when nobody else wants the cores
 RELOADS = 3  # of 200 in `make faults`
 
 
@@ -35,6 +36,15 @@ RELOADS = 3  # of 200 in `make faults`
 def prompts(tmp_path: Path) -> Path:
     """A copy of the project's, to be changed."""
     return Path(shutil.copytree(PROJECT / "prompts", tmp_path / "prompts"))
+
+
+@pytest.fixture
+def few_prompts(prompts: Path) -> Path:
+    """The three that are needed: each costs a start some time."""
+    for folder in prompts.iterdir():
+        if folder.name not in ("chat", "sentiment", "intent"):
+            shutil.rmtree(folder)
+    return prompts
 
 
 def reload(service: Service) -> None:
@@ -92,25 +102,26 @@ def _judged(service: Service) -> Reply:
     return service.ask("POST", "/v1/tasks/intent", body, Content_Type="application/json")
 
 
+@pytest.mark.timeout(360)
 def test_a_prompt_that_does_worse_on_its_gold_cases_is_refused_until_somebody_insists_and_goes_back(
-    start_service: StartService, prompts: Path, tmp_path: Path
+    start_service: StartService, few_prompts: Path, tmp_path: Path
 ) -> None:
-    service = start_service(QAIO_PROMPTS=str(prompts))
+    service = start_service(QAIO_PROMPTS=str(few_prompts))
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
         kept = {
-            "QAIO_PROMPTS": str(prompts),
+            "QAIO_PROMPTS": str(few_prompts),
             "QAIO_PROMPTS_KEPT": str(service.log_file.parent / f"prompts-{service.port}"),
         }
         asked = [sys.executable, "-m", "qwen_allinone", "prompts", *words]
         return subprocess.run(asked, env=environment(service.port, tmp_path, kept), capture_output=True, text=True)
 
-    good, file = _in_force(service), prompts / "intent" / "prompt.md"
+    good, file = _in_force(service), few_prompts / "intent" / "prompt.md"
     text = file.read_text("utf-8")
     head, _ = text.rsplit("---\n", 1)
     file.write_text(f"{head}---\nAlways the same: $text\nWhat day is it:\n", "utf-8")
     reload(service)
-    until(lambda: "not reloaded" in service.log, "the reload is refused")
+    until(lambda: "not reloaded" in service.log, "the reload is refused", TRIAL_S)
     assert "intent: " in service.log and "QAIO_PROMPTS_MAY_LOSE" in service.log
     assert _in_force(service) == good
     forced = command("reload", "--force")
@@ -123,11 +134,12 @@ def test_a_prompt_that_does_worse_on_its_gold_cases_is_refused_until_somebody_in
     assert [entry["why"] for entry in listed] == ["back", "forced", "start"]
 
 
+@pytest.mark.timeout(360)
 def test_reloads_under_load_lose_no_request_and_each_answer_is_of_one_whole_version(
-    start_service: StartService, prompts: Path
+    start_service: StartService, few_prompts: Path
 ) -> None:
-    service = start_service(QAIO_PROMPTS=str(prompts), QAIO_PROMPTS_MAY_LOSE="1", QAIO_CACHE_MB="0")
-    file = prompts / "intent" / "prompt.md"
+    service = start_service(QAIO_PROMPTS=str(few_prompts), QAIO_PROMPTS_MAY_LOSE="1", QAIO_CACHE_MB="0")
+    file = few_prompts / "intent" / "prompt.md"
     texts = [file.read_text("utf-8"), file.read_text("utf-8").replace("$text", "$text。")]
     enough, replies = threading.Event(), list[Reply]()
 
