@@ -47,7 +47,8 @@ RUN useradd --uid 10001 --no-create-home --home-dir /models qaio \
 ENV QAIO_HOST=0.0.0.0 \
     HF_HOME=/models \
     QAIO_SESSIONS_FILE=/data/sessions.db \
-    QAIO_FIT_FILE=/data/fits.json
+    QAIO_FIT_FILE=/data/fits.json \
+    QAIO_PROMPTS_KEPT=/data/prompts
 USER 10001:10001
 
 # With a model id here, the weights become part of the image and the container needs no network.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qwen_allinone.errors import StartupError
 from qwen_allinone.serving import multiprocess, startup
+from qwen_allinone.serving.succession import Succession
 from qwen_allinone.telemetry import logs
 
 try:
@@ -64,15 +65,24 @@ logconfig_dict = logs.config(settings)
 
 # Metrics: the workers share their numbers through a folder, each under a number that its successor takes over.
 def on_starting(server):
+    try:
+        startup.check_addresses(server.address)
+    except StartupError as error:
+        sys.exit(f"qwen-allinone cannot start: {error}")
     multiprocess.make_folder()
 
 
 def when_ready(server):
-    startup.keep_serving_at_a_bad_reload(server)
+    server.succession = Succession(server, settings, startup.checked_settings)
+    try:
+        server.succession.begin()
+    except StartupError as error:
+        sys.exit(f"qwen-allinone cannot start: {error}")
 
 
 def pre_fork(server, worker):
     worker.number = multiprocess.free_number(other.number for other in server.WORKERS.values())
+    worker.is_heir = server.succession.is_under_way
 
 
 def post_fork(server, worker):
@@ -84,4 +94,6 @@ def child_exit(server, worker):
 
 
 def on_exit(server):
+    if hasattr(server, "succession"):  # it may end before it listens
+        server.succession.end()
     multiprocess.remove_folder()

@@ -17,8 +17,9 @@ from qwen_allinone.http import WINDOW_S, Browsers, Guards, Quota, create_app
 from qwen_allinone.model import checkpoint
 from qwen_allinone.service import Codec, Fitting, Keeper, Memories, ResultCache, Service, fit
 from qwen_allinone.serving.multiprocess import metrics_share
+from qwen_allinone.serving.succession import prompts_in_force
 from qwen_allinone.settings import Settings
-from qwen_allinone.state import RedisStore, Sessions, SqliteMemories, SqliteStore, Store
+from qwen_allinone.state import Corrections, RedisStore, Sessions, SqliteMemories, SqliteStore, Store
 from qwen_allinone.state.cache import SingleFlightCache
 from qwen_allinone.tasks import Registry, Task, check_memory_tasks
 from qwen_allinone.telemetry import Telemetry, logs
@@ -39,6 +40,7 @@ def build_app(settings: Settings | None = None) -> Flask:
         StartupError: a setting or a task file is at fault.
     """
     settings = settings or Settings.load()
+    settings = settings.model_copy(update={"prompts": prompts_in_force(settings)})
     logs.configure(settings)
     sys.setswitchinterval(_SWITCH_S)
     return wrap(build_service(settings), settings)
@@ -56,6 +58,7 @@ def wrap(service: Service, settings: Settings) -> Flask:
         guarded_by=_guards(settings),
         telemetry=_telemetry(settings, service),
         ping_s=settings.ping_s,
+        corrections=_corrections(settings),
     )
     app.extensions["memory"] = keeper
     return app
@@ -117,6 +120,15 @@ def _memories(settings: Settings, service: Service) -> tuple[Memories, Keeper] |
     return Memories(store, keeper.wake), keeper
 
 
+def _corrections(settings: Settings) -> Corrections | None:
+    """Where answers wait for feedback; None if nobody asked for that."""
+    if settings.feedback_file is None:
+        return None
+    corrections = Corrections(settings.feedback_file, days=settings.feedback_days, max_mb=settings.feedback_max_mb)
+    atexit.register(corrections.close)
+    return corrections
+
+
 def _redis_url(settings: Settings) -> str | None:
     return settings.redis_url.get_secret_value() if settings.redis_url else None
 
@@ -133,9 +145,9 @@ def public_name(model: str) -> str:
     return Path(model).resolve().name if checkpoint.is_folder(model) else model
 
 
-def build_service(settings: Settings) -> Service:
-    """The service with its engine started."""
-    registry = Registry.load(settings.prompts)
+def build_service(settings: Settings, registry: Registry | None = None) -> Service:
+    """The service with its engine started; `registry` is what it runs, the settings' own if it is not given."""
+    registry = registry or Registry.load(settings.prompts)
     capacity = Capacity(
         threads=compute_threads(settings.threads, settings.workers),
         slots=settings.slots,

@@ -13,6 +13,8 @@ QaioError
 │   ├── UnknownModel        404
 │   ├── SessionNotFound     404     no such conversation, or it belongs to another caller
 │   ├── MemoryNotFound      404     no such memory, or it is another user's
+│   ├── AnswerNotFound      404     no such answer of a label task to give feedback on, or it is another caller's
+│   ├── FeedbackOff         404     answers are not kept for feedback here
 │   ├── SessionBusy         409     another request answers in this conversation, Retry-After
 │   ├── PayloadTooLarge     413
 │   ├── UnsupportedMediaType 415
@@ -28,6 +30,7 @@ QaioError
 │   ├── Cancelled           503     given up before it was done
 │   ├── StoreUnavailable    503     conversations can be neither read nor kept now, Retry-After
 │   │   └── MemoryUnavailable 503   memories can be neither read nor kept now, Retry-After
+│   ├── FeedbackUnavailable 503     feedback can be neither read nor kept now, Retry-After
 │   ├── OutOfMemory         503     there was no memory for the step this request was part of, Retry-After
 │   ├── FormFailed          500     a task's schema takes too much to follow
 │   └── EngineFailed        500     the step this request was part of raised
@@ -190,6 +193,26 @@ class SessionNotFound(RequestError):
         super().__init__(message, param="session_id")
 
 
+class AnswerNotFound(RequestError):
+    status = 404
+    code = "answer_not_found"
+
+    def __init__(self) -> None:
+        message = (
+            "没有这个请求的标签回答：request_id 是那个回答的响应头 X-Request-Id；回答保留一天，而且只属于当时的密钥；"
+            "同一个任务在一次请求里问了几次的，不能更正"
+        )
+        super().__init__(message, param="request_id")
+
+
+class FeedbackOff(RequestError):
+    status = 404
+    code = "feedback_off"
+
+    def __init__(self) -> None:
+        super().__init__("这里没有保存回答供更正，请管理者设置 QAIO_FEEDBACK_FILE")
+
+
 class SessionBusy(RequestError):
     """`retry_after` in seconds: by then the other request has been answered, or has lost its hold."""
 
@@ -262,6 +285,13 @@ class StoreUnavailable(ServiceError):
 class MemoryUnavailable(StoreUnavailable):
     code = "memory_unavailable"
     message = '记忆暂时无法读写，已保存的内容不受影响，请稍后再试；带 "memory": false 的请求不受影响'
+
+
+class FeedbackUnavailable(ServiceError):
+    status = 503
+    code = "feedback_unavailable"
+    retry_after = 5
+    message = "更正暂时无法读写，请稍后再试；别的请求不受影响"
 
 
 class OutOfMemory(ServiceError):

@@ -51,6 +51,15 @@ class Settings(BaseModel):
         "and starts are faster; with `QAIO_KERNELS=auto`",
     )
     prompts: Path = Field(SHIPPED / "prompts", description="Folder of the tasks, one folder each")
+    prompts_kept: Path = Field(
+        Path("data/prompts"), description="Folder where the versions of the tasks that were in force are kept"
+    )
+    prompts_may_lose: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of its gold cases that a task may lose at a reload; more: the reload is refused; 1: never",
+    )
     fit: Literal["gold", "contextual", "off"] = Field(
         "gold",
         description="Label tasks are fitted to the model by their gold cases (`gold`), by what they answer to nothing "
@@ -173,6 +182,15 @@ class Settings(BaseModel):
     )
     memory_ttl_s: float = Field(
         31_536_000.0, ge=1, le=315_360_000, description="Seconds after which a memory is forgotten unless said again"
+    )
+    feedback_file: Path | None = Field(
+        None,
+        description="File (SQLite; local disk) in which answers of label tasks wait a day for `POST /v1/feedback`, "
+        "with their texts; unset: none is kept",
+    )
+    feedback_days: float = Field(90.0, gt=0, le=3650, description="Days for which feedback is kept")
+    feedback_max_mb: int = Field(
+        100, ge=1, le=100_000, description="Most MB the file of feedback may take; beyond: the oldest answers go"
     )
     cache_mb: int = Field(
         16, ge=0, le=65_536, description="Memory per worker, in MB, for answers of greedy tasks; 0: all are computed"

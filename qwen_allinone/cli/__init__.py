@@ -5,7 +5,15 @@ from typing import Annotated
 import typer
 
 from qwen_allinone import __version__
-from qwen_allinone.cli import commands, key_commands, labelled_commands, tune_command, tune_prompt_command
+from qwen_allinone.cli import (
+    commands,
+    correction_commands,
+    key_commands,
+    labelled_commands,
+    prompt_commands,
+    tune_command,
+    tune_prompt_command,
+)
 
 app = typer.Typer(help="One small language model, many jobs.", no_args_is_help=True, add_completion=False)
 
@@ -38,3 +46,20 @@ _keys.command("new")(key_commands.new_key)
 _keys.command("list")(key_commands.list_keys)
 _keys.command("remove")(key_commands.remove_key)
 app.add_typer(_keys, name="keys")
+
+_corrections = typer.Typer(help="What people said of answers: export.", no_args_is_help=True)
+_corrections.command("export")(correction_commands.export)
+app.add_typer(_corrections, name="corrections")
+
+
+@_corrections.callback()
+def _corrections_main() -> None:
+    """With one command alone typer would take its name for an argument."""
+
+
+_prompts = typer.Typer(help="Versions of the prompts: list, try, reload, back.", no_args_is_help=True)
+_prompts.command("list")(prompt_commands.list_versions)
+_prompts.command("try")(prompt_commands.try_version)
+_prompts.command("reload")(prompt_commands.reload)
+_prompts.command("back")(prompt_commands.back)
+app.add_typer(_prompts, name="prompts")

@@ -13,7 +13,7 @@ from rich.progress import Progress
 from qwen_allinone.cli import tables
 from qwen_allinone.cli.asking import most_at_once
 from qwen_allinone.cli.gold_cases import Outcome, check_task
-from qwen_allinone.cli.terminal import err, exit_with, load_service, load_settings, out
+from qwen_allinone.cli.terminal import AsJson, err, exit_with, load_service, load_settings, out, print_json
 from qwen_allinone.errors import QaioError, StartupError
 from qwen_allinone.model import hub
 from qwen_allinone.model.checkpoint import DEMO, is_folder
@@ -28,7 +28,7 @@ def serve() -> None:
     os.execv(sys.executable, command)
 
 
-def ask(text: Annotated[str, typer.Argument(help="What to say")]) -> None:
+def ask(text: Annotated[str, typer.Argument(help="What to say")], as_json: AsJson = False) -> None:
     """Label a text and answer it, in this process."""
     service = load_service(load_settings())
     try:
@@ -36,6 +36,10 @@ def ask(text: Annotated[str, typer.Argument(help="What to say")]) -> None:
     except QaioError as error:
         raise exit_with(str(error)) from None
     sentiment = answer.sentiment
+    if as_json:
+        said = {"sentiment": sentiment.label, "response": answer.reply.text, "probabilities": sentiment.probabilities}
+        print_json(said)
+        return
     probability = max((sentiment.probabilities or {}).values())
     out.print(f"{sentiment.emoji or ''} {sentiment.label} ({probability:.2f})", highlight=False, markup=False)
     out.print(answer.reply.text, highlight=False, markup=False, soft_wrap=not out.is_terminal)
@@ -46,6 +50,7 @@ def check(
     wrong: Annotated[bool, typer.Option(help="List the cases that failed")] = True,
     seed: Annotated[int, typer.Option(help="Seed of sampled answers")] = 0,
     at_least: Annotated[float, typer.Option(help="Exit with 1 if a task passes a smaller share than this")] = 0.0,
+    as_json: AsJson = False,
 ) -> None:
     """Run the gold cases of the tasks (prompts/<task>/cases.yaml) and print a table."""
     settings = load_settings()
@@ -61,8 +66,11 @@ def check(
         for name in names:
             done = check_task(service, name, cases[name], seed, most_at_once(settings))
             outcomes[name] = list(progress.track(done, total=len(cases[name]), description=name))
-    out.print(tables.check_table(outcomes))
-    if wrong:
+    if as_json:
+        print_json({"tasks": {name: tables.checked(done, wrong) for name, done in outcomes.items()}})
+    else:
+        out.print(tables.check_table(outcomes))
+    if wrong and not as_json:
         tables.print_failures(out, outcomes)
     if any(sum(o.passed for o in done) < at_least * len(done) for done in outcomes.values()):
         raise typer.Exit(1)

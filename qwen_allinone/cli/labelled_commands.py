@@ -13,10 +13,10 @@ from rich.progress import Progress
 
 from qwen_allinone.cli import result_files, tables
 from qwen_allinone.cli.asking import AnsweredRow, Ask, ask_all, in_process, most_at_once, over_http
-from qwen_allinone.cli.figures import figures_of
+from qwen_allinone.cli.figures import Figures, figures_of
 from qwen_allinone.cli.labelled_rows import Column, Table, read_table
 from qwen_allinone.cli.temperature import fit
-from qwen_allinone.cli.terminal import err, exit_with, load_service, load_settings, out
+from qwen_allinone.cli.terminal import AsJson, err, exit_with, load_service, load_settings, out, print_json
 from qwen_allinone.errors import DataFileError, QaioError
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Calibration, Quality, Registry, Task
@@ -40,6 +40,7 @@ def evaluate(
     url: Annotated[str, typer.Option(help="Ask this running service, and not a model in this process")] = "",
     key_file: Annotated[Path | None, typer.Option(help="File with its API key or token, if it asks for one")] = None,
     at_least: Annotated[float, typer.Option(help="Exit with 1 if the accuracy is less than this")] = 0.0,
+    as_json: AsJson = False,
 ) -> None:
     """Compare the answers to labelled rows with their labels: accuracy, F1, confusion matrix, times, wrong rows."""
     settings = load_settings()
@@ -55,10 +56,26 @@ def evaluate(
         result_files.write_wrong(wrong, mistaken)
     except QaioError as error:
         raise exit_with(str(error)) from None
-    tables.print_evaluation(out, f"{task} on {data.name}", chosen, figures, answered, seconds)
+    if as_json:
+        print_json(_for_programs(figures, seconds))
+    else:
+        tables.print_evaluation(out, f"{task} on {data.name}", chosen, figures, answered, seconds)
     err.print(f"{len(mistaken)} wrong rows are in {escape(str(wrong))}", highlight=False)
     if figures.accuracy < at_least:
         raise typer.Exit(1)
+
+
+def _for_programs(figures: Figures, seconds: float) -> dict[str, object]:
+    confusion = [{"label": gold, "answer": said, "rows": rows} for (gold, said), rows in figures.confusion.items()]
+    return {
+        "rows": figures.rows,
+        "accuracy": figures.accuracy,
+        "macro_f1": figures.macro_f1,
+        "ece": figures.ece,
+        "f1": figures.f1,
+        "confusion": confusion,
+        "rows_a_second": figures.rows / seconds,
+    }
 
 
 def calibrate(

@@ -1,9 +1,10 @@
-"""Files that eval and calibrate leave behind, written whole or not at all: wrong rows, and a task's calibration."""
+"""Files that commands leave behind, written whole or not at all: wrong rows, corrections, and a task's calibration."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
@@ -12,6 +13,7 @@ from qwen_allinone.cli.asking import AnsweredRow
 from qwen_allinone.csv_files import encode
 from qwen_allinone.errors import DataFileError
 from qwen_allinone.files import replace_file
+from qwen_allinone.state import Correction
 from qwen_allinone.tasks import CALIBRATION, Calibration
 
 _ABOUT = "# Written by `qwen-allinone calibrate`. It holds for this prompt and this model; delete it to go without.\n"
@@ -32,6 +34,22 @@ def write_wrong(file: Path, wrong: Iterable[AnsweredRow]) -> None:
         rows.append([str(answered.row.line), *values, answered.row.label, answered.answer, likelihood])
     header = ["line", *names, "label", "answer", "probability"]
     _write(file, encode([header, *rows]), "name another with --wrong")
+
+
+def write_corrections(file: Path, inputs: Sequence[str], kept: Iterable[Correction]) -> None:
+    """What people said of answers, as `write_wrong` writes rows; `label` is the right one.
+
+    Raises:
+        DataFileError: the file cannot be written.
+    """
+    rows = [[*inputs, "label", "answer", "probability", "note", "prompt_version", "at"]]
+    for correction in kept:
+        answer = correction.answer
+        likelihood = "" if answer.probability is None else f"{answer.probability:.4f}"
+        at = datetime.fromtimestamp(answer.at, UTC).isoformat(timespec="seconds")
+        values = [answer.inputs.get(name, "") for name in inputs]
+        rows.append([*values, correction.label, answer.label, likelihood, correction.note, answer.version, at])
+    _write(file, encode(rows), "name another with --out")
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> Path:

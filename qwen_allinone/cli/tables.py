@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -30,6 +31,15 @@ def check_table(outcomes: Mapping[str, list[Outcome]]) -> Table:
         share = f"{passed / len(done):.1%}" if done else "-"
         table.add_row(name, str(len(done)), str(passed), share)
     return table
+
+
+def checked(done: Sequence[Outcome], wrong: bool) -> dict[str, Any]:
+    """The same of one task for programs, with its failures if `wrong`."""
+    figures: dict[str, Any] = {"cases": len(done), "passed": sum(outcome.passed for outcome in done)}
+    if wrong:
+        failed = (outcome for outcome in done if not outcome.passed)
+        figures["failed"] = [{"inputs": o.case.inputs, "answer": o.answer, "problem": o.problem} for o in failed]
+    return figures
 
 
 def print_failures(console: Console, outcomes: Mapping[str, list[Outcome]]) -> None:

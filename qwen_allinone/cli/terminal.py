@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Annotated, Any
+
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -13,6 +16,8 @@ from qwen_allinone.service import Service
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry
 from qwen_allinone.telemetry import logs
+
+AsJson = Annotated[bool, typer.Option("--json", help="One object in JSON, for programs")]
 
 out = Console()
 err = Console(stderr=True)
@@ -27,15 +32,20 @@ def load_settings() -> Settings:
     return settings
 
 
-def load_service(settings: Settings) -> Service:
+def load_service(settings: Settings, registry: Registry | None = None) -> Service:
     """The service with its model loaded, or an exit that says why not."""
     logs.configure(settings.model_copy(update={"log_level": "error"}))
-    service = bootstrap.build_service(settings)
+    service = bootstrap.build_service(settings, registry)
     with err.status(f"loading {settings.model}"):
         status = service.engine.wait_until_settled()
     if status is not Status.READY:
         raise exit_with(service.engine.problem)
     return service
+
+
+def print_json(value: Any) -> None:
+    """One line for programs: as it is, whatever the terminal is like."""
+    typer.echo(json.dumps(value, ensure_ascii=False))
 
 
 def exit_with(message: str) -> typer.Exit:

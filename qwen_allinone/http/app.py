@@ -16,6 +16,7 @@ from qwen_allinone.http import (
     classify,
     decisions,
     error_answers,
+    feedback,
     guards,
     memory,
     models,
@@ -35,7 +36,7 @@ from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.guards import Guards
 from qwen_allinone.http.request_state import state
 from qwen_allinone.service import Memories, Service
-from qwen_allinone.state import Sessions
+from qwen_allinone.state import Corrections, Sessions
 from qwen_allinone.telemetry import Telemetry
 
 _ROUTES = (
@@ -82,12 +83,13 @@ def create_app(
     guarded_by: Guards,
     telemetry: Telemetry,
     ping_s: float = 10.0,
+    corrections: Corrections | None = None,
 ) -> OpenAPI:
     """Build the WSGI app around `service`.
 
     `memories` is None where nothing is remembered. The first of `model_names` goes into the header X-Model, the others
     are what clients may call the model too; `telemetry` hears of requests; streams ping every `ping_s` seconds when
-    they have nothing to say.
+    they have nothing to say; `corrections` keeps answers for feedback.
     """
     app = OpenAPI(
         __name__,
@@ -104,26 +106,28 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    observe.register(app, telemetry)  # first, so that it sees whatever the others do
-    _carry_headers(app, model_names[0])
+    observe.register(app, telemetry, service.registry.masks)  # first, so that it sees whatever the others do
+    _carry_headers(app, model_names[0], service.registry.version)
     error_answers.register(app)
     guards.register(app, guarded_by)
     app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see serving/worker.py
-    backend = Backend(service, conversations, memories, tuple(model_names), ping_s)
+    backend = Backend(service, conversations, memories, tuple(model_names), ping_s, corrections)
     for routes in _ROUTES:
         routes.register(app, backend)
+    feedback.register(app, backend, telemetry)
     ops.register(app, service)
     _serve_docs(app, guarded_by)
     return app
 
 
-def _carry_headers(app: OpenAPI, model_name: str) -> None:
+def _carry_headers(app: OpenAPI, model_name: str, prompt_version: str) -> None:
     header_name = quote(model_name)  # a header takes ASCII, a folder may have any name
 
     @app.after_request
     def add_headers(response: Response) -> Response:
         response.headers["X-Request-Id"] = state.id
         response.headers["X-Model"] = header_name
+        response.headers["X-Prompt-Version"] = prompt_version
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers.setdefault("Cache-Control", "no-store")
         if response.mimetype == "text/html":

@@ -7,19 +7,20 @@ from dataclasses import dataclass, field
 from qwen_allinone.errors import UnknownModel
 from qwen_allinone.http.disconnects import Disconnects
 from qwen_allinone.service import Memories, Service
-from qwen_allinone.state import Sessions
+from qwen_allinone.state import Corrections, Sessions
 
 
 @dataclass(frozen=True)
 class Backend:
     """Handed to every `register`. `model_names` is what clients call the model, its own name first; streams ping every
-    `ping_s` seconds."""
+    `ping_s` seconds. `corrections`: None where answers are not kept for feedback."""
 
     service: Service
     sessions: Sessions
     memories: Memories | None  # None: nothing is remembered
     model_names: tuple[str, ...]
     ping_s: float
+    corrections: Corrections | None = None
     disconnects: Disconnects = field(default_factory=Disconnects)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +15,7 @@ from flask_openapi import OpenAPI
 from qwen_allinone.http.body import parse_json
 from qwen_allinone.http.request_state import RequestState
 from qwen_allinone.service import Answer
+from qwen_allinone.tasks import Masking, MaskKind
 from qwen_allinone.telemetry import AnswerRecord, RequestRecord, Telemetry
 from qwen_allinone.telemetry.logs import begin_request, end_request
 from qwen_allinone.telemetry.metrics import CONTENT_TYPE
@@ -31,8 +32,11 @@ _METRICS_ANSWER: dict[str | int, Any] = {
 }
 
 
-def register(app: OpenAPI, telemetry: Telemetry) -> None:
-    """Add the hooks and /metrics. To be called before anything else is registered: first to begin, last to end."""
+def register(app: OpenAPI, telemetry: Telemetry, masks: Collection[MaskKind] = ()) -> None:
+    """Add the hooks and /metrics. To be called before anything else is registered: first to begin, last to end.
+
+    `masks` are kinds of numbers that no log may show.
+    """
 
     @app.before_request
     def begin() -> None:
@@ -42,7 +46,7 @@ def register(app: OpenAPI, telemetry: Telemetry) -> None:
 
     @app.after_request
     def watch_until_closed(response: Response) -> Response:
-        finish = _finisher(response, telemetry)
+        finish = _finisher(response, telemetry, masks)
         if response.direct_passthrough:  # a file: werkzeug closes that and not the response
             finish()
         else:
@@ -58,7 +62,7 @@ def register(app: OpenAPI, telemetry: Telemetry) -> None:
         return Response(telemetry.metrics.exposition(), content_type=CONTENT_TYPE)
 
 
-def _finisher(response: Response, telemetry: Telemetry) -> Callable[[], None]:
+def _finisher(response: Response, telemetry: Telemetry, masks: Collection[MaskKind]) -> Callable[[], None]:
     """What tells of the request once its response is closed.
 
     Flask's request may be gone by then, so all is read now; but for the answers and errors, lists that a response
@@ -66,7 +70,8 @@ def _finisher(response: Response, telemetry: Telemetry) -> Callable[[], None]:
     """
     route = request.url_rule.rule if request.url_rule else UNKNOWN_ROUTE
     method, state = request.method, g.state
-    inputs = _inputs() if telemetry.tells_text else {}
+    masking = Masking()
+    inputs = _inputs(masking, masks) if telemetry.tells_text else {}
 
     def finish() -> None:
         record = RequestRecord(
@@ -79,7 +84,7 @@ def _finisher(response: Response, telemetry: Telemetry) -> Callable[[], None]:
             address=state.address,
             code=state.errors[-1] if state.errors else None,
             answers=tuple(map(_answer_record, state.answers)),
-            text=inputs | _outputs(state.answers) if telemetry.tells_text else {},
+            text=inputs | _outputs(state.answers, masking, masks) if telemetry.tells_text else {},
         )
         telemetry.record(record, quiet=route in QUIET)
 
@@ -104,7 +109,7 @@ def _answer_record(answer: Answer) -> AnswerRecord:
     )
 
 
-def _inputs() -> dict[str, Any]:
+def _inputs(masking: Masking, masks: Collection[MaskKind]) -> dict[str, Any]:
     """The strings of the body, cut; nothing of a body that is no object, nor what would let others into a session."""
     body: Any = None
     if request.mimetype == "application/json":
@@ -112,8 +117,13 @@ def _inputs() -> dict[str, Any]:
             body = parse_json(request.get_data(cache=True))
     texts = body.items() if isinstance(body, dict) else ()
     shown = ((key, value) for key, value in texts if isinstance(value, str) and key != "session_id")
-    return {"inputs": {key[:64]: value[:_MOST_TEXT] for key, value in shown}}
+    return {"inputs": {key[:64]: _hidden(value, masking, masks) for key, value in shown}}
 
 
-def _outputs(answers: list[Answer]) -> dict[str, Any]:
-    return {"outputs": [(answer.label or answer.text)[:_MOST_TEXT] for answer in answers]}
+def _outputs(answers: list[Answer], masking: Masking, masks: Collection[MaskKind]) -> dict[str, Any]:
+    return {"outputs": [_hidden(answer.label or answer.text, masking, masks) for answer in answers]}
+
+
+def _hidden(text: str, masking: Masking, masks: Collection[MaskKind]) -> str:
+    """What may be shown: cut so that no number is cut out of its form, which would show what is left of it."""
+    return masking.hide(text[: 2 * _MOST_TEXT], masks)[:_MOST_TEXT]

@@ -16,6 +16,13 @@ from qwen_allinone.http.request_terms import needs_engine, parameters, tell_cach
 from qwen_allinone.service import Answer, GoldFit, Service, is_cacheable
 from qwen_allinone.tasks import Kind, Task
 
+BELOW: Any = Field(
+    None,
+    ge=0.0,
+    le=1.0,
+    description="最大概率低于它时不给标签：回答任务的 unknown 名称，没有的话回答 null；代替任务自己的界限",
+)
+
 
 class GoldInfo(BaseModel):
     """How a label task does on its gold cases under the model in use. Shares of 1."""
@@ -47,7 +54,7 @@ class LabelAnswer(BaseModel):
     """The answer of a label task."""
 
     task: str
-    label: str
+    label: str | None = Field(description="null only where the request gave `below` and no label is as likely")
     detail: Detail | None = Field(None, description="Only if asked for")
 
 
@@ -112,9 +119,12 @@ def _register_task(app: OpenAPI, backend: Backend, task: Task) -> None:
     @needs_engine
     def run_task(body: Body) -> Response:
         inputs = body.model_dump()
-        wants_detail = inputs.pop("detail")
+        wants_detail, below = inputs.pop("detail"), inputs.pop("below", None)
         answer = backend.service.run(task.name, inputs, terms(backend))
-        return tell_cache(jsonify(serialise(backend.service, answer, wants_detail)), (answer,))
+        shown = serialise(backend.service, answer, wants_detail)
+        if below is not None:
+            shown["label"] = _bounded(task, answer, below)
+        return tell_cache(jsonify(shown), (answer,))
 
     # flask-openapi reads the body's model from the annotation; each task has a model of its own.
     run_task.__annotations__["body"] = model
@@ -131,7 +141,19 @@ def _body_model(task: Task) -> type[Body]:
     fields: dict[str, Any] = {
         name: (str, Field(description=f"最多 {spec.max_tokens} 个 token")) for name, spec in task.spec.given.items()
     }
+    if task.labels:
+        fields["below"] = (float | None, BELOW)
     return create_model(f"Task_{task.name}", __base__=Body, **fields, detail=(bool, WANTED))
+
+
+def _bounded(task: Task, answer: Answer, below: float) -> str | None:
+    """The likeliest label; where its probability is under `below` the task's name for that, or None if it has none."""
+    shares = answer.probabilities or {}
+    best = answer.label if answer.label in shares else max(shares, key=lambda label: shares[label])
+    if max(shares.values()) >= below:
+        return best
+    unknown = task.spec.output.unknown
+    return unknown.name if unknown else None
 
 
 def serialise(service: Service, answer: Answer, wants_detail: bool) -> dict[str, Any]:

@@ -29,7 +29,8 @@ class Answer:
 
     `model_id` is the Codec's, `version` the FittedTask's. `cache` is HIT or MISS, None where the cache was not asked.
     Of a request that ended with an error there is an answer that says nothing: its result is UNFINISHED, and counts
-    what was computed. `fired`: it is why the reply of a chat is the vetted text.
+    what was computed. `fired`: it is why the reply of a chat is the vetted text. `inputs` is what a task was
+    asked, None where that was no task alone: the reply of a chat.
     """
 
     task: str
@@ -45,6 +46,7 @@ class Answer:
     model_id: str = ""
     version: str = ""
     fired: bool = False
+    inputs: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,10 @@ from qwen_allinone.service.answer_types import Answer, Terms
 from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.detokenizer import TextPieces
 from qwen_allinone.service.grammar_forms import GrammarForm
-from qwen_allinone.service.input_checks import MOST_CHARS_PER_TOKEN
 from qwen_allinone.service.reply import Replies
 from qwen_allinone.service.request import Request
 from qwen_allinone.service.service import Service
-from qwen_allinone.tasks import is_blank
+from qwen_allinone.tasks import MOST_CHARS_PER_TOKEN, is_blank
 
 # What telemetry calls these answers, which come of no task.
 COMPLETION = "completion"

@@ -18,7 +18,7 @@ from qwen_allinone.service.answer_types import Answer
 from qwen_allinone.service.detokenizer import reply_text
 from qwen_allinone.service.gold_fit import GoldFit
 from qwen_allinone.service.input_checks import check_length, prepare
-from qwen_allinone.tasks import Task, Variable, items_of, short_hash
+from qwen_allinone.tasks import Masking, Task, Variable, items_of, short_hash
 
 log = logging.getLogger(__name__)
 
@@ -86,11 +86,12 @@ class FittedTask:
                 check_length(self.task, name, text, self.tokenizer)
         return ids
 
-    def answer(self, result: Result) -> Answer:
-        """What the engine's result means."""
+    def answer(self, result: Result, masking: Masking | None = None) -> Answer:
+        """What the engine's result means; `masking` hid numbers that a text is to have again."""
         if self.trie is not None:
             return self._label_answer(result)
         text, output = reply_text(self.tokenizer, result.ids), self.task.spec.output
+        text = masking.restore(text) if masking else text
         answer = Answer(self.task.name, result, text=text, model_id=self.model_id, version=self.version)
         if output.kind == "list":
             return replace(answer, items=items_of(text, output.max_items))

@@ -21,7 +21,7 @@ from qwen_allinone.files import locked_folder, replace_file
 from qwen_allinone.service import calibration
 from qwen_allinone.service.fitted_task import FittedTask
 from qwen_allinone.service.gold_fit import GoldFit, accuracy_of, fit_to_gold
-from qwen_allinone.tasks import Case, short_hash
+from qwen_allinone.tasks import Case, Masking, short_hash
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def _askable(fitted: FittedTask, cases: Sequence[Case]) -> list[tuple[list[int],
     asked = list[tuple[list[int], int]]()
     for case in cases:
         try:
-            ids = fitted.prompt(case.inputs, {})
+            ids = fitted.prompt(fitted.task.hidden(case.inputs, Masking()), {})
         except RequestError:
             continue
         if len(ids) + fitted.trie.longest <= fitted.context and case.label in fitted.task.labels:

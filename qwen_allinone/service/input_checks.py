@@ -6,10 +6,8 @@ import re
 
 from qwen_allinone.errors import EmptyInput, InputTooLong, InvalidInput
 from qwen_allinone.model.tokenizer import Tokenizer
-from qwen_allinone.tasks import Task, clean, is_blank
+from qwen_allinone.tasks import MOST_CHARS_PER_TOKEN, Task, clean, is_blank
 
-# No real text has this many characters a token; what has is refused before it costs tokenizer time.
-MOST_CHARS_PER_TOKEN = 16
 # A text with one of these letters or digits is not blank, which takes longer to find out.
 _SURELY_SEEN = re.compile(r"[0-9A-Za-z\u4e00-\u9fff]")
 

@@ -20,10 +20,9 @@ from qwen_allinone.model.tokenizer import Gap
 from qwen_allinone.service.answer_types import Answer, Terms
 from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.completions import Utterance, chat_ids, chat_layout
-from qwen_allinone.service.input_checks import MOST_CHARS_PER_TOKEN
 from qwen_allinone.service.request import Request
 from qwen_allinone.service.service import Service
-from qwen_allinone.tasks import is_blank
+from qwen_allinone.tasks import MOST_CHARS_PER_TOKEN, is_blank
 
 # What telemetry calls these answers, which come of no task.
 DECISIONS = "decisions"

@@ -8,8 +8,29 @@ from functools import partial
 from queue import Empty, SimpleQueue
 
 from qwen_allinone.engine import Logprobs, Ticket
-from qwen_allinone.service.answer_types import Listener
+from qwen_allinone.service.answer_types import Answer, Listener
 from qwen_allinone.service.detokenizer import TextPieces
+from qwen_allinone.tasks import Masking, RestoredPieces
+
+
+class Restoring:
+    """A `Listener` that gives hidden numbers back in the pieces of a reply; `end` is to be called after the last."""
+
+    def __init__(self, listener: Listener, masking: Masking) -> None:
+        self._listener = listener
+        self._pieces = RestoredPieces(masking, listener.delta)
+
+    def submitted(self) -> None:
+        self._listener.submitted()
+
+    def labelled(self, sentiment: Answer, care: Answer | None) -> None:
+        self._listener.labelled(sentiment, care)
+
+    def delta(self, text: str, choice: int = 0, logprobs: Sequence[Logprobs] = ()) -> None:
+        self._pieces.push(text)
+
+    def end(self) -> None:
+        self._pieces.end()
 
 
 class Replies:

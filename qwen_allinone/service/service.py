@@ -19,11 +19,11 @@ from qwen_allinone.service.fitted_task import FittedTask
 from qwen_allinone.service.gold_fit import GoldFit
 from qwen_allinone.service.input_checks import check_length, prepare
 from qwen_allinone.service.prompt_history import remember
-from qwen_allinone.service.reply import Replies
+from qwen_allinone.service.reply import Replies, Restoring
 from qwen_allinone.service.request import MOST_AT_ONCE, Request
 from qwen_allinone.service.result_cache import ResultCache, without_cost
 from qwen_allinone.state import Memory, Turn
-from qwen_allinone.tasks import CARE, CHAT, MEMORIES, ROUTE, Registry, Task, chat_tasks, routes_of
+from qwen_allinone.tasks import CARE, CHAT, MEMORIES, ROUTE, Masking, Registry, Task, chat_tasks, routes_of
 
 log = logging.getLogger(__name__)
 
@@ -157,21 +157,28 @@ class Service:
 
     def _run(self, request: Request, task: Task, inputs: Mapping[str, str], *, seed: int | None = None) -> Answer:
         """An answer of `task`, from the cache where the request allows that."""
-        fitted = request.codec.tasks[task.name]
+        fitted, masking = request.codec.tasks[task.name], Masking()
+        hidden = task.hidden(inputs, masking)
 
         def compute() -> Result:
-            return self._compute(request, task, fitted.prompt(inputs, _NOTHING), seed)
+            return self._compute(request, task, fitted.prompt(hidden, _NOTHING), seed, masking)
 
-        return self._cached(request, fitted, inputs, compute)
+        return self._cached(request, fitted, hidden, compute, masking)
 
     def _cached(
-        self, request: Request, fitted: FittedTask, inputs: Mapping[str, str], compute: Callable[[], Result]
+        self,
+        request: Request,
+        fitted: FittedTask,
+        inputs: Mapping[str, str],
+        compute: Callable[[], Result],
+        masking: Masking | None = None,
     ) -> Answer:
+        """`inputs` are as the model sees them: what is remembered or kept of an answer holds no hidden number."""
         use = request.terms.cache
         if self._cache is None or use is None or not fitted.cacheable:
-            return fitted.answer(compute())
+            return replace(fitted.answer(compute(), masking), inputs=inputs)
         result, found = self._cache.run(fitted, inputs, request, compute)
-        answer = fitted.answer(result)
+        answer = replace(fitted.answer(result, masking), inputs=inputs)
         if found:
             return replace(answer, cache="HIT", result=without_cost(result))
         return replace(answer, cache="MISS")
@@ -195,14 +202,15 @@ class Service:
                 results.update(request.classify_all(asked))
                 return []
             fitted, later = request.codec.tasks[left[0].name], list[Answer]()
+            hidden = left[0].hidden(inputs, Masking())
 
             def compute() -> Result:
                 assert fitted.trie is not None, "label tasks have labels"
-                asked[fitted.task.name] = fitted.prompt(inputs, _NOTHING), fitted.trie, fitted.adapter
+                asked[fitted.task.name] = fitted.prompt(hidden, _NOTHING), fitted.trie, fitted.adapter
                 later.extend(look(left[1:]))
                 return results[fitted.task.name]
 
-            answer = self._cached(request, fitted, inputs, compute)
+            answer = self._cached(request, fitted, hidden, compute)
             if fitted.task.name not in asked:
                 later.extend(look(left[1:]))
             return [answer, *later]
@@ -248,7 +256,13 @@ class Service:
     ) -> tuple[Answer, int]:
         """The second half of a chat, and the number of the oldest turn in its prompt."""
         task, codec, first = self._chat, request.codec, 0
-        fitted = codec.tasks[CHAT]
+        fitted, masking = codec.tasks[CHAT], Masking()
+        if kinds := task.spec.inputs["text"].mask:
+            history = [
+                replace(turn, text=masking.hide(turn.text, kinds), response=masking.hide(turn.response, kinds))
+                for turn in history
+            ]
+            text = task.hidden({"text": text}, masking)["text"]
         if not history:
             ids = fitted.prompt({"text": text}, known)
         else:
@@ -259,16 +273,20 @@ class Service:
                 task, history, {"text": prepared, **known}, codec.tokenizer, most=most, restate=codec.late_system
             )
             ids, first = prompt.ids, prompt.first
-        return fitted.answer(self._compute(request, task, ids, seed)), first
+        return fitted.answer(self._compute(request, task, ids, seed, masking), masking), first
 
-    def _compute(self, request: Request, task: Task, prompt: list[int], seed: int | None) -> Result:
+    def _compute(self, request: Request, task: Task, prompt: list[int], seed: int | None, masking: Masking) -> Result:
         fitted, listener = request.codec.tasks[task.name], request.terms.listener
         if fitted.trie is not None:
             return request.classify(task.name, prompt, fitted.trie, fitted.adapter)
         sampling = fitted.sampling if seed is None else replace(fitted.sampling, seed=seed)
-        reply = Replies([TextPieces(request.codec.tokenizer.decode)], listener) if listener else None
+        restoring = Restoring(listener, masking) if listener and masking.words else None
+        heard = restoring or listener
+        reply = Replies([TextPieces(request.codec.tokenizer.decode)], heard) if heard else None
         form = request.codec.forms.begin(task.grammar) if task.grammar else None
         result = request.generate(task.name, prompt, sampling, reply, form, fitted.adapter)
+        if restoring:
+            restoring.end()
         if form and form.problem:
             log.error("%s: its schema takes too much to follow (%s)", task.name, form.problem)
             raise FormFailed()

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Any
+import errno
+import os
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import closing
 
 from qwen_allinone.access import Credentials
-from qwen_allinone.errors import StartupError
+from qwen_allinone.errors import SettingsError
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import ROUTE, Registry, chat_tasks, routes_of
 from qwen_allinone.telemetry import audit
 
-log = logging.getLogger(__name__)
+_PATIENCE_S = 3.0
+# Where a socket is given to us: by systemd, or by the Gunicorn that this one replaces.
+_GIVEN_SOCKETS = {"LISTEN_FDS", "GUNICORN_FD"}
 
 
 def checked_settings() -> Settings:
@@ -30,20 +36,37 @@ def checked_settings() -> Settings:
     return settings
 
 
-def keep_serving_at_a_bad_reload(server: Any) -> None:
-    """Have Gunicorn's `server` (its Arbiter) look before it reloads (SIGHUP).
+def check_addresses(addresses: Sequence[object], patience_s: float = _PATIENCE_S) -> None:
+    """Raises SettingsError if the service could not listen there. Gunicorn would say so in eleven lines.
 
-    It would read its configuration anew, which ends the master where something is at fault, and the workers with it. So
-    that is told, and those who serve go on as they are.
+    Who has just been stopped may still hold its port, so that is waited for.
     """
-    reload = server.reload
+    if os.environ.keys() & _GIVEN_SOCKETS:
+        return
+    ends = time.monotonic() + patience_s
+    for address in addresses:
+        while isinstance(address, tuple) and (error := _problem(address)) is not None:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > ends:
+                raise SettingsError(_told(address, error))
+            time.sleep(0.1)
 
-    def reload_if_sound() -> None:
-        try:
-            checked_settings()
-        except (StartupError, OSError) as error:
-            log.error("not reloaded, what was there goes on serving: %s", error)
-            return
-        reload()
 
-    server.reload = reload_if_sound
+def _problem(address: tuple[str, int]) -> OSError | None:
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    try:
+        with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Gunicorn does
+            probe.bind(address)
+            probe.listen(1)
+    except OSError as error:
+        return error
+    return None
+
+
+def _told(address: tuple[str, int], error: OSError) -> str:
+    host, port = address
+    if error.errno == errno.EADDRINUSE:
+        return f"QAIO_PORT={port}: another program listens on {host} port {port}; stop it, or set another"
+    if error.errno == errno.EACCES:
+        return f"QAIO_PORT={port}: only root may listen there; set QAIO_PORT to 1024 or more"
+    return f"QAIO_HOST={host}: nobody can listen there ({error.strerror}); set QAIO_HOST to an address of this machine"

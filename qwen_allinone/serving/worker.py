@@ -6,6 +6,7 @@ Where it differs from `gthread` (27.0), and why:
 - A worker that is busy or still loading waits a moment before it accepts, so that one which is free takes the
   connection; if none does, it accepts and answers 503 itself. Nothing waits unseen in the kernel's queue.
 - On SIGTERM it goes on accepting, to say 503, until the last admitted request is answered. Then it ends at once.
+- After a reload it takes nobody new and answers those who are here, for others serve; see succession.py.
 - When its engine hangs or the master is gone, it ends within seconds, whatever its threads do.
 """
 
@@ -14,13 +15,16 @@ from __future__ import annotations
 import atexit
 import errno
 import logging
+import mmap
 import os
 import select
 import selectors
+import signal
 import sys
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -46,6 +50,8 @@ _MOST_AT_ONCE = 64
 # For admitted requests when the master is gone; for answers to be sent when nothing is computed any more.
 _ORPHAN_S = 1.5
 _LAST_ANSWERS_S = 1.0
+# How soon it is seen that the model is there.
+_LOADING_TURN_S = 0.1
 # For the interpreter to end by itself.
 _EXIT_S = 1.0
 # Between two tries of a worker that cannot start.
@@ -61,12 +67,38 @@ class EngineWorker(RefusesInJson, ThreadWorker):  # type: ignore[misc]  # gunico
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._shared = mmap.mmap(
+            -1, 3
+        )  # of master and worker: is it ready, is it to retire, do others serve until it is ready
         self._quit = False
         self._ended = False
         self._listening = select.poll()
         self._looked_at = 0.0
         self._somebody_waited = False
         self._no_files_until = 0.0
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its model has been loaded. The master asks too."""
+        return self._shared[0] != 0
+
+    @property
+    def retires(self) -> bool:
+        """Whether others serve and this one is to leave: the master says so before it ends it."""
+        return self._shared[1] != 0
+
+    @retires.setter
+    def retires(self, wanted: bool) -> None:
+        self._shared[1] = wanted
+
+    @property
+    def is_heir(self) -> bool:
+        """Whether it takes over from others, who serve until it is ready: so it takes nobody before."""
+        return self._shared[2] != 0
+
+    @is_heir.setter
+    def is_heir(self, wanted: bool) -> None:
+        self._shared[2] = wanted
 
     def init_process(self) -> None:
         """Boot and serve.
@@ -107,12 +139,16 @@ class EngineWorker(RefusesInJson, ThreadWorker):  # type: ignore[misc]  # gunico
             parent = self.is_parent_alive()
         if self._engine.broken:
             self._break()
-        self._drain(self.cfg.graceful_timeout - 2 if parent else _ORPHAN_S)
+        grace_s = self.cfg.graceful_timeout - 2
+        if parent and self.retires:
+            self._retire(grace_s)
+            grace_s = 0.0
+        self._drain(grace_s if parent else _ORPHAN_S)
         self._end()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM: from here on nobody is admitted."""
-        if self.booted:
+        """SIGTERM: from here on nobody is admitted, but for those whose connection is here already after a reload."""
+        if self.booted and not self.retires:
             self._engine.drain()
         super().handle_exit(sig, frame)
 
@@ -160,17 +196,27 @@ class EngineWorker(RefusesInJson, ThreadWorker):  # type: ignore[misc]  # gunico
     def _turn(self, *, accept: bool) -> None:
         """Once around the loop: heartbeat, new connections, events, timeouts."""
         self.notify()
+        if not self.is_ready:
+            self._tell_if_ready()
         pause = self._pause_s()
         accept = accept and self.nr_conns < self.worker_connections and time.monotonic() >= self._no_files_until
+        accept = accept and (self.is_ready or not self.is_heir)
         self.set_accept_enabled(accept and not pause)
         if accept and pause:
             self._accept_late(pause)
         else:
             self._somebody_waited = False
-        self.wait_for_and_dispatch_events(timeout=pause or (1.0 if self._accepting else _FULL_PAUSE_S))
+        idle = 1.0 if self.is_ready else _LOADING_TURN_S
+        self.wait_for_and_dispatch_events(timeout=pause or (idle if self._accepting else _FULL_PAUSE_S))
         self.murder_keepalived()
         self.murder_pending()
         self._lingering.end_overdue()
+
+    def _tell_if_ready(self) -> None:
+        if self._engine.status == "ready":
+            self._shared[0] = True
+            with suppress(OSError):  # the master is gone, and somebody else has its number
+                os.kill(self.ppid, signal.SIGCHLD)  # which has it look around
 
     def _pause_s(self) -> float:
         """How long connections are left to other workers; 0: whoever is first takes them."""
@@ -205,9 +251,20 @@ class EngineWorker(RefusesInJson, ThreadWorker):  # type: ignore[misc]  # gunico
         while self._accept_waiting():
             pass
 
+    def _leave_to_others(self) -> None:
+        pass
+
     def _close(self, conn: TConn) -> None:
         self.nr_conns -= 1
         conn.close()
+
+    def _retire(self, grace_s: float) -> None:
+        """Answer all that comes on connections that are here, and leave new ones to the others."""
+        self.alive = False  # answers say `Connection: close`
+        self._cap_keepalive(time.monotonic() + STOP_KEEPALIVE_LINGER)
+        ends = time.monotonic() + grace_s
+        while self.nr_conns > 0 and time.monotonic() < ends and not self._quit and self.is_parent_alive():
+            self._turn(accept=False)
 
     def _drain(self, grace_s: float) -> None:
         """Let admitted requests end, and refuse whoever still comes; then send the last answers."""
@@ -223,7 +280,7 @@ class EngineWorker(RefusesInJson, ThreadWorker):  # type: ignore[misc]  # gunico
         self._engine.abandon(Draining())  # who is left now gets an answer that says so
         self.set_accept_enabled(False)
         for listener in self.sockets:
-            close_listener(listener, self._accept_all)
+            close_listener(listener, self._leave_to_others if self.retires else self._accept_all)
         self._send_answers()
 
     def _send_answers(self) -> None:

@@ -1,7 +1,8 @@
-"""What outlives a request: conversations, in a SQLite file or in Redis; what users told of themselves;
+"""What outlives a request: conversations, in a SQLite file or in Redis; what users told of themselves; corrections;
 remembered answers (cache.py)."""
 
-from qwen_allinone.state.conversations import Conversation, Session, Sessions, Store, Turn
+from qwen_allinone.state.conversations import Conversation, Session, Sessions, Store, Turn, now
+from qwen_allinone.state.corrections import Correction, Corrections, LabelAnswer
 from qwen_allinone.state.memories import Memory, MemoryStore, Note, Whose
 from qwen_allinone.state.redis_store import RedisStore
 from qwen_allinone.state.sqlite_memories import SqliteMemories
@@ -12,6 +13,9 @@ __all__ = [
     "Memory",
     "MemoryStore",
     "Note",
+    "Correction",
+    "Corrections",
+    "LabelAnswer",
     "RedisStore",
     "Session",
     "Sessions",
@@ -20,4 +24,5 @@ __all__ = [
     "Store",
     "Turn",
     "Whose",
+    "now",
 ]

@@ -4,6 +4,7 @@ from qwen_allinone.tasks.adapter_files import ADAPTER_CONFIG
 from qwen_allinone.tasks.chat_tasks import chat_tasks, check_memory_tasks
 from qwen_allinone.tasks.items import items_of
 from qwen_allinone.tasks.loader import CALIBRATION, load_cases, load_task
+from qwen_allinone.tasks.masking import Masking, MaskKind, RestoredPieces
 from qwen_allinone.tasks.registry import Registry
 from qwen_allinone.tasks.render import Chat, Completion, Exchange, Rendered, clean, is_blank, render, render_turns
 from qwen_allinone.tasks.routes import routes_of
@@ -12,6 +13,7 @@ from qwen_allinone.tasks.task import (
     CHAT,
     MEMORIES,
     REMEMBER,
+    MOST_CHARS_PER_TOKEN,
     ROUTE,
     SENTIMENT,
     Calibration,
@@ -28,6 +30,7 @@ from qwen_allinone.tasks.task import (
     short_hash,
 )
 from qwen_allinone.tasks.variants import Variant, body_of, has_examples, variants
+from qwen_allinone.tasks.versions import Entry, Versions
 
 __all__ = [
     "ADAPTER_CONFIG",
@@ -36,6 +39,7 @@ __all__ = [
     "CHAT",
     "MEMORIES",
     "REMEMBER",
+    "MOST_CHARS_PER_TOKEN",
     "ROUTE",
     "SENTIMENT",
     "Calibration",
@@ -43,17 +47,22 @@ __all__ = [
     "Chat",
     "Completion",
     "Decoding",
+    "Entry",
     "Exchange",
     "Input",
     "Kind",
     "Label",
+    "MaskKind",
+    "Masking",
     "Output",
     "Quality",
     "Registry",
     "Rendered",
+    "RestoredPieces",
     "Task",
     "Variable",
     "Variant",
+    "Versions",
     "Vetted",
     "body_of",
     "chat_tasks",

@@ -7,36 +7,45 @@ from pathlib import Path
 
 from qwen_allinone.errors import TaskFileError, UnknownTask
 from qwen_allinone.tasks.loader import load_cases, load_task
+from qwen_allinone.tasks.masking import MaskKind
 from qwen_allinone.tasks.task import Case, Task
+from qwen_allinone.tasks.versions import files_of, task_folders, version_of
 
 
 class Registry:
-    """The tasks found under one folder at startup."""
+    """The tasks found under one folder at startup. `version` stands for all of its files."""
 
-    def __init__(self, tasks: dict[str, Task], cases: dict[str, list[Case]]) -> None:
+    def __init__(self, tasks: dict[str, Task], cases: dict[str, list[Case]], version: str = "") -> None:
         self._tasks = tasks
         self._cases = cases
+        self.version = version
 
     @classmethod
     def load(cls, root: Path) -> Registry:
-        """Load every folder under `root`; names beginning with `.` or `_` are passed over.
+        """Load every task under `root`.
 
         Raises:
             TaskFileError: no such folder, no task in it, or a task file at fault.
         """
-        if not root.is_dir():
-            raise TaskFileError(root, "(folder)", "does not exist", "set QAIO_PROMPTS to the folder of the tasks")
-        folders = sorted(p for p in root.iterdir() if p.is_dir() and p.name[0] not in "._")
-        if not folders:
-            raise TaskFileError(root, "(folder)", "holds no task", "add a folder with a prompt.md")
+        folders = task_folders(root)
         tasks = {folder.name: load_task(folder) for folder in folders}
-        return cls(tasks, {folder.name: load_cases(folder, tasks[folder.name]) for folder in folders})
+        cases = {folder.name: load_cases(folder, tasks[folder.name]) for folder in folders}
+        try:
+            return cls(tasks, cases, version_of(files_of(root)))
+        except OSError as error:
+            fix = "make all of its files readable"
+            raise TaskFileError(root, "(folder)", f"cannot be read ({error.strerror})", fix) from None
 
     def get(self, name: str) -> Task:
         """The task called `name`; raises UnknownTask with the names there are."""
         if name not in self._tasks:
             raise UnknownTask(name, list(self._tasks))
         return self._tasks[name]
+
+    @property
+    def masks(self) -> frozenset[MaskKind]:
+        """Kinds of numbers that any task hides."""
+        return frozenset(kind for task in self for spec in task.spec.inputs.values() for kind in spec.mask)
 
     def cases(self, name: str) -> list[Case]:
         """The gold cases of the task called `name`."""

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from qwen_allinone.tasks.adapter_files import AdapterFiles
+from qwen_allinone.tasks.masking import Masking, MaskKind
 
 SENTIMENT, CHAT = "sentiment", "chat"  # the halves of /chat
 ROUTE = "route"  # the task whose labels stand for other tasks
@@ -23,8 +24,10 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
+# No real text has this many characters a token; what has is refused before it costs any time.
+MOST_CHARS_PER_TOKEN = 16
 # What a request body may hold beside the inputs.
-RESERVED = frozenset({"detail"})
+RESERVED = frozenset({"detail", "below"})
 
 _HAN = re.compile(r"[\u3400-\u9fff\U00020000-\U0003ffff]")
 
@@ -41,10 +44,11 @@ class Unsure(_Frozen):
 
 
 class Input(_Frozen):
-    """One variable of the prompt. `max_tokens` caps what a caller may put in. `unsure` is for `sentiment` only;
-    `heading` for `memories`, the line above them."""
+    """One variable of the prompt. `max_tokens` caps what a caller may put in. `mask`: numbers of these kinds are hidden
+    from the model. `unsure` is for `sentiment` only; `heading` for `memories`, the line above them."""
 
     max_tokens: int = Field(ge=1, le=32768)
+    mask: tuple[MaskKind, ...] = Field((), strict=False)
     unsure: Unsure | None = None
     heading: Text | None = None
 
@@ -275,6 +279,15 @@ class Task:
         parts += [f"{words.text}: ", *self.messages[-1].parts, f"\n{words.label}:"]
         whole = Message(None, tuple(part for part in parts if part))
         return replace(self, messages=(whole,))
+
+    def hidden(self, inputs: Mapping[str, str], masking: Masking) -> Mapping[str, str]:
+        """The inputs as the model may see them. What is too long to be asked is left as it is, to be refused."""
+        masks = {name: spec.mask for name, spec in self.spec.inputs.items() if spec.mask and name in inputs}
+        if not masks:
+            return inputs
+        most = {name: self.spec.inputs[name].max_tokens * MOST_CHARS_PER_TOKEN for name in masks}
+        hidden = {name: masking.hide(inputs[name], masks[name]) for name in masks if len(inputs[name]) <= most[name]}
+        return {**inputs, **hidden}
 
     @property
     def is_chat(self) -> bool:

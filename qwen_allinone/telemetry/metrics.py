@@ -80,6 +80,9 @@ class Metrics:
         self._requests = counter("requests", "Requests answered", "route", "method", "status")
         self._rejected = counter("requests_rejected", "Requests answered with an error, by its code", "code")
         self._labels = counter("labels", "Answers of label tasks, sentiment among them", "task", "label")
+        self._feedback = counter(
+            "feedback", "Answers of label tasks of which people said what is right", "task", "right"
+        )
         self._care = counter("care", "Chats answered with the vetted text of the task care")
         self._prompt = counter("prompt_tokens", "Tokens of prompts, reused ones included")
         self._generated = counter("generation_tokens", "Tokens generated")
@@ -160,6 +163,10 @@ class Metrics:
             self._e2e.labels(request.route).observe(request.total_s)
         for answer in request.answers:
             self._count_answer(answer)
+
+    def count_feedback(self, task: str, *, right: bool) -> None:
+        """Count what somebody said of an answer for the first time."""
+        self._feedback.labels(task, "yes" if right else "no").inc()
 
     def exposition(self) -> bytes:
         """All metrics of all workers in Prometheus' text format."""

@@ -151,6 +151,7 @@ def environment(port: int, home: Path, given: dict[str, str]) -> dict[str, str]:
         "QAIO_PORT": str(port),
         "QAIO_MODEL": "demo",
         "QAIO_THREADS": "1",
+        "QAIO_PROMPTS_KEPT": str(home / f"prompts-{port}"),
         "HF_HOME": str(home / "hub"),
         "HF_ENDPOINT": "http://127.0.0.1:9",
         "NO_PROXY": "*",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import PROJECT, Service, StartService, alive, assert_is_chat, until
+from tests.e2e.conftest import PROJECT, Reply, Service, StartService, alive, assert_is_chat, environment, until
 from tests.support.adapters import write_adapter
 
 URGENT = """\
@@ -25,11 +29,23 @@ decoding: {strategy: greedy, max_new_tokens: 8}
 判断：
 """
 
+TRIAL_S = 180.0  # the gold cases are run when nobody else wants the cores
+RELOADS = 3  # of 200 in `make faults`
+
 
 @pytest.fixture
 def prompts(tmp_path: Path) -> Path:
     """A copy of the project's, to be changed."""
     return Path(shutil.copytree(PROJECT / "prompts", tmp_path / "prompts"))
+
+
+@pytest.fixture
+def few_prompts(prompts: Path) -> Path:
+    """The three that are needed: each costs a start some time."""
+    for folder in prompts.iterdir():
+        if folder.name not in ("chat", "sentiment", "intent"):
+            shutil.rmtree(folder)
+    return prompts
 
 
 def reload(service: Service) -> None:
@@ -98,3 +114,74 @@ def test_a_reload_of_what_cannot_start_is_refused_and_the_old_goes_on(
     reload(service)
     until(lambda: not alive(workers[0]) and service.log.count("ready: model") == 2, "mended, it is reloaded")
     assert_is_chat(service.chat("今天很开心"))
+
+
+def _in_force(service: Service) -> str:
+    return service.ask("GET", "/livez").headers["X-Prompt-Version"]
+
+
+def _judged(service: Service) -> Reply:
+    body = json.dumps({"text": "快递到哪了", "detail": True}).encode()
+    return service.ask("POST", "/v1/tasks/intent", body, Content_Type="application/json")
+
+
+@pytest.mark.timeout(360)
+def test_a_prompt_that_does_worse_on_its_gold_cases_is_refused_until_somebody_insists_and_goes_back(
+    start_service: StartService, few_prompts: Path, tmp_path: Path
+) -> None:
+    service = start_service(QAIO_PROMPTS=str(few_prompts))
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        kept = {
+            "QAIO_PROMPTS": str(few_prompts),
+            "QAIO_PROMPTS_KEPT": str(service.log_file.parent / f"prompts-{service.port}"),
+        }
+        asked = [sys.executable, "-m", "qwen_allinone", "prompts", *words]
+        return subprocess.run(asked, env=environment(service.port, tmp_path, kept), capture_output=True, text=True)
+
+    good, file = _in_force(service), few_prompts / "intent" / "prompt.md"
+    text = file.read_text("utf-8")
+    head, _ = text.rsplit("---\n", 1)
+    file.write_text(f"{head}---\nAlways the same: $text\nWhat day is it:\n", "utf-8")
+    reload(service)
+    until(lambda: "not reloaded" in service.log, "the reload is refused", TRIAL_S)
+    assert "intent: " in service.log and "QAIO_PROMPTS_MAY_LOSE" in service.log
+    assert _in_force(service) == good
+    forced = command("reload", "--force")
+    assert forced.returncode == 0, forced.stderr
+    until(lambda: _in_force(service) != good, "the worse one is in force")
+    assert command("back").returncode == 0
+    until(lambda: _in_force(service) == good, "the earlier one is in force")
+    assert file.read_text("utf-8") == text
+    listed = json.loads(command("list", "--json").stdout)["versions"]
+    assert [entry["why"] for entry in listed] == ["back", "forced", "start"]
+
+
+@pytest.mark.timeout(360)
+def test_reloads_under_load_lose_no_request_and_each_answer_is_of_one_whole_version(
+    start_service: StartService, few_prompts: Path
+) -> None:
+    service = start_service(QAIO_PROMPTS=str(few_prompts), QAIO_PROMPTS_MAY_LOSE="1", QAIO_CACHE_MB="0")
+    file = few_prompts / "intent" / "prompt.md"
+    texts = [file.read_text("utf-8"), file.read_text("utf-8").replace("$text", "$text。")]
+    enough, replies = threading.Event(), list[Reply]()
+
+    def ask_on() -> None:
+        while not enough.is_set():
+            replies.append(_judged(service))
+
+    clients = [threading.Thread(target=ask_on) for _ in range(3)]
+    for client in clients:
+        client.start()
+    try:
+        for times in range(1, RELOADS + 1):
+            file.write_text(texts[times % 2], "utf-8")
+            reload(service)
+            until(lambda: service.log.count("are in force") == times, "the new worker has taken over")  # noqa: B023
+    finally:
+        enough.set()
+        for client in clients:
+            client.join()
+    assert {reply.status for reply in replies} == {200}
+    pairs = {(reply.headers["X-Prompt-Version"], reply.json["detail"]["prompt_version"]) for reply in replies}
+    assert len(pairs) == 2, "two versions, each with its own prompt"

@@ -43,6 +43,17 @@ def test_a_broken_task_file_stops_the_start_and_is_named(start_service: StartSer
     assert_stops_with_one_line(service, "sentiment/prompt.md", "output.kind", "Fix:")
 
 
+def test_a_port_that_another_program_has_stops_the_start_and_is_named(start_service: StartService) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        service = start_service(ready=False, QAIO_PORT=port)
+        assert_stops_with_one_line(service, f"QAIO_PORT={port}", "another program")
+
+
+def test_an_address_of_another_machine_stops_the_start_and_is_named(start_service: StartService) -> None:
+    assert_stops_with_one_line(start_service(ready=False, QAIO_HOST="192.0.2.1"), "QAIO_HOST=192.0.2.1")
+
+
 def assert_lives_without_a_model(service: Service, *words: str) -> None:
     """The process answers, says in time and in full what is wrong, and does not restart for ever."""
     until(lambda: service.answers("/livez", 200), "the worker answers")

@@ -39,6 +39,7 @@ MODULES = (
     "kills",
     "store_kills",
     "stops",
+    "reloads",
     "redis_away",
     "broken_model",
     "front",

@@ -26,6 +26,7 @@ from qwen_allinone.http.openai import ChatCompletionRequest
 from qwen_allinone.service import unwatched
 from qwen_allinone.service.detokenizer import TextPieces
 from qwen_allinone.state import SqliteStore
+from qwen_allinone.serving.worker import EngineWorker
 
 _HOARD: list[bytes] = []
 
@@ -66,6 +67,11 @@ def _orphans(app: Any) -> None:
 def _abrupt(app: Any) -> None:
     """A stop ends the worker at once."""
     Engine.drain = lambda self: os._exit(0)  # type: ignore[method-assign, assign, return-value]
+
+
+def _abrupt_retirement(app: Any) -> None:
+    """After a reload the old worker ends at once."""
+    EngineWorker._retire = lambda self, grace_s: os._exit(0)  # type: ignore[method-assign, assign, return-value]
 
 
 def _needs_redis(app: Any) -> None:
@@ -183,6 +189,7 @@ PLANTS: dict[str, Callable[[Any], None]] = {
     "deaf": _deaf,
     "orphans": _orphans,
     "abrupt": _abrupt,
+    "abrupt retirement": _abrupt_retirement,
     "needs redis": _needs_redis,
     "leak": _leak,
     "torn": _torn,

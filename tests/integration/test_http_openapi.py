@@ -81,7 +81,7 @@ def test_the_list_of_tasks_and_the_document_say_the_same_of_the_inputs(
         reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
         schema = document["components"]["schemas"][reference.rsplit("/", 1)[-1]]
         assert schema["required"] == list(task["inputs"])
-        assert list(schema["properties"]) == [*task["inputs"], "detail"]
+        assert list(schema["properties"]) == [*task["inputs"], *(["below"] if task["labels"] else []), "detail"]
         assert schema["additionalProperties"] is False
         assert operation["summary"] == task["description"]
 

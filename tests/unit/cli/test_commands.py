@@ -1,5 +1,6 @@
 """The command line on the demo model and on models that do not load."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,25 @@ def test_ask_prints_the_label_and_then_the_reply() -> None:
     assert result.exit_code == 0
     assert first.startswith("😢 负面 (")
     assert len(reply) > 5
+
+
+@pytest.mark.usefixtures("demo")
+def test_for_programs_answers_are_json_whatever_the_width(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").write_text("text,label\n今天很开心,正面\n等了两个小时没人理我,正面\n", encoding="utf-8")
+
+    def said(*words: str) -> Any:
+        result = runner.invoke(app, [*words, "--json"], env={"COLUMNS": "20"})
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    asked = said("ask", "今天心情特别差，工作也不顺利")
+    assert asked["sentiment"] == "负面" and asked["response"] and sum(asked["probabilities"].values()) > 0.99
+    checked = said("check", "sentiment")["tasks"]["sentiment"]
+    assert checked["cases"] - checked["passed"] == len(checked["failed"])
+    measured = said("eval", "sentiment", "--data", "rows.csv")
+    assert measured["rows"] == 2 == sum(cell["rows"] for cell in measured["confusion"])
+    assert 0 <= measured["accuracy"] <= 1
 
 
 @pytest.mark.usefixtures("demo")

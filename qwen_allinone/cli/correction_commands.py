@@ -1,0 +1,39 @@
+"""`qwen-allinone corrections`: what people said of answers, as rows that `eval` and `calibrate` read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qwen_allinone.cli.result_files import write_corrections
+from qwen_allinone.cli.terminal import err, exit_with
+from qwen_allinone.errors import DataFileError, QaioError, SettingsError
+from qwen_allinone.settings import Settings
+from qwen_allinone.state import Corrections
+from qwen_allinone.tasks import Registry
+
+
+def export(
+    task: Annotated[str, typer.Argument(help="A label task")],
+    out: Annotated[Path, typer.Option(help="Where the rows go")] = Path("corrections.csv"),
+) -> None:
+    """Write all that people said of a task's answers as labelled CSV, oldest first, what was right included."""
+    try:
+        settings = Settings.load()
+        if settings.feedback_file is None:
+            raise SettingsError("QAIO_FEEDBACK_FILE is not set: name the file in which the service keeps feedback")
+        if not settings.feedback_file.is_file():
+            raise DataFileError(f"{settings.feedback_file} is not there: nobody has given feedback yet")
+        inputs = list(Registry.load(settings.prompts).get(task).spec.inputs)
+        corrections = Corrections(settings.feedback_file, days=settings.feedback_days, max_mb=settings.feedback_max_mb)
+        kept = corrections.kept(task)
+        corrections.close()
+        if not kept:
+            raise DataFileError(f"nobody has given feedback on {task} in the last {settings.feedback_days:g} days")
+        write_corrections(out, inputs, kept)
+    except QaioError as error:
+        raise exit_with(str(error)) from None
+    right = sum(correction.was_right for correction in kept)
+    err.print(f"{len(kept)} rows are in {out}, {right} of them were answered right", highlight=False, soft_wrap=True)

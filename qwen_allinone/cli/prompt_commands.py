@@ -1,0 +1,128 @@
+"""`qwen-allinone prompts`: which versions were in force, whether a changed one is worse, reload, one step back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import wraps
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from qwen_allinone.cli.prompt_trial import Compared, compare
+from qwen_allinone.cli.terminal import AsJson, err, exit_with, load_settings, out, print_json
+from qwen_allinone.errors import QaioError
+from qwen_allinone.serving.succession import ask_to_reload
+from qwen_allinone.settings import Settings
+from qwen_allinone.tasks import Registry, Versions
+
+
+def _in_one_line(command: Callable[..., None]) -> Callable[..., None]:
+    """What cannot be read or written ends with one line."""
+
+    @wraps(command)
+    def run(*given: object, **named: object) -> None:
+        try:
+            command(*given, **named)
+        except QaioError as error:
+            raise exit_with(str(error)) from None
+        except OSError as error:
+            raise exit_with(f"{error.filename}: {error.strerror}: see QAIO_PROMPTS and QAIO_PROMPTS_KEPT") from None
+
+    return run
+
+
+@_in_one_line
+def list_versions(as_json: AsJson = False) -> None:
+    """Print the versions that came into force, newest first."""
+    versions = Versions(Settings.load().prompts_kept)
+    entries = [entry.model_dump() for entry in reversed(versions.history())]
+    if as_json:
+        print_json({"versions": entries})
+        return
+    table = Table("version", "in force since", "why")
+    for number, entry in enumerate(entries):
+        since = datetime.fromtimestamp(entry["at"]).isoformat(" ", "seconds")
+        table.add_row(entry["version"] + (" *" if number == 0 else ""), since, entry["why"])
+    out.print(table)
+
+
+@_in_one_line
+def try_version(
+    version: Annotated[str, typer.Argument(help="A version that is kept; QAIO_PROMPTS as it is if none is named")] = "",
+    against: Annotated[str, typer.Option(help="A version that is kept; the one in force if none is named")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Run the gold cases of all that has changed since the version in force. Exits with 1 if a reload would be refused.
+
+    Prints each changed task's share of right answers, before and now.
+    """
+    settings = load_settings()
+    versions = Versions(settings.prompts_kept)
+    prompts = versions.folder(version) if version else settings.prompts
+    refused = _tried(settings, versions, prompts, against or versions.current, as_json)
+    if refused:
+        raise typer.Exit(1)
+
+
+@_in_one_line
+def reload(
+    force: Annotated[bool, typer.Option(help="Take it whatever its gold cases say")] = False,
+) -> None:
+    """Have the running service take QAIO_PROMPTS as it is now, if it is not worse than what is in force."""
+    settings = load_settings()
+    versions = Versions(settings.prompts_kept)
+    version = versions.keep(settings.prompts)
+    if not versions.is_accepted(version):
+        if not force and _tried(settings, versions, versions.folder(version), versions.current, False):
+            raise exit_with("not reloaded; `--force` takes it all the same")
+        versions.accept(version, "forced" if force else "tried")
+    _take_over(versions, version)
+
+
+@_in_one_line
+def back() -> None:
+    """Go back to the version that was in force before: QAIO_PROMPTS becomes what it was, and the service reloads."""
+    settings = Settings.load()
+    versions = Versions(settings.prompts_kept)
+    version = versions.before()
+    if version is None:
+        raise exit_with(f"no earlier version is kept in {versions.root}")
+    versions.restore(version, settings.prompts)
+    versions.accept(version, "back")
+    _take_over(versions, version)
+
+
+def _take_over(versions: Versions, version: str) -> None:
+    master = ask_to_reload(versions.root)
+    if master is None:
+        out.print(f"prompts {version}: no service runs here, the next start takes it", highlight=False)
+    else:
+        out.print(f"prompts {version}: the service (process {master}) takes it; its log says when", highlight=False)
+
+
+def _tried(settings: Settings, versions: Versions, prompts: Path, against: str | None, as_json: bool) -> list[str]:
+    """What a reload would be refused for. Prints what was found."""
+    new = Registry.load(prompts)
+    compared = compare(settings, Registry.load(versions.folder(against)), new) if against else []
+    refused = [lost for lost in (each.lost(settings.prompts_may_lose) for each in compared) if lost]
+    if as_json:
+        shown = {each.task: {"cases": each.cases, "before": each.before, "now": each.now} for each in compared}
+        print_json({"version": new.version, "tasks": shown, "refused": refused})
+    else:
+        _print(compared, refused)
+    return refused
+
+
+def _print(compared: list[Compared], refused: list[str]) -> None:
+    if not compared:
+        out.print("no task with gold cases has changed")
+        return
+    table = Table("task", "cases", "before", "now", title="gold cases")
+    for each in compared:
+        table.add_row(each.task, str(each.cases), f"{each.before:.1%}", f"{each.now:.1%}")
+    out.print(table)
+    for line in refused:
+        err.print(f"refused: {line}", highlight=False, markup=False, soft_wrap=True)
