@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 
 from qwen_allinone.errors import EmptyInput, InvalidInput
 from qwen_allinone.service.answer_types import ChatAnswer
-from qwen_allinone.service.input_checks import MOST_CHARS_PER_TOKEN
 from qwen_allinone.service.recall import matching, recalled, vector_model, vector_of
 from qwen_allinone.service.request import Request
 from qwen_allinone.service.secret_text import has_secret, without_secrets
 from qwen_allinone.state import Memory, MemoryStore, Whose
-from qwen_allinone.tasks import clean, is_blank
+from qwen_allinone.tasks import MOST_CHARS_PER_TOKEN, clean, is_blank
 
 # Characters of a statement: more is no short one.
 LONGEST = 200

@@ -25,8 +25,8 @@ from qwen_allinone.http.disconnects import Disconnects
 from qwen_allinone.http.openai import ChatCompletionRequest
 from qwen_allinone.service import unwatched
 from qwen_allinone.service.detokenizer import TextPieces
-from qwen_allinone.state import SqliteStore
 from qwen_allinone.serving.worker import EngineWorker
+from qwen_allinone.state import SqliteStore
 
 _HOARD: list[bytes] = []
 
