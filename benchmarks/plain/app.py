@@ -28,7 +28,8 @@ def _prompt(task: str) -> str:
 
 
 SENTIMENT = _prompt("sentiment")
-SYSTEM = _prompt("chat").removeprefix("system:").split("\nuser:")[0].strip()
+# Nobody is remembered here.
+SYSTEM = _prompt("chat").removeprefix("system:").split("\nuser:")[0].strip().replace("$memories", "")
 
 tokenizer = AutoTokenizer.from_pretrained(os.environ["PLAIN_MODEL"])
 model: Any = AutoModelForCausalLM.from_pretrained(os.environ["PLAIN_MODEL"], dtype=torch.float32)
