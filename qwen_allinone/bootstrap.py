@@ -17,7 +17,7 @@ from qwen_allinone.model import checkpoint
 from qwen_allinone.service import Codec, Fitting, ResultCache, Service, fit
 from qwen_allinone.serving.multiprocess import metrics_share
 from qwen_allinone.settings import Settings
-from qwen_allinone.state import RedisStore, Sessions, SqliteStore, Store
+from qwen_allinone.state import RedisStore, Responses, Sessions, SqliteStore, Store
 from qwen_allinone.state.cache import SingleFlightCache
 from qwen_allinone.tasks import Registry, Task
 from qwen_allinone.telemetry import Telemetry, logs
@@ -40,9 +40,11 @@ def build_app(settings: Settings | None = None) -> Flask:
 
 def wrap(service: Service, settings: Settings) -> Flask:
     """The WSGI app around a service."""
+    store = _store(settings)
     return create_app(
         service,
-        _sessions(settings),
+        Sessions(store, max_turns=settings.session_turns, deadline_s=settings.deadline_s),
+        Responses(store, deadline_s=settings.deadline_s),
         model_names=(public_name(settings.model), *settings.model_aliases),
         max_body_bytes=settings.max_body_bytes,
         guarded_by=_guards(settings),
@@ -62,22 +64,20 @@ def _guards(settings: Settings) -> Guards:
     return Guards(Credentials(settings), settings.trusted_proxies, quota, RateCounters(WINDOW_S, url), browsers)
 
 
-def _sessions(settings: Settings) -> Sessions:
+def _store(settings: Settings) -> Store:
     """Where conversations are kept. Trouble there is told, and is no reason not to serve requests without one."""
-    store: Store
     if url := _redis_url(settings):
-        store = RedisStore(url, ttl_s=settings.session_ttl_s, owner_mb=settings.sessions_key_mb)
-    else:
-        store = SqliteStore(
-            settings.sessions_file,
-            ttl_s=settings.session_ttl_s,
-            max_mb=settings.sessions_max_mb,
-            owner_mb=settings.sessions_key_mb,
-        )
-        if problem := store.problem():
-            log.warning("sessions: %s: requests with a session are answered 503; set QAIO_SESSIONS_FILE", problem)
-        atexit.register(store.close)
-    return Sessions(store, max_turns=settings.session_turns, deadline_s=settings.deadline_s)
+        return RedisStore(url, ttl_s=settings.session_ttl_s, owner_mb=settings.sessions_key_mb)
+    store = SqliteStore(
+        settings.sessions_file,
+        ttl_s=settings.session_ttl_s,
+        max_mb=settings.sessions_max_mb,
+        owner_mb=settings.sessions_key_mb,
+    )
+    if problem := store.problem():
+        log.warning("sessions: %s: requests with a session are answered 503; set QAIO_SESSIONS_FILE", problem)
+    atexit.register(store.close)
+    return store
 
 
 def _redis_url(settings: Settings) -> str | None:

@@ -12,6 +12,7 @@ QaioError
 │   ├── UnknownTask         404
 │   ├── UnknownModel        404
 │   ├── SessionNotFound     404     no such conversation, or it belongs to another caller
+│   ├── ResponseNotFound    404     no such response, or it belongs to another caller
 │   ├── SessionBusy         409     another request answers in this conversation, Retry-After
 │   ├── PayloadTooLarge     413
 │   ├── UnsupportedMediaType 415
@@ -126,7 +127,8 @@ class OwnerFull(RequestError):
 
     def __init__(self, most_mb: int) -> None:
         super().__init__(
-            f"这个密钥的会话已占满它的 {most_mb} MB，请删除不再需要的会话（DELETE /v1/sessions/<id>），或等它们过期"
+            f"这个密钥的会话和回复已占满它的 {most_mb} MB，请删除不再需要的"
+            "（DELETE /v1/sessions/<id>、DELETE /v1/responses/<id>），或等它们过期"
         )
 
 
@@ -165,6 +167,14 @@ class SessionNotFound(RequestError):
     def __init__(self) -> None:
         message = '没有这个会话，它可能已过期、被删除或不属于当前密钥，请用 "session": true 开始新的会话'
         super().__init__(message, param="session_id")
+
+
+class ResponseNotFound(RequestError):
+    status = 404
+    code = "response_not_found"
+
+    def __init__(self, *, param: str | None = None) -> None:
+        super().__init__("没有这个回复，它可能已过期、被删除、没有保存（store: false）或不属于当前密钥", param=param)
 
 
 class SessionBusy(RequestError):
@@ -233,7 +243,10 @@ class StoreUnavailable(ServiceError):
     status = 503
     code = "sessions_unavailable"
     retry_after = 5
-    message = "会话记录暂时无法读写，已保存的内容不受影响，请稍后再试；不带会话的请求不受影响"
+    message = (
+        "会话记录暂时无法读写，已保存的内容不受影响，请稍后再试；"
+        "不带会话的请求不受影响，/v1/responses 请带 store: false"
+    )
 
 
 class OutOfMemory(ServiceError):

@@ -22,6 +22,7 @@ from qwen_allinone.http import (
     openai,
     ops,
     request_terms,
+    responses,
     route,
     sessions,
     sse,
@@ -34,13 +35,13 @@ from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.guards import Guards
 from qwen_allinone.http.request_state import state
 from qwen_allinone.service import Service
-from qwen_allinone.state import Sessions
+from qwen_allinone.state import Responses, Sessions
 from qwen_allinone.telemetry import Telemetry
 
 _ROUTES = (
     request_terms,  # a hook, before any route is asked
     *(chat, sessions, tasks, route, analyze),
-    *(models, openai, text_completions, decisions, classify, tokens),  # in other servers' shapes
+    *(models, openai, responses, text_completions, decisions, classify, tokens),  # in other servers' shapes
 )
 _OPENAPI_VERSION = "3.1.0"
 _ABOUT = "一个小模型，多种任务。One small language model behind a small HTTP API; every task is a prompt folder."
@@ -61,6 +62,7 @@ class About(BaseModel):
 def create_app(
     service: Service,
     conversations: Sessions,
+    kept_responses: Responses,
     *,
     model_names: Sequence[str],
     max_body_bytes: int,
@@ -93,7 +95,7 @@ def create_app(
     error_answers.register(app)
     guards.register(app, guarded_by)
     app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see serving/worker.py
-    backend = Backend(service, conversations, tuple(model_names), ping_s)
+    backend = Backend(service, conversations, kept_responses, tuple(model_names), ping_s)
     for routes in _ROUTES:
         routes.register(app, backend)
     ops.register(app, service)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from qwen_allinone.errors import UnknownModel
 from qwen_allinone.http.disconnects import Disconnects
 from qwen_allinone.service import Service
-from qwen_allinone.state import Sessions
+from qwen_allinone.state import Responses, Sessions
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Backend:
 
     service: Service
     sessions: Sessions
+    responses: Responses
     model_names: tuple[str, ...]
     ping_s: float
     disconnects: Disconnects = field(default_factory=Disconnects)

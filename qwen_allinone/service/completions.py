@@ -31,16 +31,20 @@ Utterance = tuple[str, str]  # role and content
 @dataclass(frozen=True)
 class Wanted:
     """What replies are to be like. Each of `stops` ends one and is not part of it. With a `grammar` (of
-    json_schema.grammar_of) they follow it, unless they are cut. `choices`: how many of them."""
+    json_schema.grammar_of) they follow it, unless they are cut; `form_field` is what asked for it. `choices`: how many
+    of them."""
 
     sampling: Sampling
     stops: Sequence[str] = ()
     grammar: str | None = None
+    form_field: str = "response_format"
     choices: int = 1
 
 
-def complete(service: Service, messages: Sequence[Utterance], wanted: Wanted, terms: Terms) -> list[Answer]:
-    """The replies to `messages`; the context cuts `max_new_tokens`.
+def complete(
+    service: Service, messages: Sequence[Utterance], wanted: Wanted, terms: Terms, param: str = "messages"
+) -> list[Answer]:
+    """The replies to `messages`; the context cuts `max_new_tokens`. Errors name `param`.
 
     Raises:
         ContextExceeded, InvalidInput: more than fits, an order of roles that the model's template refuses, a biased
@@ -49,10 +53,8 @@ def complete(service: Service, messages: Sequence[Utterance], wanted: Wanted, te
     """
     with service.request(terms) as request:
         if messages and messages[-1][0] == "assistant":
-            raise InvalidInput(
-                "messages 的最后一条不能是 assistant：不续写已有的回复，请以 user 结尾", param="messages"
-            )
-        return _replies(request, [chat_ids(messages, request.codec)], wanted)
+            raise InvalidInput(f"{param} 的最后一条不能是 assistant：不续写已有的回复，请以 user 结尾", param=param)
+        return _replies(request, [chat_ids(messages, request.codec, param)], wanted)
 
 
 def continue_texts(
@@ -107,7 +109,7 @@ def _replies(request: Request, prompts: Sequence[Sequence[int]], wanted: Wanted)
     ]
     terms.answers.extend(answers)
     for problem in [form.problem for _, _, form in asked if form and form.problem]:
-        raise InvalidInput(f"schema 太复杂，无法逐字遵守（{problem}），请化简", param="response_format")
+        raise InvalidInput(f"schema 太复杂，无法逐字遵守（{problem}），请化简", param=wanted.form_field)
     return answers
 
 

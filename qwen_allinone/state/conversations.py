@@ -165,8 +165,7 @@ class Sessions:
         Raises:
             SessionNotFound, SessionBusy, SessionFull, OwnerFull, StoreUnavailable.
         """
-        longest = self._deadline_s + _GRACE_S
-        lease = Lease.take(min(deadline_s or longest, self._deadline_s) + _GRACE_S, longest)
+        lease = lease_for(deadline_s, self._deadline_s)
         if id is None:
             id = secrets.token_urlsafe(24)
             self._store.create(id, owner, lease)
@@ -185,6 +184,11 @@ class Sessions:
     def delete(self, id: str, owner: str | None) -> None:
         """Raises SessionNotFound, StoreUnavailable."""
         self._store.delete(_checked(id), owner)
+
+
+def lease_for(deadline_s: float | None, longest_s: float) -> Lease:
+    """For a request that ends within `deadline_s`, and in any case within `longest_s`."""
+    return Lease.take(min(deadline_s or longest_s, longest_s) + _GRACE_S, longest_s + _GRACE_S)
 
 
 def now() -> float:
