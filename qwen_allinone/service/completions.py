@@ -37,8 +37,8 @@ class Wanted:
     sampling: Sampling
     stops: Sequence[str] = ()
     grammar: str | None = None
-    form_field: str = "response_format"
     choices: int = 1
+    form_field: str = "response_format"
 
 
 def complete(
