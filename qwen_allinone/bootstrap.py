@@ -12,12 +12,12 @@ from qwen_allinone import __version__
 from qwen_allinone.access import Credentials, RateCounters
 from qwen_allinone.engine import Capacity, Engine, Loaded, Status
 from qwen_allinone.host import compute_threads, resident_bytes
-from qwen_allinone.http import WINDOW_S, Browsers, Guards, Quota, create_app
+from qwen_allinone.http import WINDOW_S, Browsers, Guards, Once, Quota, create_app
 from qwen_allinone.model import checkpoint
 from qwen_allinone.service import Codec, Fitting, ResultCache, Service, fit
 from qwen_allinone.serving.multiprocess import metrics_share
 from qwen_allinone.settings import Settings
-from qwen_allinone.state import RedisStore, Responses, Sessions, SqliteStore, Store
+from qwen_allinone.state import OnceStore, RedisOnce, RedisStore, Responses, Sessions, SqliteOnce, SqliteStore, Store
 from qwen_allinone.state.cache import SingleFlightCache
 from qwen_allinone.tasks import Registry, Task
 from qwen_allinone.telemetry import Telemetry, logs
@@ -48,6 +48,7 @@ def wrap(service: Service, settings: Settings) -> Flask:
         model_names=(public_name(settings.model), *settings.model_aliases),
         max_body_bytes=settings.max_body_bytes,
         guarded_by=_guards(settings),
+        once=Once(_once(settings), settings.deadline_s),
         telemetry=_telemetry(settings, service),
         ping_s=settings.ping_s,
     )
@@ -76,6 +77,16 @@ def _store(settings: Settings) -> Store:
     )
     if problem := store.problem():
         log.warning("sessions: %s: requests with a session are answered 503; set QAIO_SESSIONS_FILE", problem)
+    atexit.register(store.close)
+    return store
+
+
+def _once(settings: Settings) -> OnceStore:
+    """Where answers to requests with an Idempotency-Key are kept: beside conversations."""
+    ttl_s, owner_mb = settings.idempotency_ttl_s, settings.idempotency_key_mb
+    if url := _redis_url(settings):
+        return RedisOnce(url, ttl_s=ttl_s, owner_mb=owner_mb)
+    store = SqliteOnce(settings.sessions_file, ttl_s=ttl_s, owner_mb=owner_mb, max_mb=settings.sessions_max_mb)
     atexit.register(store.close)
     return store
 

@@ -14,6 +14,8 @@ QaioError
 │   ├── SessionNotFound     404     no such conversation, or it belongs to another caller
 │   ├── ResponseNotFound    404     no such response, or it belongs to another caller
 │   ├── SessionBusy         409     another request answers in this conversation, Retry-After
+│   ├── OnceBusy            409     a request with this Idempotency-Key is being answered, Retry-After
+│   ├── OnceMismatch        409     this Idempotency-Key was used for another request
 │   ├── PayloadTooLarge     413
 │   ├── UnsupportedMediaType 415
 │   ├── OwnerFull           429     this caller's conversations take all the space that one's may
@@ -26,6 +28,7 @@ QaioError
 │   ├── DeadlineExceeded    504
 │   ├── Cancelled           503     given up before it was done
 │   ├── StoreUnavailable    503     conversations can be neither read nor kept now, Retry-After
+│   │   └── OnceUnavailable 503     no Idempotency-Key can be honoured now, Retry-After
 │   ├── OutOfMemory         503     there was no memory for the step this request was part of, Retry-After
 │   ├── FormFailed          500     a task's schema takes too much to follow
 │   └── EngineFailed        500     the step this request was part of raised
@@ -188,6 +191,25 @@ class SessionBusy(RequestError):
         super().__init__(message, param="session_id", headers={"Retry-After": str(retry_after)})
 
 
+class OnceBusy(RequestError):
+    status = 409
+    code = "idempotency_busy"
+
+    def __init__(self) -> None:
+        message = "带有这个 Idempotency-Key 的请求正在处理，请在 2 秒后再试，届时得到同一个回答"
+        super().__init__(message, param="Idempotency-Key", headers={"Retry-After": "2"})
+
+
+class OnceMismatch(RequestError):
+    status = 409
+    code = "idempotency_mismatch"
+
+    def __init__(self) -> None:
+        message = "这个 Idempotency-Key 已用于另一个请求，不同的请求请用不同的键"
+        # What OpenAI's clients look at: to send the same again is no help.
+        super().__init__(message, param="Idempotency-Key", headers={"X-Should-Retry": "false"})
+
+
 class PayloadTooLarge(RequestError):
     status = 413
     code = "payload_too_large"
@@ -247,6 +269,11 @@ class StoreUnavailable(ServiceError):
         "会话记录暂时无法读写，已保存的内容不受影响，请稍后再试；"
         "不带会话的请求不受影响，/v1/responses 请带 store: false"
     )
+
+
+class OnceUnavailable(StoreUnavailable):
+    code = "idempotency_unavailable"
+    message = "暂时无法保证同一请求只回答一次，请稍后再试；不带 Idempotency-Key 的请求不受影响"
 
 
 class OutOfMemory(ServiceError):

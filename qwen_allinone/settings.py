@@ -159,6 +159,15 @@ class Settings(BaseModel):
         86_400.0, ge=1, le=31_536_000, description="Seconds after its last use at which a conversation is forgotten"
     )
     session_turns: int = Field(100, ge=1, le=10_000, description="Turns a conversation may have; beyond: 400")
+    idempotency_ttl_s: float = Field(
+        86_400.0, ge=1, le=2_592_000, description="Seconds for which an answer is kept under its `Idempotency-Key`"
+    )
+    idempotency_key_mb: int = Field(
+        16,
+        ge=1,
+        le=100_000,
+        description="Most MB of answers kept so for one key or token; beyond: the oldest go",
+    )
     cache_mb: int = Field(
         16, ge=0, le=65_536, description="Memory per worker, in MB, for answers of greedy tasks; 0: all are computed"
     )

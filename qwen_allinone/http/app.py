@@ -17,6 +17,7 @@ from qwen_allinone.http import (
     decisions,
     error_answers,
     guards,
+    idempotency,
     models,
     observe,
     openai,
@@ -33,6 +34,7 @@ from qwen_allinone.http import (
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.guards import Guards
+from qwen_allinone.http.idempotency import Once
 from qwen_allinone.http.request_state import state
 from qwen_allinone.service import Service
 from qwen_allinone.state import Responses, Sessions
@@ -67,6 +69,7 @@ def create_app(
     model_names: Sequence[str],
     max_body_bytes: int,
     guarded_by: Guards,
+    once: Once,
     telemetry: Telemetry,
     ping_s: float = 10.0,
 ) -> OpenAPI:
@@ -94,6 +97,7 @@ def create_app(
     _carry_headers(app, model_names[0])
     error_answers.register(app)
     guards.register(app, guarded_by)
+    idempotency.register(app, once)
     app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see serving/worker.py
     backend = Backend(service, conversations, kept_responses, tuple(model_names), ping_s)
     for routes in _ROUTES:
@@ -130,6 +134,7 @@ def _serve_docs(app: OpenAPI, guarded_by: Guards) -> None:
     @app.get("/openapi.json", doc_ui=False)
     def openapi_json() -> Response:
         document = guards.document(sse.document(error_answers.document_errors(app.api_doc)), guarded_by)
+        document = idempotency.document(document)
         return jsonify(document | {"servers": [{"url": "./"}]})  # the folder that this document is in
 
     @app.get("/docs", doc_ui=False)

@@ -20,7 +20,10 @@ from qwen_allinone.errors import WrongHost
 
 ANY = "*"
 _OWN_NAMES = ("localhost",)
-_READABLE = "Retry-After, X-Cache, X-Model, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-Id"
+_READABLE = (
+    "Idempotent-Replayed, Retry-After, X-Cache, X-Model, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, "
+    "X-Request-Id"
+)
 _PREFLIGHT_HOLDS_S = "7200"  # the longest that Chromium takes
 
 

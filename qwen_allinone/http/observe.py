@@ -106,7 +106,7 @@ def _answer_record(answer: Answer) -> AnswerRecord:
 
 
 def _inputs() -> dict[str, Any]:
-    """The strings of the body, cut; nothing of a body that is no object, nor what would let others into a conversation."""
+    """The strings of the body, cut; nothing of a body that is no object, nor what opens a conversation to others."""
     body: Any = None
     if request.mimetype == "application/json":
         with suppress(Exception):  # too large, cut short, no JSON: the answer has said so
