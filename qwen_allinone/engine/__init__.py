@@ -9,13 +9,14 @@ from qwen_allinone.engine.lifecycle import Status
 from qwen_allinone.engine.option_scoring import Question, ScoreOptions
 from qwen_allinone.engine.sampling import Logprobs, Sampling
 from qwen_allinone.engine.ticket import Ticket
-from qwen_allinone.engine.work import Classify, FinishReason, Generate, Result, Work
+from qwen_allinone.engine.work import Classify, Embed, FinishReason, Generate, Result, Work
 
 __all__ = [
     "Admission",
     "Capacity",
     "Classify",
     "Compute",
+    "Embed",
     "Engine",
     "FinishReason",
     "Form",

@@ -65,6 +65,7 @@ class ScoreOptions:
     """
 
     wanted_ids: tuple[int, ...] | None = None
+    wants_states = False
     ids: tuple[int, ...] = ()
 
     def __init__(self, text: Sequence[int], questions: Sequence[Question], longest: int) -> None:

@@ -30,12 +30,14 @@ def step(model: Qwen2, cache: KVCache, scheduler: Scheduler) -> None:
 
 
 def _read(model: Qwen2, plan: Sequence[Planned], hidden: Tensor) -> None:
-    """Hand each work the logits of the rows of `hidden` that its chunk wants, in order."""
+    """Hand each work the logits of the rows of `hidden` that its chunk wants, in order, or the rows themselves."""
     everything: list[tuple[Planned, int]] = []  # rows that want the whole vocabulary
     end = 0
     for planned in plan:
         begin, end = end, end + len(planned.chunk.wanted)
-        if planned.work.wanted_ids is None:
+        if planned.work.wants_states:
+            planned.ended = planned.work.read(hidden[begin:end]) if end > begin else None
+        elif planned.work.wanted_ids is None:
             everything += [(planned, row) for row in range(begin, end)]
         elif end > begin:
             planned.ended = planned.work.read(model.logits_of(hidden[begin:end], planned.work.wanted_ids))

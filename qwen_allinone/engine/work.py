@@ -1,4 +1,5 @@
-"""Work: what a request wants computed, and what it makes of the logits. Free text and labels; see also option_scoring.
+"""Work: what a request wants computed, and what it makes of the logits. Free text, labels and vectors; see also
+option_scoring.
 
 The engine computes a work's `tokens`, chunk by chunk, and hands over the logits of the rows that each chunk wants. The
 work reads them, changes its `tokens` and is computed again, until reading says that it has ended.
@@ -35,7 +36,7 @@ class FinishReason(enum.StrEnum):
 @dataclass(frozen=True)
 class Result:
     """An answer in token ids; times in seconds. `scores` are those of ScoreOptions; `logprobs` are of each token, if
-    they were asked for."""
+    they were asked for; `vector` is that of Embed."""
 
     finish_reason: FinishReason
     ids: tuple[int, ...]
@@ -45,6 +46,7 @@ class Result:
     probabilities: tuple[float, ...] = ()
     scores: tuple[tuple[float, ...], ...] = ()
     logprobs: tuple[Logprobs, ...] = ()
+    vector: tuple[float, ...] = ()
     queue_s: float = 0.0
     prefill_s: float = 0.0
     decode_s: float = 0.0
@@ -62,6 +64,7 @@ class Work(Protocol):
     `prompt` is what was given. `tokens` is what must be computed before the next logits. `sequence` is the part of
     `tokens`, from the first on, that is one sequence, so that other requests may reuse its keys and values.
     `most_tokens` is the most that `tokens` can become. `wanted_ids` are the tokens whose logits matter, None for all.
+    `wants_states`: hidden states are wanted, and no logits.
     """
 
     prompt: tuple[int, ...]
@@ -69,12 +72,14 @@ class Work(Protocol):
     sequence: list[int]
     most_tokens: int
     wanted_ids: tuple[int, ...] | None
+    wants_states: bool
 
     def chunk(self, slot: int, start: int, end: int) -> Chunk:
         """`tokens[start:end]`, to be computed into `slot`, with the rows whose logits are wanted."""
 
     def read(self, logits: Tensor) -> FinishReason | None:
-        """Take the logits of the next wanted rows, [rows, wanted_ids], in order; say whether that was the end.
+        """Take the logits of the next wanted rows, [rows, wanted_ids], or their hidden states, [rows, hidden], in
+        order; say whether that was the end.
 
         May change `tokens`, but only after the last of them has been computed.
         """
@@ -91,6 +96,7 @@ class _Sequential:
     """Work whose tokens are one sequence, and whose next logits are those after the last token."""
 
     tokens: list[int]
+    wants_states = False
 
     def chunk(self, slot: int, start: int, end: int) -> Chunk:
         return Chunk(slot, start, self.tokens[start:end], wants_last=end == len(self.tokens))
@@ -182,3 +188,24 @@ class Classify(_Sequential):
 
     def fields(self) -> dict[str, object]:
         return {"label": self._label, "probabilities": self._scores.probabilities()}
+
+
+class Embed(_Sequential):
+    """The hidden state after the last token, as the head would read it: what the model makes of the whole prompt."""
+
+    wanted_ids: tuple[int, ...] | None = None
+    wants_states = True
+    ids: tuple[int, ...] = ()
+
+    def __init__(self, prompt: Sequence[int]) -> None:
+        self.prompt = tuple(prompt)
+        self.tokens = self.sequence = list(prompt)
+        self.most_tokens = len(prompt)
+        self._vector: tuple[float, ...] = ()
+
+    def read(self, states: Tensor) -> FinishReason | None:
+        self._vector = tuple(states[0].tolist())
+        return FinishReason.STOP
+
+    def fields(self) -> dict[str, object]:
+        return {"vector": self._vector}

@@ -15,6 +15,7 @@ from qwen_allinone.http import (
     chat,
     classify,
     decisions,
+    embeddings,
     error_answers,
     guards,
     idempotency,
@@ -43,7 +44,7 @@ from qwen_allinone.telemetry import Telemetry
 _ROUTES = (
     request_terms,  # a hook, before any route is asked
     *(chat, sessions, tasks, route, analyze),
-    *(models, openai, responses, text_completions, decisions, classify, tokens),  # in other servers' shapes
+    *(models, openai, responses, text_completions, embeddings, decisions, classify, tokens),  # in other servers' shapes
 )
 _OPENAPI_VERSION = "3.1.0"
 _ABOUT = "一个小模型，多种任务。One small language model behind a small HTTP API; every task is a prompt folder."

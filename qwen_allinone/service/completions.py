@@ -67,25 +67,30 @@ def continue_texts(
             as `complete`.
     """
     with service.request(terms) as request:
-        return _replies(request, [_prompt_ids(prompt, request.codec) for prompt in prompts], wanted)
+        return _replies(request, [prompt_ids(prompt, request.codec) for prompt in prompts], wanted)
 
 
-def text_ids(text: str, codec: Codec) -> list[int]:
+def text_ids(text: str, codec: Codec, param: str = "prompt") -> list[int]:
     """Token ids of a bare text. Raises ContextExceeded for more characters than are worth tokenizer time."""
     if len(text) > codec.context * MOST_CHARS_PER_TOKEN:
-        raise _too_long("prompt", f"{len(text)} 个字符", codec)
+        raise _too_long(param, f"{len(text)} 个字符", codec)
     return codec.tokenizer.encode(text)
 
 
-def _prompt_ids(prompt: str | Sequence[int], codec: Codec) -> Sequence[int]:
+def prompt_ids(prompt: str | Sequence[int], codec: Codec, param: str = "prompt", beside: int = 0) -> Sequence[int]:
+    """Token ids of a text or of themselves, with room for one token more and `beside`. Errors name `param`.
+
+    Raises:
+        EmptyInput, ContextExceeded, InvalidInput: nothing, more than fits, or ids that are no tokens.
+    """
     if isinstance(prompt, str):
-        prompt = text_ids(prompt, codec)
+        prompt = text_ids(prompt, codec, param)
     elif not codec.tokenizer.ids.issuperset(prompt):
-        raise InvalidInput("prompt 里有词表中没有的 token 编号", param="prompt")
+        raise InvalidInput(f"{param} 里有词表中没有的 token 编号", param=param)
     if not prompt:
-        raise EmptyInput(param="prompt")
-    if len(prompt) >= codec.context:
-        raise _too_long("prompt", f"{len(prompt)} 个 token", codec)
+        raise EmptyInput(param=param)
+    if len(prompt) + beside >= codec.context:
+        raise _too_long(param, f"{len(prompt)} 个 token", codec)
     return prompt
 
 

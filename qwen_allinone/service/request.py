@@ -1,4 +1,4 @@
-"""The one door to the engine: an admitted request, and the three things it may ask."""
+"""The one door to the engine: an admitted request, and the four things it may ask."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import partial
 
 from qwen_allinone.engine import (
     Classify,
+    Embed,
     Engine,
     Form,
     Generate,
@@ -82,6 +83,12 @@ class Request:
         """The same for several prompts, by name: all are with the engine before one is waited for."""
         works = [(name, Classify(prompt, trie)) for name, (prompt, trie) in asked.items()]
         return dict(zip(asked, self._compute(works), strict=True))
+
+    def embed_all(self, name: str, prompts: Sequence[Sequence[int]]) -> list[Result]:
+        """The hidden state after each prompt, see Embed. Others find a slot beside them."""
+        works = [(name, Embed(prompt)) for prompt in prompts]
+        parts = [works[first : first + MOST_AT_ONCE] for first in range(0, len(works), MOST_AT_ONCE)]
+        return [result for part in parts for result in self._compute(part)]
 
     def score(self, name: str, text: Sequence[int], questions: Sequence[Question]) -> Result:
         """The log-probability of each option of each question after `text`, see ScoreOptions."""
