@@ -13,13 +13,24 @@ from qwen_allinone import __version__
 from qwen_allinone.access import Credentials, RateCounters
 from qwen_allinone.engine import Capacity, Engine, Loaded, Status
 from qwen_allinone.host import compute_threads, resident_bytes
-from qwen_allinone.http import WINDOW_S, Browsers, Guards, Quota, create_app
+from qwen_allinone.http import WINDOW_S, Browsers, Guards, Once, Quota, create_app
 from qwen_allinone.model import checkpoint
 from qwen_allinone.service import Codec, Fitting, Keeper, Memories, ResultCache, Service, fit
 from qwen_allinone.serving.multiprocess import metrics_share
 from qwen_allinone.serving.succession import prompts_in_force
 from qwen_allinone.settings import Settings
-from qwen_allinone.state import Corrections, RedisStore, Sessions, SqliteMemories, SqliteStore, Store
+from qwen_allinone.state import (
+    Corrections,
+    OnceStore,
+    RedisOnce,
+    RedisStore,
+    Responses,
+    Sessions,
+    SqliteMemories,
+    SqliteOnce,
+    SqliteStore,
+    Store,
+)
 from qwen_allinone.state.cache import SingleFlightCache
 from qwen_allinone.tasks import Registry, Task, check_memory_tasks
 from qwen_allinone.telemetry import Telemetry, logs
@@ -48,14 +59,17 @@ def build_app(settings: Settings | None = None) -> Flask:
 
 def wrap(service: Service, settings: Settings) -> Flask:
     """The WSGI app around a service."""
+    store = _store(settings)
     memories, keeper = _memories(settings, service)
     app = create_app(
         service,
-        _sessions(settings),
+        Sessions(store, max_turns=settings.session_turns, deadline_s=settings.deadline_s),
+        Responses(store, deadline_s=settings.deadline_s),
         memories,
         model_names=(public_name(settings.model), *settings.model_aliases),
         max_body_bytes=settings.max_body_bytes,
         guarded_by=_guards(settings),
+        once=Once(_once(settings), settings.deadline_s),
         telemetry=_telemetry(settings, service),
         ping_s=settings.ping_s,
         corrections=_corrections(settings),
@@ -75,22 +89,30 @@ def _guards(settings: Settings) -> Guards:
     return Guards(Credentials(settings), settings.trusted_proxies, quota, RateCounters(WINDOW_S, url), browsers)
 
 
-def _sessions(settings: Settings) -> Sessions:
+def _store(settings: Settings) -> Store:
     """Where conversations are kept. Trouble there is told, and is no reason not to serve requests without one."""
-    store: Store
     if url := _redis_url(settings):
-        store = RedisStore(url, ttl_s=settings.session_ttl_s, owner_mb=settings.sessions_key_mb)
-    else:
-        store = SqliteStore(
-            settings.sessions_file,
-            ttl_s=settings.session_ttl_s,
-            max_mb=settings.sessions_max_mb,
-            owner_mb=settings.sessions_key_mb,
-        )
-        if problem := store.problem():
-            log.warning("sessions: %s: requests with a session are answered 503; set QAIO_SESSIONS_FILE", problem)
-        atexit.register(store.close)
-    return Sessions(store, max_turns=settings.session_turns, deadline_s=settings.deadline_s)
+        return RedisStore(url, ttl_s=settings.session_ttl_s, owner_mb=settings.sessions_key_mb)
+    store = SqliteStore(
+        settings.sessions_file,
+        ttl_s=settings.session_ttl_s,
+        max_mb=settings.sessions_max_mb,
+        owner_mb=settings.sessions_key_mb,
+    )
+    if problem := store.problem():
+        log.warning("sessions: %s: requests with a session are answered 503; set QAIO_SESSIONS_FILE", problem)
+    atexit.register(store.close)
+    return store
+
+
+def _once(settings: Settings) -> OnceStore:
+    """Where answers to requests with an Idempotency-Key are kept: beside conversations."""
+    ttl_s, owner_mb = settings.idempotency_ttl_s, settings.idempotency_key_mb
+    if url := _redis_url(settings):
+        return RedisOnce(url, ttl_s=ttl_s, owner_mb=owner_mb)
+    store = SqliteOnce(settings.sessions_file, ttl_s=ttl_s, owner_mb=owner_mb, max_mb=settings.sessions_max_mb)
+    atexit.register(store.close)
+    return store
 
 
 def _memories(settings: Settings, service: Service) -> tuple[Memories, Keeper] | tuple[None, None]:

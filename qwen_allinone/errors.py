@@ -15,7 +15,10 @@ QaioError
 │   ├── MemoryNotFound      404     no such memory, or it is another user's
 │   ├── AnswerNotFound      404     no such answer of a label task to give feedback on, or it is another caller's
 │   ├── FeedbackOff         404     answers are not kept for feedback here
+│   ├── ResponseNotFound    404     no such response, or it belongs to another caller
 │   ├── SessionBusy         409     another request answers in this conversation, Retry-After
+│   ├── OnceBusy            409     a request with this Idempotency-Key is being answered, Retry-After
+│   ├── OnceMismatch        409     this Idempotency-Key was used for another request
 │   ├── PayloadTooLarge     413
 │   ├── UnsupportedMediaType 415
 │   ├── OwnerFull           429     this caller's conversations take all the space that one's may
@@ -31,6 +34,7 @@ QaioError
 │   ├── StoreUnavailable    503     conversations can be neither read nor kept now, Retry-After
 │   │   └── MemoryUnavailable 503   memories can be neither read nor kept now, Retry-After
 │   ├── FeedbackUnavailable 503     feedback can be neither read nor kept now, Retry-After
+│   │   └── OnceUnavailable 503     no Idempotency-Key can be honoured now, Retry-After
 │   ├── OutOfMemory         503     there was no memory for the step this request was part of, Retry-After
 │   ├── FormFailed          500     a task's schema takes too much to follow
 │   └── EngineFailed        500     the step this request was part of raised
@@ -133,7 +137,8 @@ class OwnerFull(RequestError):
 
     def __init__(self, most_mb: int) -> None:
         super().__init__(
-            f"这个密钥的会话已占满它的 {most_mb} MB，请删除不再需要的会话（DELETE /v1/sessions/<id>），或等它们过期"
+            f"这个密钥的会话和回复已占满它的 {most_mb} MB，请删除不再需要的"
+            "（DELETE /v1/sessions/<id>、DELETE /v1/responses/<id>），或等它们过期"
         )
 
 
@@ -213,6 +218,14 @@ class FeedbackOff(RequestError):
         super().__init__("这里没有保存回答供更正，请管理者设置 QAIO_FEEDBACK_FILE")
 
 
+class ResponseNotFound(RequestError):
+    status = 404
+    code = "response_not_found"
+
+    def __init__(self, *, param: str | None = None) -> None:
+        super().__init__("没有这个回复，它可能已过期、被删除、没有保存（store: false）或不属于当前密钥", param=param)
+
+
 class SessionBusy(RequestError):
     """`retry_after` in seconds: by then the other request has been answered, or has lost its hold."""
 
@@ -222,6 +235,25 @@ class SessionBusy(RequestError):
     def __init__(self, *, retry_after: int = 2) -> None:
         message = f"这个会话正在处理另一个请求，请等它完成，在 {retry_after} 秒后再试"
         super().__init__(message, param="session_id", headers={"Retry-After": str(retry_after)})
+
+
+class OnceBusy(RequestError):
+    status = 409
+    code = "idempotency_busy"
+
+    def __init__(self) -> None:
+        message = "带有这个 Idempotency-Key 的请求正在处理，请在 2 秒后再试，届时得到同一个回答"
+        super().__init__(message, param="Idempotency-Key", headers={"Retry-After": "2"})
+
+
+class OnceMismatch(RequestError):
+    status = 409
+    code = "idempotency_mismatch"
+
+    def __init__(self) -> None:
+        message = "这个 Idempotency-Key 已用于另一个请求，不同的请求请用不同的键"
+        # What OpenAI's clients look at: to send the same again is no help.
+        super().__init__(message, param="Idempotency-Key", headers={"X-Should-Retry": "false"})
 
 
 class PayloadTooLarge(RequestError):
@@ -279,7 +311,15 @@ class StoreUnavailable(ServiceError):
     status = 503
     code = "sessions_unavailable"
     retry_after = 5
-    message = "会话记录暂时无法读写，已保存的内容不受影响，请稍后再试；不带会话的请求不受影响"
+    message = (
+        "会话记录暂时无法读写，已保存的内容不受影响，请稍后再试；"
+        "不带会话的请求不受影响，/v1/responses 请带 store: false"
+    )
+
+
+class OnceUnavailable(StoreUnavailable):
+    code = "idempotency_unavailable"
+    message = "暂时无法保证同一请求只回答一次，请稍后再试；不带 Idempotency-Key 的请求不受影响"
 
 
 class MemoryUnavailable(StoreUnavailable):

@@ -192,6 +192,15 @@ class Settings(BaseModel):
     feedback_max_mb: int = Field(
         100, ge=1, le=100_000, description="Most MB the file of feedback may take; beyond: the oldest answers go"
     )
+    idempotency_ttl_s: float = Field(
+        86_400.0, ge=1, le=2_592_000, description="Seconds for which an answer is kept under its `Idempotency-Key`"
+    )
+    idempotency_key_mb: int = Field(
+        16,
+        ge=1,
+        le=100_000,
+        description="Most MB of answers kept so for one key or token; beyond: the oldest go",
+    )
     cache_mb: int = Field(
         16, ge=0, le=65_536, description="Memory per worker, in MB, for answers of greedy tasks; 0: all are computed"
     )

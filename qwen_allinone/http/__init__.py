@@ -3,6 +3,7 @@
 from qwen_allinone.http.app import create_app
 from qwen_allinone.http.browsers import Browsers
 from qwen_allinone.http.guards import Guards
+from qwen_allinone.http.idempotency import Once
 from qwen_allinone.http.rate_limits import WINDOW_S, Quota
 
-__all__ = ["WINDOW_S", "Browsers", "Guards", "Quota", "create_app"]
+__all__ = ["WINDOW_S", "Browsers", "Guards", "Once", "Quota", "create_app"]

@@ -15,15 +15,18 @@ from qwen_allinone.http import (
     chat,
     classify,
     decisions,
+    embeddings,
     error_answers,
     feedback,
     guards,
+    idempotency,
     memory,
     models,
     observe,
     openai,
     ops,
     request_terms,
+    responses,
     route,
     sessions,
     sse,
@@ -34,15 +37,16 @@ from qwen_allinone.http import (
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.guards import Guards
+from qwen_allinone.http.idempotency import Once
 from qwen_allinone.http.request_state import state
 from qwen_allinone.service import Memories, Service
-from qwen_allinone.state import Corrections, Sessions
+from qwen_allinone.state import Corrections, Responses, Sessions
 from qwen_allinone.telemetry import Telemetry
 
 _ROUTES = (
     request_terms,  # a hook, before any route is asked
     *(chat, sessions, memory, tasks, route, analyze),
-    *(models, openai, text_completions, decisions, classify, tokens),  # in other servers' shapes
+    *(models, openai, responses, text_completions, embeddings, decisions, classify, tokens),  # in other servers' shapes
 )
 _OPENAPI_VERSION = "3.1.0"
 # The only pages are Swagger's, with a script and styles inside: they load nothing from elsewhere and ask nobody else.
@@ -76,11 +80,13 @@ class About(BaseModel):
 def create_app(
     service: Service,
     conversations: Sessions,
+    kept_responses: Responses,
     memories: Memories | None = None,
     *,
     model_names: Sequence[str],
     max_body_bytes: int,
     guarded_by: Guards,
+    once: Once,
     telemetry: Telemetry,
     ping_s: float = 10.0,
     corrections: Corrections | None = None,
@@ -110,8 +116,9 @@ def create_app(
     _carry_headers(app, model_names[0], service.registry.version)
     error_answers.register(app)
     guards.register(app, guarded_by)
+    idempotency.register(app, once)
     app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see serving/worker.py
-    backend = Backend(service, conversations, memories, tuple(model_names), ping_s, corrections)
+    backend = Backend(service, conversations, kept_responses, memories, tuple(model_names), ping_s, corrections)
     for routes in _ROUTES:
         routes.register(app, backend)
     feedback.register(app, backend, telemetry)
@@ -150,6 +157,7 @@ def _serve_docs(app: OpenAPI, guarded_by: Guards) -> None:
     @app.get("/openapi.json", doc_ui=False)
     def openapi_json() -> Response:
         document = guards.document(sse.document(error_answers.document_errors(app.api_doc)), guarded_by)
+        document = idempotency.document(document)
         return jsonify(document | {"servers": [{"url": "./"}]})  # the folder that this document is in
 
     @app.get("/docs", doc_ui=False)

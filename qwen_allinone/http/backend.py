@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from qwen_allinone.errors import UnknownModel
 from qwen_allinone.http.disconnects import Disconnects
 from qwen_allinone.service import Memories, Service
-from qwen_allinone.state import Corrections, Sessions
+from qwen_allinone.state import Corrections, Responses, Sessions
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Backend:
 
     service: Service
     sessions: Sessions
+    responses: Responses
     memories: Memories | None  # None: nothing is remembered
     model_names: tuple[str, ...]
     ping_s: float

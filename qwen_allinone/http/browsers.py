@@ -21,7 +21,8 @@ from qwen_allinone.errors import WrongHost
 ANY = "*"
 _OWN_NAMES = ("localhost",)
 _READABLE = (
-    "Retry-After, X-Cache, X-Model, X-Prompt-Version, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, "
+    "Idempotent-Replayed, Retry-After, X-Cache, X-Model, X-Prompt-Version, X-RateLimit-Limit, X-RateLimit-Remaining, "
+    "X-RateLimit-Reset, "
     "X-Request-Id"
 )
 _PREFLIGHT_HOLDS_S = "7200"  # the longest that Chromium takes

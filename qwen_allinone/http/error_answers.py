@@ -113,7 +113,7 @@ def raise_invalid(error: ValidationError) -> NoReturn:
 
 def tag_of_type(value: Any) -> str | None:
     """For unions of bodies that their field `type` tells apart."""
-    kind = value.get("type") if isinstance(value, dict) else None
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
     return f"{TAG}{kind}" if isinstance(kind, str) else None
 
 

@@ -25,6 +25,7 @@ METRICS = "/metrics"
 QUIET = frozenset({"/livez", "/readyz", "/health", METRICS})
 UNKNOWN_ROUTE = "unknown"
 _MOST_TEXT = 500
+_SECRET = frozenset({"session_id", "previous_response_id"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 _METRICS_ANSWER: dict[str | int, Any] = {
@@ -110,13 +111,13 @@ def _answer_record(answer: Answer) -> AnswerRecord:
 
 
 def _inputs(masking: Masking, masks: Collection[MaskKind]) -> dict[str, Any]:
-    """The strings of the body, cut; nothing of a body that is no object, nor what would let others into a session."""
+    """The strings of the body, cut; nothing of a body that is no object, nor what opens a conversation to others."""
     body: Any = None
     if request.mimetype == "application/json":
         with suppress(Exception):  # too large, cut short, no JSON: the answer has said so
             body = parse_json(request.get_data(cache=True))
     texts = body.items() if isinstance(body, dict) else ()
-    shown = ((key, value) for key, value in texts if isinstance(value, str) and key != "session_id")
+    shown = ((key, value) for key, value in texts if isinstance(value, str) and key not in _SECRET)
     return {"inputs": {key[:64]: _hidden(value, masking, masks) for key, value in shown}}
 
 

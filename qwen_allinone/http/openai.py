@@ -17,7 +17,15 @@ from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.messages import Messages
 from qwen_allinone.http.reply_chunks import Chunks
-from qwen_allinone.http.reply_fields import CompletionUsage, ReplyFields, head, shown_logprob, usage
+from qwen_allinone.http.reply_fields import (
+    ChosenToken,
+    ClientNotes,
+    CompletionUsage,
+    ReplyFields,
+    chosen_tokens,
+    head,
+    usage,
+)
 from qwen_allinone.http.request_terms import needs_engine, parameters, terms
 from qwen_allinone.service import Answer
 from qwen_allinone.service.completions import DEFAULT_MAX_TOKENS, Wanted, complete
@@ -25,24 +33,16 @@ from qwen_allinone.service.completions import DEFAULT_MAX_TOKENS, Wanted, comple
 Nothing = Annotated[list[Any], Field(max_length=0)]
 
 
-class NeutralFields(ReplyFields):
-    """What clients send with the value that asks for nothing: taken with that value, refused with any other.
-
-    The last three, like `user`, are a client's notes to a provider; nothing is done with them.
-    """
+class NeutralFields(ReplyFields, ClientNotes):
+    """What clients send with the value that asks for nothing: taken with that value, refused with any other."""
 
     tools: Nothing = Field([], description="只能是空的")
     functions: Nothing = Field([], description="只能是空的")
     tool_choice: Literal["none", "auto"] = Field("none", description="没有工具可选")
     function_call: Literal["none", "auto"] = Field("none", description="没有函数可选")
-    parallel_tool_calls: bool = Field(True, description="没有工具，无作用")
     modalities: list[Literal["text"]] = Field(["text"], max_length=1, fail_fast=True, description="只有文字")
     store: Literal[False] = Field(False, description="只能是 false：回复不会被保存")
-    service_tier: Literal["auto", "default"] = Field("auto", description="只有一种")
     reasoning_effort: Literal["none", "minimal"] = Field("none", description="模型不思考")
-    metadata: dict[str, str] = Field({}, description="客户端自己的备注，不作处理")
-    safety_identifier: str = Field("", description="同上")
-    prompt_cache_key: str = Field("", description="同上")
 
 
 class ChatCompletionRequest(NeutralFields):
@@ -70,20 +70,6 @@ class ChatCompletionMessage(BaseModel):
     role: Literal["assistant"]
     content: str
     refusal: None
-
-
-class LikelyToken(BaseModel):
-    """A token and its natural log-probability. `bytes` tell a part of a character, whose text is `bytes:\\xe4`."""
-
-    token: str
-    logprob: float
-    bytes: list[int]
-
-
-class ChosenToken(LikelyToken):
-    """A token of the reply, and the likeliest at its place."""
-
-    top_logprobs: list[LikelyToken]
 
 
 class ChoiceLogprobs(BaseModel):
@@ -175,11 +161,5 @@ class _Shape:
         """None where none were asked for: every reply has a token at least."""
         if not told:
             return None
-        tokenizer = self._backend.service.codec.tokenizer
-
-        def entry(token: int, logprob: float) -> dict[str, Any]:
-            raw = list(tokenizer.bytes_of(token))
-            return {"token": tokenizer.text_of(token), "logprob": shown_logprob(logprob), "bytes": raw}
-
-        content = [entry(t.token, t.logprob) | {"top_logprobs": [entry(*likely) for likely in t.top]} for t in told]
+        content = chosen_tokens(told, self._backend.service.codec.tokenizer)
         return {"content": content, "refusal": None}

@@ -9,19 +9,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
-from qwen_allinone.engine import Sampling
+from qwen_allinone.engine import Logprobs, Sampling
 from qwen_allinone.errors import InvalidInput
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.error_answers import TAG, tag_of_type
 from qwen_allinone.http.messages import complaint, without_nulls
 from qwen_allinone.json_schema import ANY_OBJECT, MOST_CHARACTERS, SchemaError, grammar_of
+from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.service import Answer
 from qwen_allinone.service.completions import Wanted
 
 _MOST_STOPS, _LONGEST_STOP = 4, 128
 _MOST_BIASES = 1024
 _MOST_CHOICES = 8
-_MOST_LOGPROBS = 50_000  # each is an object in the answer
+MOST_LOGPROBS = 50_000  # each is an object in the answer
 _LEAST_LOGPROB = -9999.0  # of a token that cannot come: JSON has no infinity
 _SEED = 2**63
 
@@ -93,6 +94,13 @@ class NamedSchema(Body):
 
     _unset = model_validator(mode="before")(without_nulls)
 
+    def grammar_at(self, place: str, param: str) -> str:
+        """Of all that fits; raises InvalidInput where the schema at `place` of the body cannot be followed."""
+        try:
+            return grammar_of(self.schema_)
+        except SchemaError as error:
+            raise InvalidInput(f"{place} 不能用：{error}", param=param) from None
+
 
 class JsonSchemaFormat(Body):
     """A JSON text that fits a schema."""
@@ -102,10 +110,7 @@ class JsonSchemaFormat(Body):
 
     def grammar(self) -> str | None:
         """Of all that fits; raises InvalidInput where the schema cannot be followed."""
-        try:
-            return grammar_of(self.json_schema.schema_)
-        except SchemaError as error:
-            raise InvalidInput(f"response_format.json_schema.schema 不能用：{error}", param="response_format") from None
+        return self.json_schema.grammar_at("response_format.json_schema.schema", "response_format")
 
 
 ResponseFormat = Annotated[
@@ -114,6 +119,16 @@ ResponseFormat = Annotated[
     | Annotated[JsonSchemaFormat, Tag(f"{TAG}json_schema")],
     Discriminator(tag_of_type),
 ]
+
+
+class ClientNotes(Body):
+    """A client's notes to a provider, with which nothing is done, and a choice where there is only one."""
+
+    parallel_tool_calls: bool = Field(True, description="没有工具，无作用")
+    service_tier: Literal["auto", "default"] = Field("auto", description="只有一种")
+    metadata: dict[str, str] = Field({}, description="客户端自己的备注，不作处理")
+    safety_identifier: str = Field("", description="同上")
+    prompt_cache_key: str = Field("", description="同上")
 
 
 class ReplyFields(Body):
@@ -146,8 +161,8 @@ class ReplyFields(Body):
 
     def replies(self, max_tokens: int, logprobs: int | None) -> Wanted:
         """As the service knows it; raises InvalidInput where fields contradict each other."""
-        if logprobs is not None and self.n * max_tokens * (1 + logprobs) > _MOST_LOGPROBS:
-            most = f"n × max_tokens × (1 + 每处列出的个数) 最多 {_MOST_LOGPROBS}"
+        if logprobs is not None and self.n * max_tokens * (1 + logprobs) > MOST_LOGPROBS:
+            most = f"n × max_tokens × (1 + 每处列出的个数) 最多 {MOST_LOGPROBS}"
             raise InvalidInput(f"logprobs 太多：{most}，请减小其中一个", param="logprobs")
         grammar = self.response_format.grammar() if self.response_format else None
         if self.stop and grammar:
@@ -173,6 +188,20 @@ class ReplyFields(Body):
     def wants_usage(self) -> bool:
         """Whether the last chunk of a stream tells of the tokens."""
         return self.stream_options is not None and self.stream_options.include_usage
+
+
+class LikelyToken(BaseModel):
+    """A token and its natural log-probability. `bytes` tell a part of a character, whose text is `bytes:\\xe4`."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ChosenToken(LikelyToken):
+    """A token of the reply, and the likeliest at its place."""
+
+    top_logprobs: list[LikelyToken]
 
 
 class PromptDetails(BaseModel):
@@ -206,6 +235,16 @@ def usage(answers: Sequence[Answer], prompts: int = 1) -> dict[str, Any]:
         total_tokens=read + generated,
         prompt_tokens_details=PromptDetails(cached_tokens=sum(first.reused_tokens for first in firsts)),
     ).model_dump()
+
+
+def chosen_tokens(told: Sequence[Logprobs], tokenizer: Tokenizer) -> list[dict[str, Any]]:
+    """Each token of a reply and the likeliest at its place, as `ChosenToken`s."""
+
+    def entry(token: int, logprob: float) -> dict[str, Any]:
+        raw = list(tokenizer.bytes_of(token))
+        return {"token": tokenizer.text_of(token), "logprob": shown_logprob(logprob), "bytes": raw}
+
+    return [entry(t.token, t.logprob) | {"top_logprobs": [entry(*likely) for likely in t.top]} for t in told]
 
 
 def shown_logprob(logprob: float) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 from flask import Response, request
 
 from qwen_allinone.errors import Cancelled, ServerBusy
-from qwen_allinone.http import error_answers, rate_limits
+from qwen_allinone.http import error_answers, idempotency, rate_limits
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.request_state import current
 
@@ -36,8 +36,9 @@ def respond(work: Callable[[Writer], None], backend: Backend) -> Response:
 
     What `work` raises before it has written anything is raised here and gets an answer of its own; later it becomes an
     `error` event. Whatever `work` awaits under the writer's `watch` is given up when the client leaves. The tokens that
-    it took are charged at its end, however it ends.
+    it took are charged at its end, however it ends. No stream may have an Idempotency-Key.
     """
+    idempotency.refuse_stream()
     stream = Writer(work, backend)
     stream.begin()
     return Response(stream, mimetype=MIMETYPE, headers={"X-Accel-Buffering": "no"})

@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal
 
 from flask import Response, jsonify
 from flask_openapi import OpenAPI
-from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
+from pydantic import BaseModel, Field
 
 from qwen_allinone.engine import Logprobs
 from qwen_allinone.errors import InvalidInput
 from qwen_allinone.http import sse
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
-from qwen_allinone.http.messages import complaint
+from qwen_allinone.http.prompts import Prompt, prompts
 from qwen_allinone.http.reply_chunks import Chunks
 from qwen_allinone.http.reply_fields import CompletionUsage, ReplyFields, head, shown_logprob, usage
 from qwen_allinone.http.request_terms import needs_engine, parameters, terms
@@ -25,32 +25,13 @@ from qwen_allinone.service.completions import Wanted, continue_texts
 
 _MOST_PROMPTS, _MOST_REPLIES = 16, 16
 _DEFAULT_MAX_TOKENS = 16  # OpenAI's
-Prompt = str | list[int]
-_TEXT, _IDS = {"type": "string"}, {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
-_MANY = {"type": "array", "minItems": 1, "maxItems": _MOST_PROMPTS}
-_PROMPT_SCHEMA = {"anyOf": [_TEXT, _IDS, _MANY | {"items": _TEXT}, _MANY | {"items": _IDS}]}
-
-
-def _prompts(value: Any) -> Any:
-    """A list of texts or of lists of token ids, however it was written."""
-    prompts = value if isinstance(value, list) and not all(map(_is_id, value)) else [value]
-    for prompt in prompts:
-        if not isinstance(prompt, str) and not (isinstance(prompt, list) and all(map(_is_id, prompt))):
-            raise complaint("必须是字符串、token 编号的数组，或若干个其中一种")
-    if len({type(prompt) for prompt in prompts}) != 1 or len(prompts) > _MOST_PROMPTS:
-        raise complaint(f"最多 {_MOST_PROMPTS} 个，文字和 token 编号不能混用")
-    return prompts
-
-
-def _is_id(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**31
 
 
 class CompletionRequest(ReplyFields):
     """Texts to go on from. A field that is not listed is refused."""
 
-    prompt: Annotated[list[Prompt], BeforeValidator(_prompts), WithJsonSchema(_PROMPT_SCHEMA)] = Field(
-        description="要续写的文字或 token 编号，最多 16 个"
+    prompt: Annotated[list[Prompt], *prompts(_MOST_PROMPTS)] = Field(
+        description=f"要续写的文字或 token 编号，最多 {_MOST_PROMPTS} 个"
     )
     suffix: Literal[""] = Field("", description="只能是空的：模型只会往后写")
     echo: bool = Field(False, description="true：回复前面带上 prompt；不能与 logprobs 一起用")

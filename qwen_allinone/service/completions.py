@@ -30,16 +30,20 @@ Utterance = tuple[str, str]  # role and content
 @dataclass(frozen=True)
 class Wanted:
     """What replies are to be like. Each of `stops` ends one and is not part of it. With a `grammar` (of
-    json_schema.grammar_of) they follow it, unless they are cut. `choices`: how many of them."""
+    json_schema.grammar_of) they follow it, unless they are cut; `form_field` is what asked for it. `choices`: how many
+    of them."""
 
     sampling: Sampling
     stops: Sequence[str] = ()
     grammar: str | None = None
     choices: int = 1
+    form_field: str = "response_format"
 
 
-def complete(service: Service, messages: Sequence[Utterance], wanted: Wanted, terms: Terms) -> list[Answer]:
-    """The replies to `messages`; the context cuts `max_new_tokens`.
+def complete(
+    service: Service, messages: Sequence[Utterance], wanted: Wanted, terms: Terms, param: str = "messages"
+) -> list[Answer]:
+    """The replies to `messages`; the context cuts `max_new_tokens`. Errors name `param`.
 
     Raises:
         ContextExceeded, InvalidInput: more than fits, an order of roles that the model's template refuses, a biased
@@ -48,10 +52,8 @@ def complete(service: Service, messages: Sequence[Utterance], wanted: Wanted, te
     """
     with service.request(terms) as request:
         if messages and messages[-1][0] == "assistant":
-            raise InvalidInput(
-                "messages 的最后一条不能是 assistant：不续写已有的回复，请以 user 结尾", param="messages"
-            )
-        return _replies(request, [chat_ids(messages, request.codec)], wanted)
+            raise InvalidInput(f"{param} 的最后一条不能是 assistant：不续写已有的回复，请以 user 结尾", param=param)
+        return _replies(request, [chat_ids(messages, request.codec, param)], wanted)
 
 
 def continue_texts(
@@ -64,25 +66,30 @@ def continue_texts(
             as `complete`.
     """
     with service.request(terms) as request:
-        return _replies(request, [_prompt_ids(prompt, request.codec) for prompt in prompts], wanted)
+        return _replies(request, [prompt_ids(prompt, request.codec) for prompt in prompts], wanted)
 
 
-def text_ids(text: str, codec: Codec) -> list[int]:
+def text_ids(text: str, codec: Codec, param: str = "prompt") -> list[int]:
     """Token ids of a bare text. Raises ContextExceeded for more characters than are worth tokenizer time."""
     if len(text) > codec.context * MOST_CHARS_PER_TOKEN:
-        raise _too_long("prompt", f"{len(text)} 个字符", codec)
+        raise _too_long(param, f"{len(text)} 个字符", codec)
     return codec.tokenizer.encode(text)
 
 
-def _prompt_ids(prompt: str | Sequence[int], codec: Codec) -> Sequence[int]:
+def prompt_ids(prompt: str | Sequence[int], codec: Codec, param: str = "prompt", beside: int = 0) -> Sequence[int]:
+    """Token ids of a text or of themselves, with room for one token more and `beside`. Errors name `param`.
+
+    Raises:
+        EmptyInput, ContextExceeded, InvalidInput: nothing, more than fits, or ids that are no tokens.
+    """
     if isinstance(prompt, str):
-        prompt = text_ids(prompt, codec)
+        prompt = text_ids(prompt, codec, param)
     elif not codec.tokenizer.ids.issuperset(prompt):
-        raise InvalidInput("prompt 里有词表中没有的 token 编号", param="prompt")
+        raise InvalidInput(f"{param} 里有词表中没有的 token 编号", param=param)
     if not prompt:
-        raise EmptyInput(param="prompt")
-    if len(prompt) >= codec.context:
-        raise _too_long("prompt", f"{len(prompt)} 个 token", codec)
+        raise EmptyInput(param=param)
+    if len(prompt) + beside >= codec.context:
+        raise _too_long(param, f"{len(prompt)} 个 token", codec)
     return prompt
 
 
@@ -106,7 +113,7 @@ def _replies(request: Request, prompts: Sequence[Sequence[int]], wanted: Wanted)
     ]
     terms.answers.extend(answers)
     for problem in [form.problem for _, _, form in asked if form and form.problem]:
-        raise InvalidInput(f"schema 太复杂，无法逐字遵守（{problem}），请化简", param="response_format")
+        raise InvalidInput(f"schema 太复杂，无法逐字遵守（{problem}），请化简", param=wanted.form_field)
     return answers
 
 

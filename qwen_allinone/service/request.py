@@ -88,7 +88,13 @@ class Request:
 
     def embed(self, prompt: Sequence[int]) -> Result:
         """The hidden state after `prompt`, see Embed."""
-        return self._compute([("embed", Embed(prompt))])[0]
+        return self.embed_all("embed", [prompt])[0]
+
+    def embed_all(self, name: str, prompts: Sequence[Sequence[int]]) -> list[Result]:
+        """The hidden state after each prompt, see Embed. Others find a slot beside them."""
+        works = [(name, Embed(prompt)) for prompt in prompts]
+        parts = [works[first : first + MOST_AT_ONCE] for first in range(0, len(works), MOST_AT_ONCE)]
+        return [result for part in parts for result in self._compute(part)]
 
     def score(self, name: str, text: Sequence[int], questions: Sequence[Question]) -> Result:
         """The log-probability of each option of each question after `text`, see ScoreOptions."""

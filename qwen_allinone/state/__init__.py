@@ -1,11 +1,15 @@
-"""What outlives a request: conversations, in a SQLite file or in Redis; what users told of themselves; corrections;
-remembered answers (cache.py)."""
+"""What outlives a request: conversations, responses and answers to keys of clients', in a SQLite file or in Redis; what
+users told of themselves; corrections; remembered answers (cache.py)."""
 
 from qwen_allinone.state.conversations import Conversation, Session, Sessions, Store, Turn, now
 from qwen_allinone.state.corrections import Correction, Corrections, LabelAnswer
 from qwen_allinone.state.memories import Memory, MemoryStore, Note, Whose
+from qwen_allinone.state.once import Held, OnceStore
+from qwen_allinone.state.redis_once import RedisOnce
 from qwen_allinone.state.redis_store import RedisStore
+from qwen_allinone.state.responses import KeptResponse, Responses
 from qwen_allinone.state.sqlite_memories import SqliteMemories
+from qwen_allinone.state.sqlite_once import SqliteOnce
 from qwen_allinone.state.sqlite_store import SqliteStore
 
 __all__ = [
@@ -16,10 +20,16 @@ __all__ = [
     "Correction",
     "Corrections",
     "LabelAnswer",
+    "Held",
+    "KeptResponse",
+    "OnceStore",
+    "RedisOnce",
     "RedisStore",
+    "Responses",
     "Session",
     "Sessions",
     "SqliteMemories",
+    "SqliteOnce",
     "SqliteStore",
     "Store",
     "Turn",

@@ -171,8 +171,7 @@ class Sessions:
             SessionNotFound, SessionBusy, SessionFull, OwnerFull, StoreUnavailable.
         """
         self._release_left()
-        longest = self._deadline_s + _GRACE_S
-        lease = Lease.take(min(deadline_s or longest, self._deadline_s) + _GRACE_S, longest)
+        lease = lease_for(deadline_s, self._deadline_s)
         if id is None:
             id = secrets.token_urlsafe(24)
             self._store.create(id, owner, lease)
@@ -209,6 +208,11 @@ def checked_date(at: float) -> float:
     if not 0 <= at < _LATEST:
         raise ValueError("not a date")
     return at
+
+
+def lease_for(deadline_s: float | None, longest_s: float) -> Lease:
+    """For a request that ends within `deadline_s`, and in any case within `longest_s`."""
+    return Lease.take(min(deadline_s or longest_s, longest_s) + _GRACE_S, longest_s + _GRACE_S)
 
 
 def now() -> float:

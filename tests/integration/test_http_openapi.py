@@ -15,7 +15,7 @@ from openapi_spec_validator import validate
 from qwen_allinone import __version__
 from tests.integration.conftest import Server
 
-STREAMS = {("/chat", "200"), ("/v1/chat/completions", "200"), ("/v1/completions", "200")}
+STREAMS = {("POST", path, "200") for path in ("/chat", "/v1/chat/completions", "/v1/completions", "/v1/responses")}
 UNDOCUMENTED = {"/openapi.json", "/v1/tasks/<name>"}  # the document itself; what answers for tasks there are none of
 
 
@@ -64,11 +64,11 @@ def test_every_route_is_documented_and_nothing_else(server: Server, document: di
 def test_every_operation_has_a_summary_an_id_of_its_own_and_says_what_its_answers_are(document: dict[str, Any]) -> None:
     ids = [operation["operationId"] for operation in operations(document).values()]
     assert len(ids) == len(set(ids))
-    for (_, path), operation in operations(document).items():
+    for (method, path), operation in operations(document).items():
         assert operation["summary"]
         for status, answer in operation["responses"].items():
             expected = ["text/plain" if path == "/metrics" else "application/json"]
-            if (path, status) in STREAMS:
+            if (method, path, status) in STREAMS:
                 expected.append("text/event-stream")
             assert list(answer["content"]) == expected
 
