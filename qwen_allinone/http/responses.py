@@ -230,7 +230,8 @@ def _conversation(
     Raises:
         ResponseNotFound, OwnerFull, StoreUnavailable.
     """
-    body, responses, earlier = draft.body, backend.responses, ()
+    body, responses = draft.body, backend.responses
+    earlier: Sequence[Utterance] = ()
     if body.previous_response_id is not None:
         param = "previous_response_id"
         earlier = responses.read(body.previous_response_id, asked.caller, param=param).messages
