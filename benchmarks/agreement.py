@@ -51,7 +51,7 @@ def reference_logits(folder: Path, ids: Tensor) -> Tensor:
     """transformers' FP32 logits of the last _DECODED + 1 positions, [sequences, positions, vocabulary]."""
     from transformers import Qwen2ForCausalLM
 
-    model = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()  # type: ignore[no-untyped-call]
+    model = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     return model(input_ids=ids).logits[:, _PROMPT - 1 :]  # type: ignore[no-any-return]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,8 @@ class Responses:
         """
         lease = lease_for(deadline_s, self._deadline_s)
         self._store.create(id, owner, lease)
-        return Conversation(self._store, id, (), lease)
+        # A lease that cannot be let go ends by itself: nobody else asks for this id.
+        return Conversation(self._store, id, (), lease, deque(maxlen=0))
 
     def read(self, id: str, owner: str | None, *, param: str | None = None) -> KeptResponse:
         """A whole one. Raises ResponseNotFound, with `param` for the field that names it; StoreUnavailable."""
