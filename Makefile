@@ -31,8 +31,10 @@ $(VENV)/.installed: requirements.txt pyproject.toml setup.py $(wildcard native/*
 	$(PY) -m pip install --no-deps -e .
 	@touch $@
 
-$(VENV)/.installed-dev: tests/requirements.lock $(VENV)/.installed
+# What teaching adapters needs is not in the lock: it depends on torch, whose wheel depends on the machine.
+$(VENV)/.installed-dev: tests/requirements.lock requirements-tune.txt $(VENV)/.installed
 	$(PY) -m pip install --require-hashes -r tests/requirements.lock
+	$(PY) -m pip install $(PIP_ARGS) -r requirements-tune.txt
 	@touch $@
 
 # The page needs neither the service nor torch; what both need has the same version, so one environment may hold both.
