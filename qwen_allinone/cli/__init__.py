@@ -1,11 +1,11 @@
-"""The command line: its commands, their tables, gold cases, and what labelled data say of a task."""
+"""The command line: its commands, their tables, gold cases, what labelled data say of a task, the feedback desk."""
 
 from typing import Annotated
 
 import typer
 
 from qwen_allinone import __version__
-from qwen_allinone.cli import commands, key_commands, labelled_commands
+from qwen_allinone.cli import commands, feedback_command, key_commands, labelled_commands
 
 app = typer.Typer(help="One small language model, many jobs.", no_args_is_help=True, add_completion=False)
 
@@ -28,6 +28,7 @@ app.command()(commands.ask)
 app.command()(commands.check)
 app.command("eval")(labelled_commands.evaluate)
 app.command()(labelled_commands.calibrate)
+app.command()(feedback_command.feedback)
 app.command()(commands.doctor)
 app.command()(commands.download)
 
