@@ -191,9 +191,9 @@ def _check(file: BinaryIO, codec: str, line: int = 1) -> None:
 
 def _line_in_utf8(file: BinaryIO) -> int:
     """The first line that holds Chinese in UTF-8; 0 if none does. In GBK three such bytes would be odd characters."""
-    number = 0
+    before = 0
     for chunk in _chunks(file):
-        for number, line in enumerate(chunk.split(b"\n"), number + 1):
+        for number, line in enumerate(chunk.split(b"\n"), before + 1):
             try:
                 text = line.decode("utf-8")
             except UnicodeDecodeError:
@@ -201,7 +201,7 @@ def _line_in_utf8(file: BinaryIO) -> int:
             if any("\u3400" <= character <= "\u9fff" for character in text):
                 file.seek(0)
                 return number
-        number -= 1  # the last piece is the beginning of what follows
+        before += chunk.count(b"\n")
     return 0
 
 

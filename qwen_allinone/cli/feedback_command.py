@@ -63,6 +63,7 @@ def feedback(
                 told = desk.About(
                     tuple(source.path.name for source in table.sources),
                     clerk.model,
+                    table.chosen,
                     {name: clerk.tasks[name] for name in tasks},
                     sure,
                     datetime.now().replace(microsecond=0),

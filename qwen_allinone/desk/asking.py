@@ -1,4 +1,4 @@
-"""What the desk asks of a model for each row: the engine in this process, or a running service. The answers are equal."""
+"""What the desk asks of a model for each row: the engine in this process, or a running service, equal in their answers."""
 
 from __future__ import annotations
 

@@ -91,8 +91,9 @@ class Journal:
         except BlockingIOError:
             raise DataFileError(f"{self.path.parent}: another run is at work there; wait for it") from None
         end, found = 0, None
-        for number, (end, entry) in enumerate(self._entries()):
-            self.done, found = number, entry if number == 0 else found
+        for behind, entry in self._entries():
+            end, self.done = behind, entry["n"]
+            found = found or entry
         if found is None:
             self._file.truncate(0)
             self._write(_line({"n": 0, **about}))

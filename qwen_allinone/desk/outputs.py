@@ -40,8 +40,8 @@ def write(folder: Path, table: Table, journal: Journal, about: About) -> Figures
             report.write(render(figures, about).encode("utf-8", "replace"))
     except OSError as error:
         raise DataFileError(
-            f"{folder} cannot be written ({error.strerror}). All {journal.done} answers are kept in {journal.path.name}: "
-            "make room and go on with --resume"
+            f"{folder} cannot be written ({error.strerror}). All {journal.done} answers are kept in "
+            f"{journal.path.name}: make room and go on with --resume"
         ) from None
     return figures
 

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from qwen_allinone.desk.asking import ALARMS, CARE, COMPLAINT, INTENT, NEGATIVE, POSITIVE, SENTIMENT, TaskInfo
 from qwen_allinone.desk.figures import NEAR, Figures, Group, level
+from qwen_allinone.desk.table import Columns
 
 _MOST_PRODUCTS = 12
 _MOST_KEYWORDS = 10
@@ -24,6 +25,7 @@ class About:
 
     files: tuple[str, ...]
     model: str
+    columns: Columns
     tasks: dict[str, TaskInfo]
     sure: float
     made: datetime
@@ -71,8 +73,17 @@ def render(figures: Figures, about: About) -> str:
         intents=figures.intents.most_common(),
         praise=figures.praise.most_named(_MOST_KEYWORDS),
         complaints=figures.complaints.most_named(_MOST_KEYWORDS),
+        alarmed=figures.gravest(),
+        span=_span(figures),
+        product_column=about.columns.product,
+        rating_column=about.columns.rating,
         gold=[(_TITLES.get(name, name), name, task.gold) for name, task in about.tasks.items() if task.labels],
     )
+
+
+def _span(figures: Figures) -> str:
+    days = [day for day, _ in figures.days.items()]
+    return f"{min(days)} 至 {max(days)}" if days else ""
 
 
 def _bars(kind: str, course: list[tuple[date, Group]]) -> list[Bar]:
