@@ -1,4 +1,4 @@
-"""What the desk asks of a model for each row: the engine in this process, or a running service, equal in their answers."""
+"""What the desk asks of a model for each row: the engine in this process, or a running service; equal answers."""
 
 from __future__ import annotations
 
