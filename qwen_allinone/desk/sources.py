@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, TextIO
 
 from qwen_allinone import csv_files
 from qwen_allinone.errors import DataFileError
@@ -83,16 +83,16 @@ def _unreadable(path: Path, error: OSError) -> DataFileError:
 
 
 def _csv(path: Path) -> Source:
-    with path.open("rb") as file:
-        encoding = _encoding(path, file)
-        first = next(_records(file, encoding), None)
+    encoding = _encoding(path)
+    with _text(path, encoding) as file:
+        first = next(_records(file), None)
     if first and isinstance(first[1], csv.Error):
         raise DataFileError(f"{path}: line {first[0]}: no valid CSV ({first[1]})")
     columns = csv_files.column_names(first[1]) if first else ()
 
     def read() -> Iterator[Row]:
-        with path.open("rb") as file:
-            records = _records(file, encoding)
+        with _text(path, encoding) as file:
+            records = _records(file)
             next(records, None)
             for line, cells in records:
                 yield _csv_row(line, cells, len(columns))
@@ -100,9 +100,14 @@ def _csv(path: Path) -> Source:
     return Source(path, columns, "" if encoding == "UTF-8" else encoding, read)
 
 
-def _encoding(path: Path, file: BinaryIO) -> str:
+def _text(path: Path, encoding: str) -> TextIO:
+    return csv_files.as_text(path.open("rb"), encoding)
+
+
+def _encoding(path: Path) -> str:
     try:
-        return csv_files.encoding_of(file)
+        with path.open("rb") as file:
+            return csv_files.encoding_of(file)
     except csv_files.UnknownEncoding as error:
         why = {
             "mixed": f", but line {error.other_line} is: two encodings in one file",
@@ -111,9 +116,9 @@ def _encoding(path: Path, file: BinaryIO) -> str:
         raise DataFileError(f"{path}: line {error.line} is not UTF-8{why}; save all of it as UTF-8") from None
 
 
-def _records(file: BinaryIO, encoding: str) -> Iterator[tuple[int, list[str] | csv.Error]]:
+def _records(file: TextIO) -> Iterator[tuple[int, list[str] | csv.Error]]:
     """Records but for empty ones, which are none."""
-    for line, cells in csv_files.records(csv_files.as_text(file, encoding)):
+    for line, cells in csv_files.records(file):
         if isinstance(cells, csv.Error) or any(cell.strip() for cell in cells):
             yield line, cells
 
