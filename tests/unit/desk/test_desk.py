@@ -7,10 +7,10 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,6 @@ import pytest
 from qwen_allinone import desk
 from qwen_allinone.desk.asking import Gold, Refused, Said, TaskInfo
 from qwen_allinone.errors import DataFileError
-from tests.conftest import PROJECT
 
 LABELS = {
     "sentiment": ("正面", "负面"), "intent": ("咨询", "投诉", "建议", "闲聊"), "keywords": (), "suggest": (),
@@ -165,36 +164,36 @@ def test_where_somebody_needs_help_no_reply_is_suggested_and_it_comes_first(tmp_
     assert alarms.index("不想活了") < alarms.index(">坏了<")
 
 
-_WORKER = """
-import sys, time
-from pathlib import Path
-from tests.unit.desk.test_desk import CLERK, run, say
-from qwen_allinone import desk
-def slowly(task, inputs):
+def slowly(task: str, inputs: Mapping[str, str]) -> Said:
     time.sleep(0.0005)
     return say(task, inputs)
-run([Path(sys.argv[1])], Path(sys.argv[2]), resume=True, clerk=desk.Clerk(CLERK.model, CLERK.tasks, slowly))
-"""
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_rows_are_neither_lost_nor_doubled_when_it_is_killed_again_and_again(tmp_path: Path) -> None:
-    file = written(tmp_path, "a.csv", "评论\n" + "".join(f"第{n}条{'坏' * (n % 2)}\n" for n in range(1200)))
-    journal = tmp_path / "out" / "journal.jsonl"
-    kills, size = 0, 0
+    texts = [f"第{n}条{'坏' * (n % 2)}" for n in range(1200)]
+    file = written(tmp_path, "a.csv", "评论\n" + "\n".join(texts) + "\n")
+    journal, clerk = tmp_path / "out" / "journal.jsonl", desk.Clerk(CLERK.model, CLERK.tasks, slowly)
+    kills = size = 0
     while True:
-        process = subprocess.Popen([sys.executable, "-c", _WORKER, str(file), str(tmp_path / "out")], cwd=PROJECT)
-        while process.poll() is None and kills < 3:
-            if journal.exists() and journal.stat().st_size > size + 10_000:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                size = journal.stat().st_size
+        process = get_context("fork").Process(
+            target=run, args=([file], tmp_path / "out"), kwargs={"resume": True, "clerk": clerk}
+        )
+        process.start()
+        while process.is_alive() and kills < 3:
+            if journal.exists() and journal.stat().st_size > size:
+                process.kill()
+                process.join()
                 kills += 1
-                journal.open("ab").write(b'{"n": 999, "half a li')  # as a kill within a write leaves it
-        if process.wait() == 0:
+                with journal.open("ab") as torn:
+                    torn.write(b'{"n": 999, "half a li')  # as a kill within a write leaves it
+                size = journal.stat().st_size
+        process.join()
+        if process.exitcode == 0:
             break
     assert kills == 3
     labelled = read(tmp_path / "out" / "labelled.csv")
-    assert [row["评论"] for row in labelled] == [f"第{n}条{'坏' * (n % 2)}" for n in range(1200)]
+    assert [row["评论"] for row in labelled] == texts
     assert all((row["情感"] == "负面") == ("坏" in row["评论"]) for row in labelled)
 
 
