@@ -75,7 +75,9 @@ class RemoteService:
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         connection = kind(self._parts.hostname or "", self._parts.port, timeout=_TIMEOUT_S)
         try:
-            connection.request(method, self._path + path, body and json.dumps(body).encode(), self._headers)
+            connection.request(
+                method, self._path + path, None if body is None else json.dumps(body).encode(), self._headers
+            )
             answer = connection.getresponse()
             raw, model = answer.read(), answer.headers.get("X-Model", "")
             response = Response(answer.status, raw, model, time.perf_counter() - began)

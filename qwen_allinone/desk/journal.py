@@ -68,15 +68,14 @@ class Journal:
             self.flush()
 
     def flush(self) -> None:
-        """Raises DataFileError: the disk is full or broken. What was flushed before is kept."""
+        """Raises DataFileError: the disk is full or broken. What was flushed before is kept; the rest waits its turn,
+        so that no later row can take its place."""
         try:
             self._write(b"".join(self._lines))
         except OSError as error:
-            self.done -= len(self._lines)
             raise self._broken(error) from None
-        finally:
-            self._lines.clear()
-            self._flushed_at = monotonic()
+        self._lines.clear()
+        self._flushed_at = monotonic()
 
     def answers(self) -> Iterator[Answers]:
         """Of all rows that are done, in their order."""
@@ -136,7 +135,7 @@ class Journal:
 
     def _broken(self, error: OSError) -> DataFileError:
         return DataFileError(
-            f"{self.path} cannot be written ({error.strerror}). {self.done} rows are done and kept: "
+            f"{self.path} cannot be written ({error.strerror}). {self.done - len(self._lines)} rows are done and kept: "
             "mend it and go on with --resume"
         )
 
@@ -157,5 +156,7 @@ def _entry(line: bytes) -> dict[str, Any] | None:
 
 
 def _answers(entry: Mapping[str, Any]) -> Answers:
-    values = {name: value for name, value in entry.items() if name != "n"}
-    return Answers(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in entry.items() if name != "n"
+    }
+    return Answers(**values)

@@ -86,9 +86,10 @@ def _csv(path: Path) -> Source:
     encoding = _encoding(path)
     with _text(path, encoding) as file:
         first = next(_records(file), None)
-    if first and isinstance(first[1], csv.Error):
-        raise DataFileError(f"{path}: line {first[0]}: no valid CSV ({first[1]})")
-    columns = csv_files.column_names(first[1]) if first else ()
+    line, header = first or (0, [])
+    if isinstance(header, csv.Error):
+        raise DataFileError(f"{path}: line {line}: no valid CSV ({header})")
+    columns = csv_files.column_names(header)
 
     def read() -> Iterator[Row]:
         with _text(path, encoding) as file:

@@ -198,7 +198,8 @@ def test_rows_are_neither_lost_nor_doubled_when_it_is_killed_again_and_again(tmp
 
 
 def test_a_full_disk_in_the_middle_is_told_and_what_was_done_stays(tmp_path: Path) -> None:
-    file = written(tmp_path, "a.csv", "评论\n" + "".join(f"第{n}条\n" for n in range(900)))
+    bad = [n % 7 == 0 for n in range(900)]
+    file = written(tmp_path, "a.csv", "评论\n" + "".join("坏\n" if is_bad else "好\n" for is_bad in bad))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
     try:
@@ -210,6 +211,7 @@ def test_a_full_disk_in_the_middle_is_told_and_what_was_done_stays(tmp_path: Pat
     assert kept.endswith(b"\n") and kept.count(b"\n") > 100
     assert run([file], tmp_path / "out", resume=True).rows == 900
     assert (tmp_path / "out" / "journal.jsonl").read_bytes().startswith(kept)
+    assert [row["情感"] == "负面" for row in read(tmp_path / "out" / "labelled.csv")] == bad
 
 
 def test_a_folder_with_a_run_is_neither_overwritten_nor_mixed_with_another_nor_used_by_two(tmp_path: Path) -> None:
