@@ -48,13 +48,14 @@ def feedback(
     """
     settings = load_settings()
     try:
+        wanted = _wanted(without or [])
         table = desk.open_table(_files(files, sample), desk.Columns(text, date, product, rating, number))
         _show_columns(table)
         with err.status("reading the files"):
             survey = desk.survey(table)
         _show_survey(survey)
         clerk = _clerk(settings, url, key_file)
-        tasks = desk.check(clerk, _wanted(without or []))
+        tasks = desk.check(clerk, wanted)
         _make_folder(out_folder)
         about = _asked(table, clerk, tasks, sure)
         with desk.Journal(out_folder / JOURNAL, about, resume=resume) as journal:

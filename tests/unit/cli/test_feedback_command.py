@@ -48,7 +48,7 @@ def test_a_file_is_labelled_and_reported_and_its_columns_are_shown(tmp_path: Pat
     ("arguments", "told"),
     [
         ((), "--sample"),
-        (("a.csv", "--text", "说发"), "did you mean"),
+        (("a.csv", "--text", "说发"), "no column '说发'"),
         (("a.csv", "--without", "sentiment"), "--without sentiment"),
         (("b.csv",), "cannot be read"),
         (("a.csv", "--url", "http://127.0.0.1:9"), "does not answer"),
