@@ -8,17 +8,25 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 
 def replace_file(path: Path, content: bytes, *, mode: int | None = None) -> None:
-    """Readers see the old file or the new one, never a part. `mode` None: that of any new file.
+    """As `replaced_file`, with all of its content at once."""
+    with replaced_file(path, mode=mode) as file:
+        file.write(content)
+
+
+@contextmanager
+def replaced_file(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
+    """Write to what is yielded: readers see the old file or the whole new one. `mode` None: that of any new file.
 
     A file that is there keeps its owner: root may change one of the service's user. Raises OSError.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # of mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fchmod(descriptor, 0o666 & ~_umask() if mode is None else mode)
             if path.exists():

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from time import monotonic
 
+from qwen_allinone import csv_files
 from ui import feedback, show
 from ui.client import Api, Task
 from ui.feedback import BadRow, Row, Sheet
@@ -79,7 +80,7 @@ class Batch:
             outcome = self._outcome(row)
             sure = "" if outcome.probability is None else f"{outcome.probability:.4f}"
             rows.append((*row.cells, outcome.label, sure, outcome.error))
-        return feedback.write((*self._sheet.columns, *_free(_ADDED, self._sheet.columns)), rows)
+        return feedback.write((*self._sheet.columns, *csv_files.free_names(_ADDED, self._sheet.columns)), rows)
 
     def _text(self, row: Row) -> str:
         return row.cells[self._column].strip()
@@ -92,11 +93,6 @@ class Batch:
         outcome = self._outcome(row)
         sure = "" if outcome.probability is None else show.percent(outcome.probability)
         return show.TableRow(row.line, self._text(row), outcome.label, sure, outcome.error)
-
-
-def _free(names: tuple[str, ...], taken: tuple[str, ...]) -> list[str]:
-    """The names, changed where the file has columns of that name."""
-    return [f"{name} (LLM)" if name in taken else name for name in names]
 
 
 def _duration(seconds: float) -> str:

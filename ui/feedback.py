@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from qwen_allinone import csv_files
+from qwen_allinone import csv_files, feedback_columns
 
 _SAVE_AS = "请在表格软件里另存为“CSV UTF-8”后再试"
 _ENCODINGS = {
@@ -15,13 +14,6 @@ _ENCODINGS = {
     "Big5": f"文件像是 Big5 编码（第 {{0}} 行），{_SAVE_AS}",
     "mixed": f"第 {{0}} 行不是 UTF-8，第 {{1}} 行却是：一个文件里混有两种编码，{_SAVE_AS}",
 }
-
-
-# Names of columns with what people say, and of those beside them.
-_FEEDBACK = re.compile(
-    r"留言|反馈|评论|评价|评语|点评|意见|内容|正文|建议|说法|text|review|comment|feedback|message|content", re.I
-)
-_ABOUT_IT = re.compile(r"时间|日期|编号|序号|次数|数量|星级|评分|得分|人$|\bid\b|date|time|count|score|rating", re.I)
 _MOST_COLUMNS = 1000
 
 
@@ -56,17 +48,8 @@ class Sheet:
     beyond: int
 
     def likely_column(self) -> int:
-        """The column that holds the feedback: of those that are named so, else of those that hold words, the one with
-        the longest texts. A date or a number can be longer than what people say."""
-        sample = self.rows[:100]
-
-        def likely(column: int) -> tuple[bool, int, int]:
-            cells = [row.cells[column] for row in sample]
-            named = bool(_FEEDBACK.search(self.columns[column])) and not _ABOUT_IT.search(self.columns[column])
-            letters = sum(character.isalpha() for cell in cells for character in cell)
-            return named and letters > 0, letters, sum(map(len, cells))
-
-        return max(range(len(self.columns)), key=likely)
+        """The column that holds the feedback."""
+        return feedback_columns.likely_text(self.columns, [row.cells for row in self.rows[:100]])
 
 
 def read(data: bytes, *, header: bool, most: int) -> Sheet:
@@ -86,10 +69,10 @@ def read(data: bytes, *, header: bool, most: int) -> Sheet:
             columns = _names(row.cells if header else ("",) * len(row.cells))
             if header:
                 continue
-        if (fitted := _fit(row, len(columns))) is None:
+        if (cells := csv_files.fitted(row.cells, len(columns))) is None:
             bad.append(BadRow(row.line, f"有 {len(row.cells)} 列，应为 {len(columns)} 列"))
         elif len(good) < most:
-            good.append(fitted)
+            good.append(Row(row.line, cells))
         else:
             beyond += 1
     if columns is None:
@@ -126,19 +109,7 @@ def _records(text: str) -> Iterator[Row | BadRow]:
 
 
 def _names(cells: Sequence[str]) -> tuple[str, ...]:
-    """Column names, each there and each different; raises Unreadable for more than a table has."""
+    """Column names; raises Unreadable for more than a table has."""
     if len(cells) > _MOST_COLUMNS:
         raise Unreadable(f"第一行有 {len(cells)} 列，最多 {_MOST_COLUMNS} 列，请检查分隔符")
-    names = dict[str, None]()
-    for number, cell in enumerate(cells, 1):
-        name = " ".join(cell.split()) or f"第 {number} 列"
-        names[name if name not in names else f"{name} ({number})"] = None
-    return tuple(names)
-
-
-def _fit(row: Row, width: int) -> Row | None:
-    """The record with `width` cells; None where it has others. Empty ones at the end are but commas."""
-    extra = row.cells[width:]
-    if len(row.cells) < width or any(cell.strip() for cell in extra):
-        return None
-    return Row(row.line, row.cells[:width])
+    return csv_files.column_names(cells)

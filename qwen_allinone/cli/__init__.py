@@ -1,4 +1,4 @@
-"""The command line: its commands, their tables, gold cases, and what labelled data say of a task."""
+"""The command line: its commands, their tables, gold cases, what labelled data say of a task, the feedback desk."""
 
 from typing import Annotated
 
@@ -8,6 +8,7 @@ from qwen_allinone import __version__
 from qwen_allinone.cli import (
     commands,
     correction_commands,
+    feedback_command,
     key_commands,
     labelled_commands,
     prompt_commands,
@@ -38,6 +39,7 @@ app.command("eval")(labelled_commands.evaluate)
 app.command()(labelled_commands.calibrate)
 app.command()(tune_command.tune)
 app.command("tune-prompt")(tune_prompt_command.tune_prompt)
+app.command()(feedback_command.feedback)
 app.command()(commands.doctor)
 app.command()(commands.download)
 

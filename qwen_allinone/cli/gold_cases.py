@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from qwen_allinone.cli.asking import patiently
 from qwen_allinone.errors import QaioError
+from qwen_allinone.patience import patiently
 from qwen_allinone.service import Answer, Service
 from qwen_allinone.tasks import Case
 

@@ -16,7 +16,7 @@ from qwen_allinone.cli.asking import AnsweredRow, Ask, ask_all, in_process, most
 from qwen_allinone.cli.figures import Figures, figures_of
 from qwen_allinone.cli.labelled_rows import Column, Table, read_table
 from qwen_allinone.cli.temperature import fit
-from qwen_allinone.cli.terminal import AsJson, err, exit_with, load_service, load_settings, out, print_json
+from qwen_allinone.cli.terminal import AsJson, err, exit_with, key_of, load_service, load_settings, out, print_json
 from qwen_allinone.errors import DataFileError, QaioError
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Calibration, Quality, Registry, Task
@@ -47,7 +47,7 @@ def evaluate(
     try:
         chosen = label_task(settings, task)
         table = labelled_table(chosen, data, text_column, label_column, names, limit)
-        ask = over_http(url, task, chosen.labels, _key(key_file)) if url else in_process(load_service(settings), task)
+        ask = over_http(url, task, chosen.labels, key_of(key_file)) if url else in_process(load_service(settings), task)
         began = time.perf_counter()
         answered = _ask_all(ask, table, settings, task)
         seconds = time.perf_counter() - began
@@ -118,21 +118,6 @@ def label_task(settings: Settings, name: str) -> Task:
     if not task.labels:
         raise DataFileError(f"{name} is no label task: there is nothing to compare with labels")
     return task
-
-
-def _key(file: Path | None) -> str | None:
-    """The key in the file; no message quotes any of it."""
-    if file is None:
-        return None
-    try:
-        key = file.read_text("ascii").strip()
-    except OSError as error:
-        raise DataFileError(f"{file} cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        key = ""
-    if not key.isprintable() or not key or " " in key:
-        raise DataFileError(f"{file} holds no key or token: it must be one line of letters, digits and signs")
-    return key
 
 
 def labelled_table(task: Task, data: Path, text_column: str, label_column: str, names: str, limit: int) -> Table:

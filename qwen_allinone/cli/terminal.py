@@ -1,8 +1,9 @@
-"""What every command needs: the two consoles, the settings, a loaded service, an end with a message."""
+"""What commands need: the two consoles, the settings, a loaded service, a key from a file, an end with a message."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from rich.markup import escape
 
 from qwen_allinone import bootstrap
 from qwen_allinone.engine import Status
-from qwen_allinone.errors import StartupError
+from qwen_allinone.errors import DataFileError, StartupError
 from qwen_allinone.service import Service
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry
@@ -46,6 +47,21 @@ def load_service(settings: Settings, registry: Registry | None = None) -> Servic
 def print_json(value: Any) -> None:
     """One line for programs: as it is, whatever the terminal is like."""
     typer.echo(json.dumps(value, ensure_ascii=False))
+
+
+def key_of(file: Path | None) -> str | None:
+    """The key in the file; no message quotes any of it."""
+    if file is None:
+        return None
+    try:
+        key = file.read_text("ascii").strip()
+    except OSError as error:
+        raise DataFileError(f"{file} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        key = ""
+    if not key.isprintable() or not key or " " in key:
+        raise DataFileError(f"{file} holds no key or token: it must be one line of letters, digits and signs")
+    return key
 
 
 def exit_with(message: str) -> typer.Exit:

@@ -92,7 +92,7 @@ def test_check_waits_where_the_service_is_full(monkeypatch: pytest.MonkeyPatch) 
         return run(self, *given, **named)
 
     monkeypatch.setattr(Service, "run", refusing)
-    monkeypatch.setattr("qwen_allinone.cli.asking.time.sleep", lambda _: None)
+    monkeypatch.setattr("qwen_allinone.patience.time.sleep", lambda _: None)
     result = runner.invoke(app, ["check", "sentiment", "--at-least", "0.5"])
     assert result.exit_code == 0, result.output
 

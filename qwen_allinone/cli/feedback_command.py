@@ -1,0 +1,180 @@
+"""`qwen-allinone feedback`: files of feedback labelled, with alarms, suggested replies and a report."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from qwen_allinone import bootstrap, desk
+from qwen_allinone.cli.asking import most_at_once
+from qwen_allinone.cli.terminal import err, exit_with, key_of, load_service, load_settings, out
+from qwen_allinone.errors import DataFileError, QaioError
+from qwen_allinone.patience import RemoteService
+from qwen_allinone.settings import Settings
+
+JOURNAL = "journal.jsonl"
+INTERRUPTED = 130
+_SAMPLE = Path(desk.__file__).parent / "sample.csv"
+
+
+def feedback(
+    files: Annotated[list[Path] | None, typer.Argument(help="CSV, TSV, JSONL, XLSX or Parquet files")] = None,
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder for what comes of it")] = Path("feedback"),
+    sample: Annotated[bool, typer.Option("--sample", help="Take the small file that comes with the package")] = False,
+    text: Annotated[str, typer.Option("--text", help="Column with what people say; guessed if not given")] = "",
+    date: Annotated[str, typer.Option("--date", help="Column with the day; - for none")] = "",
+    product: Annotated[str, typer.Option("--product", help="Column with the product or shop; - for none")] = "",
+    rating: Annotated[str, typer.Option("--rating", help="Column with the stars; - for none")] = "",
+    number: Annotated[str, typer.Option("--id", help="Column that tells rows apart; - for none")] = "",
+    without: Annotated[
+        list[str] | None, typer.Option("--without", help="Leave out a task: intent, keywords, care or suggest")
+    ] = None,
+    sure: Annotated[
+        float, typer.Option(min=0.5, max=1, help="A negative row is an alarm from this probability on")
+    ] = 0.95,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder")] = False,
+    url: Annotated[str, typer.Option(help="Ask this running service, and not a model in this process")] = "",
+    key_file: Annotated[Path | None, typer.Option("--key", help="File with its API key or token")] = None,
+) -> None:
+    """Label files of feedback: sentiment, intent, keywords, alarms, suggested replies; and make a report of them.
+
+    Ctrl-C stops it, --resume goes on. labelled.csv, alerts.csv and report.html are in the folder when it is done.
+    """
+    settings = load_settings()
+    try:
+        wanted = _wanted(without or [])
+        table = desk.open_table(_files(files, sample), desk.Columns(text, date, product, rating, number))
+        _show_columns(table)
+        with err.status("reading the files"):
+            survey = desk.survey(table)
+        _show_survey(survey)
+        clerk = _clerk(settings, url, key_file)
+        tasks = desk.check(clerk, wanted)
+        _make_folder(out_folder)
+        about = _asked(table, clerk, tasks, sure)
+        with desk.Journal(out_folder / JOURNAL, about, resume=resume) as journal:
+            _label(table, clerk, tasks, journal, survey.rows, sure, most_at_once(settings))
+            with err.status("writing the report"):
+                told = desk.About(
+                    tuple(source.path.name for source in table.sources),
+                    clerk.model,
+                    table.chosen,
+                    {name: clerk.tasks[name] for name in tasks},
+                    sure,
+                    datetime.now().replace(microsecond=0),
+                    survey.doubles,
+                )
+                figures = desk.write(out_folder, table, journal, told)
+    except QaioError as error:
+        raise exit_with(str(error)) from None
+    _show_result(out_folder, figures)
+
+
+def _files(files: list[Path] | None, sample: bool) -> list[Path]:
+    if bool(files) == sample:
+        raise DataFileError("name one file or more, or take the one that comes with the package: --sample")
+    return files or [_SAMPLE]
+
+
+def _wanted(without: list[str]) -> list[str]:
+    optional = desk.TASKS[1:]
+    if unknown := [name for name in without if name not in optional]:
+        raise DataFileError(f"--without {unknown[0]}: it can be one of {', '.join(optional)}")
+    return [name for name in desk.TASKS if name not in without]
+
+
+def _clerk(settings: Settings, url: str, key_file: Path | None) -> desk.Clerk:
+    if url:
+        return desk.over_http(RemoteService(url, key_of(key_file)))
+    return desk.in_process(load_service(settings), bootstrap.public_name(settings.model))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataFileError(f"{folder} cannot be made ({error.strerror}); name another with --out") from None
+
+
+def _asked(table: desk.Table, clerk: desk.Clerk, tasks: tuple[str, ...], sure: float) -> dict[str, object]:
+    """What a run is known again by: with any other, the answers that are kept would be those to something else."""
+    return {"files": table.fingerprint(), "text column": table.chosen.text, "model": clerk.model, "tasks": tasks,
+            "--sure": sure}  # fmt: skip
+
+
+def _label(
+    table: desk.Table,
+    clerk: desk.Clerk,
+    tasks: tuple[str, ...],
+    journal: desk.Journal,
+    rows: int,
+    sure: float,
+    at_once: int,
+) -> None:
+    """With a bar on the terminal; Ctrl-C ends the command with a word on how to go on."""
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=err, transient=True) as progress:
+        bar = progress.add_task("rows", total=rows, completed=journal.done, pace="")
+
+        def done() -> None:
+            speed = progress.tasks[0].speed
+            progress.update(bar, advance=1, pace=f"{speed:.1f} rows/s" if speed else "")
+
+        try:
+            desk.label(table, clerk, tasks, journal, sure=sure, at_once=at_once, on_done=done)
+        except KeyboardInterrupt:
+            progress.stop()
+            err.print(f"stopped: {journal.done} of {rows} rows are done and kept; go on with --resume", highlight=False)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def _show_columns(table: desk.Table) -> None:
+    """What was guessed or said, so that a wrong guess is seen before hours are spent on it."""
+    chosen = table.chosen
+    flags = {
+        "--text": chosen.text,
+        "--date": chosen.date,
+        "--product": chosen.product,
+        "--rating": chosen.rating,
+        "--id": chosen.number,
+    }
+    err.print("columns (say otherwise with these flags):", highlight=False)
+    for flag, name in flags.items():
+        err.print(f"  {flag:<10} {escape(name) or '(none)'}", highlight=False)
+    for source in table.sources:
+        if source.note:
+            err.print(f"{escape(source.path.name)} is read as {source.note}", highlight=False)
+
+
+def _show_survey(survey: desk.Survey) -> None:
+    err.print(f"{survey.rows:,} rows", highlight=False)
+    if survey.problems:
+        err.print(f"[yellow]{survey.problems:,} of them cannot be read as rows; they are kept without a label[/]")
+    if survey.doubles:
+        err.print(f"[yellow]{survey.doubles:,} rows have a number that has been there before[/]")
+    for line in survey.told:
+        err.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    if not survey.rows:
+        raise DataFileError("there is no row below the header")
+
+
+def _show_result(folder: Path, figures: desk.Figures) -> None:
+    out.print(
+        f"{figures.rows:,} rows: {figures.sentiments.positive:,} positive, {figures.sentiments.negative:,} negative, "
+        f"{figures.rows - figures.labelled:,} without a label; {figures.alarmed:,} alarms",
+        highlight=False,
+    )
+    for name in (desk.LABELLED, desk.ALERTS, desk.REPORT):
+        out.print(os.fspath(folder / name), highlight=False, markup=False, soft_wrap=True)

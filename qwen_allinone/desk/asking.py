@@ -1,0 +1,213 @@
+"""What the desk asks of a model for each row: the engine in this process, or a running service; equal answers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Event
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from qwen_allinone.desk.journal import Answers
+from qwen_allinone.errors import DataFileError, NotReady, RequestError, ServiceError
+from qwen_allinone.patience import RemoteService, patiently
+from qwen_allinone.service import Answer, CacheUse, Service, Terms
+
+SENTIMENT, INTENT, KEYWORDS, CARE, SUGGEST = "sentiment", "intent", "keywords", "care", "suggest"
+TASKS = (SENTIMENT, INTENT, KEYWORDS, CARE, SUGGEST)
+POSITIVE, NEGATIVE, COMPLAINT = "正面", "负面", "投诉"
+HELP, ANGRY = "求助", "强烈负面"
+ALARMS = (HELP, COMPLAINT, ANGRY)  # the gravest first
+
+_PAUSES_S = (1, 5, 15)
+# No task takes so many; told here, because a request may be refused for its size before it is looked at.
+_MOST_CHARACTERS = 20_000
+
+T = TypeVar("T")
+
+
+class Refused(Exception):
+    """A row that the model does not take; the message, in Chinese, says why."""
+
+
+@dataclass(frozen=True)
+class Gold:
+    """How a label task does on its gold cases; `accuracy` is a share of 1."""
+
+    cases: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    labels: tuple[str, ...]
+    gold: Gold | None
+
+
+@dataclass(frozen=True)
+class Said:
+    """The answer of a task: a label and how likely it is, or items, or text."""
+
+    label: str = ""
+    probability: float = 0.0
+    items: tuple[str, ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Clerk:
+    """Answers one task about one text. `ask` raises Refused where the text is at fault, and ServiceError, OSError or
+    HTTPException where something else is."""
+
+    model: str
+    tasks: Mapping[str, TaskInfo]
+    ask: Callable[[str, Mapping[str, str]], Said]
+
+
+def in_process(service: Service, model: str) -> Clerk:
+    """The engine of this process. `model` is what it is called."""
+    fits = service.gold_fits()
+
+    def about(name: str) -> TaskInfo:
+        fit = fits.get(name)
+        return TaskInfo(service.registry.get(name).labels, Gold(fit.cases, round(fit.accuracy, 4)) if fit else None)
+
+    def ask(task: str, inputs: Mapping[str, str]) -> Said:
+        try:
+            return _said(patiently(lambda: service.run(task, inputs, Terms(cache=CacheUse()))))
+        except RequestError as error:
+            raise Refused(str(error)) from None
+
+    return Clerk(model, {task.name: about(task.name) for task in service.registry}, ask)
+
+
+def over_http(remote: RemoteService) -> Clerk:
+    """A running service.
+
+    Raises:
+        DataFileError: it does not answer as one, or does not take the key.
+    """
+    try:
+        response = remote.ask("GET", "/v1/tasks")
+        if response.status != 200:
+            raise _stopped(response.status, response.body)
+        about = json.loads(response.body)["tasks"]
+        tasks = {entry["name"]: TaskInfo(tuple(entry["labels"]), _gold(entry.get("gold"))) for entry in about}
+    except (OSError, http.client.HTTPException) as error:
+        raise DataFileError(f"the service at --url does not answer ({type(error).__name__}: {error})") from None
+    except (ValueError, KeyError, TypeError):
+        raise DataFileError("what answers at --url is no such service: it does not tell its tasks") from None
+
+    def ask(task: str, inputs: Mapping[str, str]) -> Said:
+        response = remote.ask("POST", f"/v1/tasks/{quote(task)}", {**inputs, "detail": True})
+        if response.status in (400, 413, 422):
+            raise Refused(_message(response.body))
+        if response.status >= 500:
+            raise ServiceError(f"{response.status}: {_message(response.body)}")
+        if response.status != 200:
+            raise _stopped(response.status, response.body)
+        return _read(response.body)
+
+    return Clerk(response.model, tasks, ask)
+
+
+def check(clerk: Clerk, wanted: Sequence[str]) -> tuple[str, ...]:
+    """The tasks of `wanted` that there are.
+
+    Raises:
+        DataFileError: the one that all depends on is not there, or is not what it is here.
+    """
+    sentiment = clerk.tasks.get(SENTIMENT)
+    if sentiment is None or not {POSITIVE, NEGATIVE} <= set(sentiment.labels):
+        raise DataFileError(f"the task {SENTIMENT!r} with the labels {POSITIVE} and {NEGATIVE} is needed")
+    return tuple(name for name in wanted if name in clerk.tasks)
+
+
+def answer(clerk: Clerk, tasks: Sequence[str], text: str, sure: float, given_up: Event) -> Answers:
+    """All that is asked about one text. A negative label is an alarm from the probability `sure` on.
+
+    Raises:
+        DataFileError: the model does not answer, though it was asked several times.
+    """
+
+    def ask(task: str, **inputs: str) -> Said:
+        if task not in tasks:
+            return Said()
+        return _stubbornly(lambda: clerk.ask(task, inputs), given_up)
+
+    if not text:
+        return Answers(problem="内容为空")
+    if len(text) > _MOST_CHARACTERS:
+        return Answers(problem=f"有 {len(text)} 个字，太长了，请缩短或分成几条")
+    try:
+        sentiment, intent, care = (ask(task, text=text) for task in (SENTIMENT, INTENT, CARE))
+        keywords = ask(KEYWORDS, text=text).items
+        is_complaint = intent.label == COMPLAINT
+        needs_help = bool(care.label) and care.label == clerk.tasks[CARE].labels[0]
+        fired = {
+            HELP: needs_help,
+            COMPLAINT: is_complaint,
+            ANGRY: sentiment.label == NEGATIVE and sentiment.probability >= sure,
+        }
+        suggestion = ""
+        if is_complaint and not needs_help:  # where somebody may be in danger a person answers, not a shop's phrase
+            suggestion = ask(SUGGEST, text=text, label=sentiment.label, intent=intent.label).text
+    except Refused as error:
+        return Answers(problem=str(error))
+    return Answers(
+        sentiment.label,
+        sentiment.probability,
+        intent.label,
+        intent.probability,
+        keywords,
+        tuple(name for name in ALARMS if fired[name]),
+        suggestion,
+    )
+
+
+def _stubbornly(ask: Callable[[], T], given_up: Event) -> T:
+    """Ask again, after pauses, where the service and not the text was at fault."""
+    for pause in (*_PAUSES_S, None):
+        try:
+            if not given_up.is_set():
+                return ask()
+        except (ServiceError, OSError, http.client.HTTPException) as error:
+            if pause is None or isinstance(error, NotReady):
+                raise DataFileError(f"the model does not answer ({error or type(error).__name__})") from None
+            given_up.wait(pause)
+    raise DataFileError("given up")
+
+
+def _said(answer: Answer) -> Said:
+    probability = round((answer.probabilities or {}).get(answer.label or "", 0.0), 4)
+    return Said(answer.label or "", probability, answer.items or (), "" if answer.label else answer.text)
+
+
+def _read(raw: bytes) -> Said:
+    try:
+        body = json.loads(raw)
+        label = body.get("label", "")
+        probability = body["detail"]["probabilities"].get(label, 0.0) if label else 0.0
+        return Said(label, round(float(probability), 4), tuple(body.get("items", ())), body.get("text", ""))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ServiceError("the answer is not one of this task") from None
+
+
+def _message(raw: bytes) -> str:
+    """What the service says of the error."""
+    try:
+        said: Any = json.loads(raw)["error"]
+        return str(said["message"] if isinstance(said, dict) else said)
+    except (ValueError, KeyError, TypeError):
+        return raw[:200].decode(errors="replace")
+
+
+def _stopped(status: int, raw: bytes) -> DataFileError:
+    told = "it does not take the key; give one with --key" if status == 401 else _message(raw)
+    return DataFileError(f"the service at --url refuses ({status}): {told}")
+
+
+def _gold(entry: Mapping[str, Any] | None) -> Gold | None:
+    return Gold(int(entry["cases"]), float(entry["accuracy"])) if entry else None

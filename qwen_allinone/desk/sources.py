@@ -1,0 +1,260 @@
+"""Files of feedback as streams of rows: CSV, JSONL, Excel, Parquet. None of them is ever held as a whole."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from qwen_allinone import csv_files
+from qwen_allinone.errors import DataFileError
+
+_LINE_BYTES = 64_000_000  # of JSON; a longer line is no row
+_BATCH = 512
+_MOST_COLUMNS = 1000
+_EXTRA = "pip install -r requirements-feedback.txt, or save the file as CSV"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row. `line` is where it begins in the file, from 1. `problem`, in Chinese: why it cannot be asked about;
+    it keeps its place, so that nothing is lost."""
+
+    line: int
+    cells: tuple[str, ...]
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that can be read again and again, always with the same rows; `note` is worth telling of it."""
+
+    path: Path
+    columns: tuple[str, ...]
+    note: str
+    _read: Callable[[], Iterator[Row]]
+
+    def rows(self) -> Iterator[Row]:
+        """From the beginning; raises DataFileError where the file cannot be read any further."""
+        try:
+            yield from self._read()
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
+
+    def sha256(self) -> str:
+        """By which the file is known again."""
+        try:
+            with self.path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
+
+
+def open_source(path: Path) -> Source:
+    """The file, read as its ending says.
+
+    Raises:
+        DataFileError: it cannot be read, is of no kind that is known, or has neither columns nor rows.
+    """
+    kinds = {
+        ".csv": _csv, ".tsv": _csv, ".txt": _csv, ".jsonl": _jsonl, ".ndjson": _jsonl, ".xlsx": _excel,
+        ".parquet": _parquet,
+    }  # fmt: skip
+    kind = kinds.get(path.suffix.lower())
+    if kind is None:
+        raise DataFileError(f"{path}: name it as what it is: {', '.join(kinds)}")
+    try:
+        source = kind(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if not source.columns:
+        raise DataFileError(f"{path} is empty: there is no row in it")
+    if len(source.columns) > _MOST_COLUMNS:
+        raise DataFileError(f"{path} has {len(source.columns)} columns, {_MOST_COLUMNS} at most: is it what it says?")
+    return source
+
+
+def _unreadable(path: Path, error: OSError) -> DataFileError:
+    return DataFileError(f"{path} cannot be read: {error.strerror or error}")
+
+
+def _csv(path: Path) -> Source:
+    encoding = _encoding(path)
+    with _text(path, encoding) as file:
+        first = next(_records(file), None)
+    line, header = first or (0, [])
+    if isinstance(header, csv.Error):
+        raise DataFileError(f"{path}: line {line}: no valid CSV ({header})")
+    columns = csv_files.column_names(header)
+
+    def read() -> Iterator[Row]:
+        with _text(path, encoding) as file:
+            records = _records(file)
+            next(records, None)
+            for line, cells in records:
+                yield _csv_row(line, cells, len(columns))
+
+    return Source(path, columns, "" if encoding == "UTF-8" else encoding, read)
+
+
+def _text(path: Path, encoding: str) -> TextIO:
+    return csv_files.as_text(path.open("rb"), encoding)
+
+
+def _encoding(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return csv_files.encoding_of(file)
+    except csv_files.UnknownEncoding as error:
+        why = {
+            "mixed": f", but line {error.other_line} is: two encodings in one file",
+            "Big5": ", it may be Big5",
+        }.get(error.likely, ", and no other encoding that is known")
+        raise DataFileError(f"{path}: line {error.line} is not UTF-8{why}; save all of it as UTF-8") from None
+
+
+def _records(file: TextIO) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    """Records but for empty ones, which are none."""
+    for line, cells in csv_files.records(file):
+        if isinstance(cells, csv.Error) or any(cell.strip() for cell in cells):
+            yield line, cells
+
+
+def _csv_row(line: int, cells: list[str] | csv.Error, width: int) -> Row:
+    """A record that is none keeps what can be kept of it."""
+    if isinstance(cells, csv.Error):
+        why = "单元格太长，或引号没有配对" if "limit" in str(cells) else "引号没有配对，其后的内容无法分列"
+        return Row(line, ("",) * width, why)
+    if fitted := csv_files.fitted(cells, width):
+        return Row(line, fitted)
+    kept = (*cells, *[""] * width)[:width]
+    over = "，多出：" + "、".join(cells[width:]) if len(cells) > width else ""
+    return Row(line, kept, f"有 {len(cells)} 列，应为 {width} 列{over}")
+
+
+def _jsonl(path: Path) -> Source:
+    names: dict[str, None] = {}
+    for _, value in _json_lines(path):
+        if isinstance(value, dict):
+            names.update(dict.fromkeys(value))
+            if len(names) > _MOST_COLUMNS:
+                break
+    columns = tuple(names)
+
+    def read() -> Iterator[Row]:
+        for line, value in _json_lines(path):
+            if isinstance(value, dict):
+                yield Row(line, tuple(_cell(value.get(name)) for name in columns))
+            else:
+                yield Row(line, ("",) * len(columns), value)
+
+    return Source(path, columns, "", read)
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """The object of each line, or what is wrong with it; empty lines are none."""
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(_LINE_BYTES):
+            number += 1
+            if len(line) == _LINE_BYTES and not line.endswith(b"\n"):
+                while (rest := file.readline(_LINE_BYTES)) and not rest.endswith(b"\n"):
+                    pass
+                yield number, "这一行太长"
+            elif line.strip():
+                yield number, _json_object(line)
+
+
+def _json_object(line: bytes) -> dict[str, Any] | str:
+    try:
+        value = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return "不是 UTF-8 编码"
+    except (ValueError, RecursionError):
+        return "不是合法的 JSON"
+    return value if isinstance(value, dict) else "不是 JSON 对象"
+
+
+def _excel(path: Path) -> Source:
+    try:
+        import openpyxl
+    except ImportError:
+        raise DataFileError(f"{path}: Excel needs openpyxl: {_EXTRA}") from None
+
+    def cells() -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """Of the sheet that is in front when the file is opened; of formulas what they came to."""
+        try:
+            book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        except OSError:
+            raise
+        except Exception as error:  # whatever a broken archive leads to
+            raise DataFileError(f"{path} is no Excel file that can be read ({type(error).__name__}: {error})") from None
+        try:
+            for line, row in enumerate(book.active.iter_rows(values_only=True), 1):
+                if any(_cell(cell).strip() for cell in row):
+                    yield line, row
+        finally:
+            book.close()
+
+    _, header = next(cells(), (0, ()))
+    columns = csv_files.column_names([_cell(cell) for cell in _without_empty_end(header)])
+
+    def read() -> Iterator[Row]:
+        rows = cells()
+        next(rows, None)
+        for line, row in rows:
+            yield _csv_row(line, [_cell(cell) for cell in _padded(row, len(columns))], len(columns))
+
+    return Source(path, columns, "", read)
+
+
+def _without_empty_end(cells: Sequence[Any]) -> Sequence[Any]:
+    width = max((number for number, cell in enumerate(cells, 1) if _cell(cell).strip()), default=0)
+    return cells[:width]
+
+
+def _padded(row: Sequence[Any], width: int) -> Sequence[Any]:
+    """Excel leaves out empty cells at the end."""
+    return (*row, *[None] * (width - len(row)))
+
+
+def _parquet(path: Path) -> Source:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise DataFileError(f"{path}: Parquet needs pyarrow: {_EXTRA}") from None
+
+    def read_columns() -> tuple[str, ...]:
+        with parquet.ParquetFile(path) as file:
+            return csv_files.column_names(file.schema_arrow.names)
+
+    def read() -> Iterator[Row]:
+        line = 0
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_BATCH):
+                for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    line += 1
+                    yield Row(line, tuple(map(_cell, cells)))
+
+    try:
+        return Source(path, read_columns(), "", read)
+    except pyarrow.ArrowException as error:
+        raise DataFileError(f"{path} is no Parquet file that can be read ({error})") from None
+
+
+def _cell(value: Any) -> str:
+    """As a table shows it."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    if isinstance(value, dict | list | tuple | bool):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)

@@ -1,0 +1,62 @@
+"""`qwen-allinone feedback` on the demo model."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from qwen_allinone.cli import app
+
+ERRORS = 2
+runner = CliRunner(env={"COLUMNS": "240", "TERM": "dumb"})
+
+
+@pytest.fixture(autouse=True)
+def _demo(demo_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("QAIO_MODEL", "demo")
+    monkeypatch.setenv("QAIO_THREADS", "1")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("日期,说法\n2026-09-01,修了三次还是坏的，必须给我退款\n2026-09-02,\n", "utf-8")
+
+
+def command(*arguments: str) -> Result:
+    return runner.invoke(app, ["feedback", *arguments])
+
+
+def test_a_file_is_labelled_and_reported_and_its_columns_are_shown(tmp_path: Path) -> None:
+    result = command("a.csv", "--out", "out")
+    assert result.exit_code == 0, result.stderr
+    assert (
+        "--text     说法" in result.stderr
+        and "--date     日期" in result.stderr
+        and "--rating   (none)" in result.stderr
+    )
+    assert "2 rows: 0 positive, 1 negative, 1 without a label; 1 alarms" in result.stdout
+    with (tmp_path / "out" / "labelled.csv").open(encoding="utf-8-sig", newline="") as file:
+        complaint, empty = csv.DictReader(file)
+    assert (complaint["情感"], complaint["意图"]) == ("负面", "投诉") and complaint["建议回复"] and complaint["关键词"]
+    assert empty["说明"] == "内容为空"
+    assert "demo" in (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert command("a.csv", "--out", "out").exit_code == ERRORS, "a run is there already"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "--sample"),
+        (("a.csv", "--text", "说发"), "no column '说发'"),
+        (("a.csv", "--without", "sentiment"), "--without sentiment"),
+        (("b.csv",), "cannot be read"),
+        (("a.csv", "--url", "http://127.0.0.1:9"), "does not answer"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_a_model_is_loaded(
+    arguments: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwen_allinone.bootstrap.build_service", lambda _: pytest.fail("loads the model first"))
+    result = command(*arguments)
+    assert result.exit_code == ERRORS and told in result.stderr, result.output

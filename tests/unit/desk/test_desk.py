@@ -1,0 +1,243 @@
+"""The feedback desk without a model: sources, columns, the journal under kills, full disks and bad input, the report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from qwen_allinone import desk
+from qwen_allinone.desk.asking import Gold, Refused, Said, TaskInfo
+from qwen_allinone.errors import DataFileError
+
+LABELS = {
+    "sentiment": ("正面", "负面"), "intent": ("咨询", "投诉", "建议", "闲聊"), "keywords": (), "suggest": (),
+    "care": ("需要帮助", "没有"),
+}  # fmt: skip
+
+
+def say(task: str, inputs: Mapping[str, str]) -> Said:
+    """A model that is known: it goes by a word in the text."""
+    text = inputs["text"]
+    if "拒绝" in text:
+        raise Refused("太长了")
+    bad = "坏" in text
+    return {
+        "sentiment": Said("负面" if bad else "正面", 0.98 if bad else 0.6),
+        "intent": Said("投诉" if bad else "闲聊", 0.9),
+        "care": Said("需要帮助" if "不想活" in text else "没有", 0.9),
+        "keywords": Said(items=tuple(text[:2].split())),
+        "suggest": Said(text="很抱歉"),
+    }[task]
+
+
+CLERK = desk.Clerk("a-model", {name: TaskInfo(labels, Gold(10, 0.9)) for name, labels in LABELS.items()}, say)
+
+
+def run(files: Sequence[Path], folder: Path, *, resume: bool = False, clerk: desk.Clerk = CLERK) -> desk.Figures:
+    table = desk.open_table(files, desk.Columns())
+    folder.mkdir(exist_ok=True)
+    with desk.Journal(folder / "journal.jsonl", {"files": table.fingerprint()}, resume=resume) as journal:
+        desk.label(table, clerk, desk.TASKS, journal, sure=0.95, at_once=4, on_done=lambda: None)
+        about = desk.About(
+            ("<b>.csv",),
+            "a-model",
+            table.chosen,
+            dict(clerk.tasks),
+            0.95,
+            datetime(2026, 9, 1),
+            desk.survey(table).doubles,
+        )
+        return desk.write(folder, table, journal, about)
+
+
+def read(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8-sig", newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def written(folder: Path, name: str, content: str | bytes) -> Path:
+    file = folder / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return file
+
+
+ROWS = [{"评论": "东西坏了", "日期": "2026-09-01", "星级": "1"}, {"评论": "很好用", "日期": "2026-09-02", "星级": "5"}]
+
+
+def as_csv(folder: Path) -> Path:
+    return written(folder, "a.csv", "评论,日期,星级\n" + "".join(",".join(row.values()) + "\n" for row in ROWS))
+
+
+def as_jsonl(folder: Path) -> Path:
+    return written(folder, "a.jsonl", "\n".join(json.dumps(row) for row in ROWS))
+
+
+def as_excel(folder: Path) -> Path:
+    book = pytest.importorskip("openpyxl").Workbook()
+    for cells in (list(ROWS[0]), *(list(row.values()) for row in ROWS)):
+        book.active.append(cells)
+    book.save(folder / "a.xlsx")
+    return folder / "a.xlsx"
+
+
+def as_parquet(folder: Path) -> Path:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.Table.from_pylist(ROWS), folder / "a.parquet")
+    return folder / "a.parquet"
+
+
+@pytest.mark.parametrize("make", [as_csv, as_jsonl, as_excel, as_parquet])
+def test_every_kind_of_file_gives_the_same_rows(make: object, tmp_path: Path) -> None:
+    run([make(tmp_path)], tmp_path / "out")  # type: ignore[operator]
+    rows = read(tmp_path / "out" / "labelled.csv")
+    assert [{name: row[name] for name in ROWS[0]} for row in rows] == ROWS
+    assert [(row["情感"], row["报警"], row["建议回复"]) for row in rows] == [
+        ("负面", "投诉、强烈负面", "很抱歉"), ("正面", "", ""),
+    ]  # fmt: skip
+    assert [row["内容"] for row in read(tmp_path / "out" / "alerts.csv")] == ["东西坏了"]
+
+
+def test_columns_are_guessed_and_an_unknown_one_is_told_with_those_there_are() -> None:
+    sample = Path(desk.__file__).parent / "sample.csv"
+    assert desk.open_table([sample], desk.Columns()).chosen == desk.Columns("评论", "日期", "商品", "星级", "编号")
+    with pytest.raises(DataFileError, match="no column '评伦'.*评论.*--text"):
+        desk.open_table([sample], desk.Columns(text="评伦"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.csv", "", "is empty"),
+        ("a.csv", b"text\n\xe6\x88\xbf\xe9\x97\xb4\n\xd4\xe7\xb2\xcd\n", "line 3 is not UTF-8, but line 2 is"),
+        ("a.xlsx", "no archive", "no Excel file"),
+        ("a.parquet", "no parquet", "no Parquet file"),
+        ("a.pdf", "text", "name it as what it is"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_told_with_the_line(
+    name: str, content: str | bytes, told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataFileError, match=told):
+        desk.open_table([written(tmp_path, name, content)], desk.Columns())
+
+
+def test_bad_rows_keep_their_place_and_say_what_is_wrong(tmp_path: Path) -> None:
+    rows = ["1,很好用", "2,=cmd|坏", "1," + "长" * 1_000_000, "4", "5,好,多", "6,", "7,拒绝这条", '8,"没有配对']
+    file = written(tmp_path, "a.csv", "编号,评论\n" + "\n".join(rows) + "\n")
+    figures = run([file], tmp_path / "out")
+    labelled = read(tmp_path / "out" / "labelled.csv")
+    assert [row["行"] for row in labelled] == [str(line) for line in range(2, 10)]
+    assert labelled[1]["评论"] == "'=cmd|坏" and labelled[1]["情感"] == "负面"
+    assert len(labelled[2]["评论"]) == 1_000_000 and "1000000 个字" in labelled[2]["说明"]
+    assert [bool(row["说明"]) for row in labelled] == [False, False, *[True] * 6]
+    assert "多" in labelled[4]["说明"] and "引号" in labelled[7]["说明"]
+    assert figures.rows == 8 and figures.labelled == 2
+    found = desk.survey(desk.open_table([file], desk.Columns()))
+    assert found.doubles == 1 and any("line 4: the '编号' of line 2" in line for line in found.told)
+
+
+def test_the_report_escapes_what_people_said_and_loads_nothing(tmp_path: Path) -> None:
+    attack = "<script>alert(1)</script>坏 <img src=x onerror=alert(1)>"
+    run([written(tmp_path, "a.jsonl", json.dumps({"评论": attack, "商品": attack}))], tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "<script" not in page and "<img" not in page and "&lt;script&gt;alert(1)" in page
+    assert "&lt;b&gt;.csv" in page and "http:" not in page and "https:" not in page
+    assert "90%" in page, "how good the model is on its gold cases"
+
+
+def test_where_somebody_needs_help_no_reply_is_suggested_and_it_comes_first(tmp_path: Path) -> None:
+    run([written(tmp_path, "a.csv", "评论\n坏了\n坏了，不想活了\n")], tmp_path / "out")
+    alerts = {row["内容"]: row for row in read(tmp_path / "out" / "alerts.csv")}
+    assert alerts["坏了，不想活了"]["级别"] == "紧急" and not alerts["坏了，不想活了"]["建议回复"]
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    alarms = page[page.index("<h2>报警") :]
+    assert alarms.index("不想活了") < alarms.index(">坏了<")
+
+
+def slowly(task: str, inputs: Mapping[str, str]) -> Said:
+    time.sleep(0.0005)
+    return say(task, inputs)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_rows_are_neither_lost_nor_doubled_when_it_is_killed_again_and_again(tmp_path: Path) -> None:
+    texts = [f"第{n}条{'坏' * (n % 2)}" for n in range(1200)]
+    file = written(tmp_path, "a.csv", "评论\n" + "\n".join(texts) + "\n")
+    journal, clerk = tmp_path / "out" / "journal.jsonl", desk.Clerk(CLERK.model, CLERK.tasks, slowly)
+    kills = size = 0
+    while True:
+        process = get_context("fork").Process(
+            target=run, args=([file], tmp_path / "out"), kwargs={"resume": True, "clerk": clerk}
+        )
+        process.start()
+        while process.is_alive() and kills < 3:
+            if journal.exists() and journal.stat().st_size > size:
+                process.kill()
+                process.join()
+                kills += 1
+                with journal.open("ab") as torn:
+                    torn.write(b'{"n": 999, "half a li')  # as a kill within a write leaves it
+                size = journal.stat().st_size
+        process.join()
+        if process.exitcode == 0:
+            break
+    assert kills == 3
+    labelled = read(tmp_path / "out" / "labelled.csv")
+    assert [row["评论"] for row in labelled] == texts
+    assert all((row["情感"] == "负面") == ("坏" in row["评论"]) for row in labelled)
+
+
+def test_a_full_disk_in_the_middle_is_told_and_what_was_done_stays(tmp_path: Path) -> None:
+    bad = [n % 7 == 0 for n in range(900)]
+    file = written(tmp_path, "a.csv", "评论\n" + "".join("坏\n" if is_bad else "好\n" for is_bad in bad))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
+    try:
+        with pytest.raises(DataFileError, match=r"cannot be written.*\d+ rows are done and kept"):
+            run([file], tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    kept = (tmp_path / "out" / "journal.jsonl").read_bytes()
+    assert kept.endswith(b"\n") and kept.count(b"\n") > 100
+    assert run([file], tmp_path / "out", resume=True).rows == 900
+    assert (tmp_path / "out" / "journal.jsonl").read_bytes().startswith(kept)
+    assert [row["情感"] == "负面" for row in read(tmp_path / "out" / "labelled.csv")] == bad
+
+
+def test_a_folder_with_a_run_is_neither_overwritten_nor_mixed_with_another_nor_used_by_two(tmp_path: Path) -> None:
+    file = as_csv(tmp_path)
+    run([file], tmp_path / "out")
+    with pytest.raises(DataFileError, match="holds a run already, 2 rows are done"):
+        run([file], tmp_path / "out")
+    with desk.Journal(tmp_path / "locked.jsonl", {}, resume=False), pytest.raises(DataFileError, match="another run"):
+        desk.Journal(tmp_path / "locked.jsonl", {}, resume=True)
+    file.write_text("评论\n别的\n", "utf-8")
+    with pytest.raises(DataFileError, match="a run with other files"):
+        run([file], tmp_path / "out", resume=True)
+
+
+def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
+    file = written(tmp_path, "a.csv", "评论\n" + "好\n" * 100)
+    table = desk.open_table([file], desk.Columns())
+    seen: list[int] = []
+
+    def interrupt() -> None:
+        seen.append(1)
+        if len(seen) == 30:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    path = tmp_path / "journal.jsonl"
+    with desk.Journal(path, {}, resume=False) as journal, pytest.raises(KeyboardInterrupt):
+        desk.label(table, CLERK, desk.TASKS, journal, sure=0.95, at_once=4, on_done=interrupt)
+    with desk.Journal(path, {}, resume=True) as journal:
+        assert 30 <= journal.done < 100 and len(list(journal.answers())) == journal.done
