@@ -99,7 +99,7 @@ class _Sequential:
 
     tokens: list[int]
     wants_states = False
-    adapter: str | None
+    adapter: str | None = None
 
     def chunk(self, slot: int, start: int, end: int) -> Chunk:
         wants_last = end == len(self.tokens)
