@@ -32,7 +32,7 @@ from qwen_allinone.http import (
     sse,
     tasks,
     text_completions,
-    tokens,
+    tokenize,
 )
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import StrictRequest
@@ -46,7 +46,16 @@ from qwen_allinone.telemetry import Telemetry
 _ROUTES = (
     request_terms,  # a hook, before any route is asked
     *(chat, sessions, memory, tasks, route, analyze),
-    *(models, openai, responses, text_completions, embeddings, decisions, classify, tokens),  # in other servers' shapes
+    *(
+        models,
+        openai,
+        responses,
+        text_completions,
+        embeddings,
+        decisions,
+        classify,
+        tokenize,
+    ),  # in other servers' shapes
 )
 _OPENAPI_VERSION = "3.1.0"
 # The only pages are Swagger's, with a script and styles inside: they load nothing from elsewhere and ask nobody else.

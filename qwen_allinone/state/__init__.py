@@ -5,12 +5,12 @@ from qwen_allinone.state.conversations import Conversation, Session, Sessions, S
 from qwen_allinone.state.corrections import Correction, Corrections, LabelAnswer
 from qwen_allinone.state.memories import Memory, MemoryStore, Note, Whose
 from qwen_allinone.state.once import Held, OnceStore
+from qwen_allinone.state.redis_conversations import RedisStore
 from qwen_allinone.state.redis_once import RedisOnce
-from qwen_allinone.state.redis_store import RedisStore
 from qwen_allinone.state.responses import KeptResponse, Responses
+from qwen_allinone.state.sqlite_conversations import SqliteStore
 from qwen_allinone.state.sqlite_memories import SqliteMemories
 from qwen_allinone.state.sqlite_once import SqliteOnce
-from qwen_allinone.state.sqlite_store import SqliteStore
 
 __all__ = [
     "Conversation",

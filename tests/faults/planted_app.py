@@ -149,7 +149,7 @@ def _reads_all(app: Any) -> None:
 
 def _slots_for_all(app: Any) -> None:
     """What one caller leaves in a slot another has the use of."""
-    slots._shared = lambda slot, tokens, caller: slots.common_prefix(slot.tokens, tokens)
+    slots._shared = lambda slot, tokens, caller, adapter: slots.common_prefix(slot.tokens, tokens)
 
 
 def _one_share(app: Any) -> None:

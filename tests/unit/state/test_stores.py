@@ -17,8 +17,8 @@ import pytest
 
 from qwen_allinone.errors import OwnerFull, SessionBusy, SessionNotFound, StoreUnavailable
 from qwen_allinone.state import RedisStore, Sessions, SqliteStore, Store, Turn
-from qwen_allinone.state import redis_store as redis_module
-from qwen_allinone.state import sqlite_store as sqlite_module
+from qwen_allinone.state import redis_conversations as redis_module
+from qwen_allinone.state import sqlite_conversations as sqlite_module
 from qwen_allinone.state.lease import Lease, _place, is_dead
 from tests.support.redis_server import RedisServer
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from qwen_allinone.access.rate_counters import MemoryRateCounters, RateCounters, Window
+from qwen_allinone.access.window_counters import MemoryRateCounters, RateCounters, Window
 
 
 class Clock:
