@@ -75,16 +75,6 @@ INLINE void scaled(const float *x, float factor, const float *weights, int begin
         memcpy(out, x + begin, (size_t)count * sizeof(float));
 }
 
-static void put_exact(const Rows *rows, int row, const float *x, float factor, const float *weights) {
-    int first = row / rows->block * rows->block, beside = rows_of_block(rows, first);
-    float *to = rows->exact + (size_t)first * rows->width + (row - first), values[CHUNK];
-    for (int begin = 0; begin < rows->width; begin += CHUNK) {
-        int count = rows->width - begin < CHUNK ? rows->width - begin : CHUNK;
-        scaled(x, factor, weights, begin, count, values);
-        for (int j = 0; j < count; j++) to[(size_t)(begin + j) * beside] = values[j];
-    }
-}
-
 // The bits of the largest size in a row. Sizes order as their bits do, infinities and NaN last.
 static int32_t largest_bits(const float *x, int width, float factor, const float *weights) {
     int32_t top = 0, bits[CHUNK];
@@ -134,18 +124,41 @@ static void put_int8(const Rows *rows, int row, const float *x, float factor, co
     rows->scales[row] = finite ? top / 127.0f : NAN;
 }
 
-// One row of `width` numbers at `x`, times `factor` and `weights` where there are any.
-INLINE void put_row(const Rows *rows, int row, const float *x, float factor, const float *weights) {
-    (rows->kind == EXACT ? put_exact : put_int8)(rows, row, x, factor, weights);
+// What a row is multiplied with by its RMS norm (arXiv:1910.07467), beside `weights`, which hold the factor sqrt(width).
+INLINE float norm_of(const float *x, int width, float epsilon, const float *weights) {
+    return weights ? 1.0f / sqrtf(square_sum(x, width) + epsilon * (float)width) : 1.0f;
 }
 
-// All rows, normalised by RMS (arXiv:1910.07467) where `weights`, which hold the factor sqrt(width), are given. A phase.
+// Columns `begin` to `end` of the block of rows that begins at `first`. Rows lie side by side, in the same cache lines:
+// two threads that wrote a row each would wait for each other at every number.
+static void put_exact(const Rows *rows, int first, int begin, int end, const float *x, float epsilon, const float *weights) {
+    int beside = rows_of_block(rows, first);
+    float *to = rows->exact + (size_t)first * rows->width, values[CHUNK], factors[BLOCK_ROWS];
+    for (int r = 0; r < beside; r++)
+        factors[r] = norm_of(x + (size_t)(first + r) * rows->width, rows->width, epsilon, weights);
+    for (; begin < end; begin += CHUNK) {
+        int count = end - begin < CHUNK ? end - begin : CHUNK;
+        for (int r = 0; r < beside; r++) {
+            scaled(x + (size_t)(first + r) * rows->width, factors[r], weights, begin, count, values);
+            for (int j = 0; j < count; j++) to[(size_t)(begin + j) * beside + r] = values[j];
+        }
+    }
+}
+
+// All rows of x [count][width], normalised where `weights` are given. A phase.
 static void put_rows(const Rows *rows, const float *x, float epsilon, const float *weights) {
-    EACH_PIECE(row, rows->count) {
-        const float *from = x + (size_t)row * rows->width;
-        float factor = 1.0f;
-        if (weights) factor = 1.0f / sqrtf(square_sum(from, rows->width) + epsilon * (float)rows->width);
-        put_row(rows, row, from, factor, weights);
+    if (rows->kind == INT8) {
+        EACH_PIECE(row, rows->count) {
+            const float *from = x + (size_t)row * rows->width;
+            put_int8(rows, row, from, norm_of(from, rows->width, epsilon, weights), weights);
+        }
+        return;
+    }
+    int blocks = parts(rows->count, rows->block), splits = parts(team_threads, blocks);
+    int columns = parts(parts(rows->width, splits), CHUNK) * CHUNK;
+    EACH_PIECE(piece, blocks * splits) {
+        int begin = piece % splits * columns, end = begin + columns < rows->width ? begin + columns : rows->width;
+        put_exact(rows, piece / splits * rows->block, begin, end, x, epsilon, weights);
     }
 }
 

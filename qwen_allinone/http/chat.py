@@ -92,7 +92,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
         asked = terms(backend)
         if sse.asked_for(body.stream):
             return sse.respond(lambda out: _stream(backend, body, asked, out), backend)
-        user = _user(backend, body, asked)
+        user = _user(backend, body, asked) if body.user is not None or body.memory else None
         with _join(backend.sessions, body, asked) as conversation:
             history = conversation.turns if conversation else ()
             answer = service.chat(body.text, asked, history=history, remind=user.remind if user else None)
@@ -124,9 +124,7 @@ def _user(backend: Backend, body: ChatRequest, asked: Terms) -> UserMemories | N
         InvalidInput: no name of a user, or the fields do not go together. Memories.of's errors.
     """
     if body.user is None:
-        if body.memory:
-            raise InvalidInput("memory 为 true 时要带 user，请写明是谁", param="memory")
-        return None
+        raise InvalidInput("memory 为 true 时要带 user，请写明是谁", param="memory")
     user = whose(asked.caller, body.user)
     if body.memory is False:
         return None
@@ -156,7 +154,7 @@ def _detail(body: ChatRequest, answer: ChatAnswer, user: UserMemories | None) ->
 def _stream(backend: Backend, body: ChatRequest, asked: Terms, out: sse.Writer) -> None:
     """Send a chat as events: `sentiment`, `delta`s, `done`."""
     with _join(backend.sessions, body, asked) as conversation:
-        user = _user(backend, body, asked)
+        user = _user(backend, body, asked) if body.user is not None or body.memory else None
         heard = replace(asked, watch=out.watch, listener=_Events(out, conversation))
         history = conversation.turns if conversation else ()
         answer = backend.service.chat(body.text, heard, history=history, remind=user.remind if user else None)

@@ -10,17 +10,19 @@ import json
 import logging
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from flask import Response, request
+from flask import Response, after_this_request, request
 from flask_openapi import OpenAPI
 
 from qwen_allinone.errors import InvalidInput, OnceUnavailable
 from qwen_allinone.http.error_answers import ErrorBody, NestedErrorBody
 from qwen_allinone.http.request_state import state
-from qwen_allinone.state import Held, OnceStore
+from qwen_allinone.state import OnceStore
 from qwen_allinone.state.cache import key_of
 from qwen_allinone.state.conversations import lease_for
+from qwen_allinone.state.lease import Lease
 
 log = logging.getLogger(__name__)
 
@@ -59,21 +61,17 @@ def register(app: OpenAPI, once: Once) -> None:
         key, lease = key_of(state.caller or "", given), lease_for(None, once.longest_s)
         kept = store.begin(key, state.caller, _digest(), lease)
         if kept is None:
-            state.held = Held(key, lease)
+            after_this_request(partial(settle, key=key, lease=lease))
             return None
         return _load(kept)
 
-    @app.after_request
-    def settle(response: Response) -> Response:
+    def settle(response: Response, key: str, lease: Lease) -> Response:
         """Keep the answer, or let go of the key."""
-        held, state.held = state.held, None
-        if held is None:
-            return response
         try:
             if 200 <= response.status_code < 300:
-                store.keep(held.key, state.caller, _dump(response), held.lease)
+                store.keep(key, state.caller, _dump(response), lease)
             else:
-                store.release(held.key, state.caller, held.lease)
+                store.release(key, state.caller, lease)
         except OnceUnavailable:
             log.warning("an answer could not be kept under its Idempotency-Key; sent again it is computed again")
         return response

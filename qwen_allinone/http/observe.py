@@ -71,8 +71,8 @@ def _finisher(response: Response, telemetry: Telemetry, masks: Collection[MaskKi
     """
     route = request.url_rule.rule if request.url_rule else UNKNOWN_ROUTE
     method, state = request.method, g.state
-    masking = Masking()
-    inputs = _inputs(masking, masks) if telemetry.tells_text else {}
+    masking = Masking() if telemetry.tells_text else None
+    inputs = _inputs(masking, masks) if masking else {}
 
     def finish() -> None:
         record = RequestRecord(
@@ -85,7 +85,7 @@ def _finisher(response: Response, telemetry: Telemetry, masks: Collection[MaskKi
             address=state.address,
             code=state.errors[-1] if state.errors else None,
             answers=tuple(map(_answer_record, state.answers)),
-            text=inputs | _outputs(state.answers, masking, masks) if telemetry.tells_text else {},
+            text=inputs | _outputs(state.answers, masking, masks) if masking else {},
         )
         telemetry.record(record, quiet=route in QUIET)
 

@@ -12,7 +12,6 @@ from werkzeug.local import LocalProxy
 
 from qwen_allinone.access import Window
 from qwen_allinone.service import Answer
-from qwen_allinone.state import Held
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class RequestState:
     is asked for, and none that holds was given. `address` is the client's, behind the trusted proxies; None before the
     guards have looked. `counted_as` is whose limits it counts towards, and `standings` how these stand by now.
     `answers` are all that the request took so far, see Terms.answers, and `errors` the codes that it was answered with:
-    who holds the lists sees later ones too. `held` is the Idempotency-Key that it holds.
+    who holds the lists sees later ones too.
     """
 
     id: str
@@ -51,7 +50,6 @@ class RequestState:
     standings: dict[str, Standing] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    held: Held | None = None
 
 
 # As flask.request is the request in hand, this is its state.

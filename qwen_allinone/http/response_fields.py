@@ -138,7 +138,9 @@ class ResponseRequest(ClientNotes):
     top_p: float = Field(1.0, ge=0.0, le=1.0)
     max_output_tokens: int = Field(DEFAULT_MAX_TOKENS, ge=1, description="回复最多的 token 数；不超过上下文所余")
     text: TextOptions = Field(default_factory=lambda: TextOptions.model_validate({}), description="回复的格式")
-    include: list[Literal["message.output_text.logprobs"]] = Field([], description="附带每个 token 的对数概率")
+    include: list[Literal["message.output_text.logprobs"]] = Field(
+        [], max_length=20, fail_fast=True, description="附带每个 token 的对数概率"
+    )
     top_logprobs: int = Field(0, ge=0, le=20, description=f"每处再列出概率最大的几个；include 里要有 {_LOGPROBS}")
     tools: Annotated[list[Any], Field(max_length=0)] = Field([], description="只能是空的")
     tool_choice: Literal["none", "auto"] = Field("auto", description="没有工具可选")

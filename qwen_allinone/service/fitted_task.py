@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from qwen_allinone.service.answer_types import Answer
 from qwen_allinone.service.detokenizer import reply_text
 from qwen_allinone.service.gold_fit import GoldFit
 from qwen_allinone.service.input_checks import check_length, prepare
-from qwen_allinone.tasks import Masking, Task, Variable, items_of, short_hash
+from qwen_allinone.tasks import MEMORIES, Masking, Task, Variable, items_of, short_hash
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class FittedTask:
     prior: calibration.Probabilities | None = None
     fit: GoldFit | None = None
 
-    @property
+    @cached_property
     def adapter(self) -> str | None:
         """The name of the adapter that the task is computed with: its own."""
         return self.task.name if self.task.adapter else None
@@ -141,11 +142,12 @@ def is_cacheable(task: Task) -> bool:
 def encode_pieces(pieces: tuple[Piece, ...], inputs: Mapping[str, str], tokenizer: Tokenizer) -> list[int]:
     """Token ids of a prompt that was cut by `cut_prompt`."""
     ids: list[int] = []
+    filled = {MEMORIES: "", **inputs}  # where nothing is remembered there are none
     for piece in pieces:
         if isinstance(piece[0], int):
             ids += piece
         else:
-            ids += tokenizer.encode("".join([p if isinstance(p, str) else p.of(inputs) for p in piece]))
+            ids += tokenizer.encode("".join([p if isinstance(p, str) else filled[p.name] for p in piece]))
     return ids
 
 

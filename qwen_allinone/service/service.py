@@ -157,8 +157,8 @@ class Service:
 
     def _run(self, request: Request, task: Task, inputs: Mapping[str, str], *, seed: int | None = None) -> Answer:
         """An answer of `task`, from the cache where the request allows that."""
-        fitted, masking = request.codec.tasks[task.name], Masking()
-        hidden = task.hidden(inputs, masking)
+        fitted, masking = request.codec.tasks[task.name], Masking() if task.spec.masks else None
+        hidden = task.hidden(inputs, masking) if masking else inputs
 
         def compute() -> Result:
             return self._compute(request, task, fitted.prompt(hidden, _NOTHING), seed, masking)
@@ -202,7 +202,7 @@ class Service:
                 results.update(request.classify_all(asked))
                 return []
             fitted, later = request.codec.tasks[left[0].name], list[Answer]()
-            hidden = left[0].hidden(inputs, Masking())
+            hidden = left[0].hidden(inputs, Masking()) if left[0].spec.masks else inputs
 
             def compute() -> Result:
                 assert fitted.trie is not None, "label tasks have labels"
@@ -256,8 +256,9 @@ class Service:
     ) -> tuple[Answer, int]:
         """The second half of a chat, and the number of the oldest turn in its prompt."""
         task, codec, first = self._chat, request.codec, 0
-        fitted, masking = codec.tasks[CHAT], Masking()
-        if kinds := task.spec.inputs["text"].mask:
+        fitted, masking = codec.tasks[CHAT], Masking() if task.spec.masks else None
+        if masking:
+            kinds = task.spec.masks["text"]
             history = [
                 replace(turn, text=masking.hide(turn.text, kinds), response=masking.hide(turn.response, kinds))
                 for turn in history
@@ -275,12 +276,14 @@ class Service:
             ids, first = prompt.ids, prompt.first
         return fitted.answer(self._compute(request, task, ids, seed, masking), masking), first
 
-    def _compute(self, request: Request, task: Task, prompt: list[int], seed: int | None, masking: Masking) -> Result:
+    def _compute(
+        self, request: Request, task: Task, prompt: list[int], seed: int | None, masking: Masking | None
+    ) -> Result:
         fitted, listener = request.codec.tasks[task.name], request.terms.listener
         if fitted.trie is not None:
             return request.classify(task.name, prompt, fitted.trie, fitted.adapter)
         sampling = fitted.sampling if seed is None else replace(fitted.sampling, seed=seed)
-        restoring = Restoring(listener, masking) if listener and masking.words else None
+        restoring = Restoring(listener, masking) if listener and masking and masking.words else None
         heard = restoring or listener
         reply = Replies([TextPieces(request.codec.tokenizer.decode)], heard) if heard else None
         form = request.codec.forms.begin(task.grammar) if task.grammar else None

@@ -4,7 +4,7 @@ users told of themselves; corrections; remembered answers (cache.py)."""
 from qwen_allinone.state.conversations import Conversation, Session, Sessions, Store, Turn, now
 from qwen_allinone.state.corrections import Correction, Corrections, LabelAnswer
 from qwen_allinone.state.memories import Memory, MemoryStore, Note, Whose
-from qwen_allinone.state.once import Held, OnceStore
+from qwen_allinone.state.once import OnceStore
 from qwen_allinone.state.redis_conversations import RedisStore
 from qwen_allinone.state.redis_once import RedisOnce
 from qwen_allinone.state.responses import KeptResponse, Responses
@@ -20,7 +20,6 @@ __all__ = [
     "Correction",
     "Corrections",
     "LabelAnswer",
-    "Held",
     "KeptResponse",
     "OnceStore",
     "RedisOnce",

@@ -6,21 +6,12 @@ equal ones get that answer. A lease ends by itself, and with its process: what w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from qwen_allinone.state.lease import Lease
 
 # What an answer takes beside its bytes, as owners' shares count it.
 AROUND_BYTES = 300
-
-
-@dataclass(frozen=True)
-class Held:
-    """A key that a request holds."""
-
-    key: str
-    lease: Lease
 
 
 class OnceStore(Protocol):

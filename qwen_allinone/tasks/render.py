@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qwen_allinone.invisible_characters import is_invisible
-from qwen_allinone.tasks.task import Message, Task
+from qwen_allinone.tasks.task import MEMORIES, Message, Task
 
 _BLANKS = re.compile(r"[^\S\n]+")
 _NEWLINES = re.compile(r" ?\n[ \n]*")
@@ -114,4 +114,5 @@ def _messages(task: Task, inputs: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _fill(message: Message, inputs: Mapping[str, str]) -> str:
-    return "".join(part if isinstance(part, str) else part.of(inputs) for part in message.parts)
+    filled = {MEMORIES: "", **inputs}  # where nothing is remembered there are none
+    return "".join(part if isinstance(part, str) else filled[part.name] for part in message.parts)

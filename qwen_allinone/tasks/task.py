@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -168,10 +169,15 @@ class FrontMatter(_Frozen):
                 raise ValueError(f"inputs.{name}: the input `memories` has a `heading`, and no other; correct that")
         return self
 
-    @property
+    @cached_property
     def given(self) -> dict[str, Input]:
         """The inputs that callers give."""
         return {name: spec for name, spec in self.inputs.items() if name != MEMORIES}
+
+    @cached_property
+    def masks(self) -> dict[str, tuple[MaskKind, ...]]:
+        """The inputs that numbers are hidden in, and which numbers."""
+        return {name: spec.mask for name, spec in self.inputs.items() if spec.mask}
 
     @model_validator(mode="after")
     def _only_labels_have_a_plain_form(self) -> FrontMatter:
@@ -191,10 +197,6 @@ class Variable:
     """A place in the prompt that takes an input."""
 
     name: str
-
-    def of(self, inputs: Mapping[str, str]) -> str:
-        """What stands there. Where nothing is remembered there are no `memories`."""
-        return inputs.get(self.name, "") if self.name == MEMORIES else inputs[self.name]
 
 
 Part = str | Variable
@@ -282,9 +284,7 @@ class Task:
 
     def hidden(self, inputs: Mapping[str, str], masking: Masking) -> Mapping[str, str]:
         """The inputs as the model may see them. What is too long to be asked is left as it is, to be refused."""
-        masks = {name: spec.mask for name, spec in self.spec.inputs.items() if spec.mask and name in inputs}
-        if not masks:
-            return inputs
+        masks = {name: kinds for name, kinds in self.spec.masks.items() if name in inputs}
         most = {name: self.spec.inputs[name].max_tokens * MOST_CHARS_PER_TOKEN for name in masks}
         hidden = {name: masking.hide(inputs[name], masks[name]) for name in masks if len(inputs[name]) <= most[name]}
         return {**inputs, **hidden}

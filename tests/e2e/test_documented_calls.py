@@ -46,6 +46,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, demo_checkpoint: Path) -> 
             QAIO_MODEL_ALIASES="Qwen/Qwen1.5-0.5B",  # as docs/openai.md calls it
             QAIO_FEEDBACK_FILE=str(home / "feedback.db"),
             QAIO_SESSIONS_FILE=str(home / "sessions.db"),
+            QAIO_MEMORY="1",
         )
 
 

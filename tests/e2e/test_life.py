@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import shutil
 import signal
 import socket
 import threading
@@ -18,7 +17,6 @@ import pytest
 
 from tests.e2e.conftest import (
     GUNICORN,
-    PROJECT,
     Reply,
     Service,
     StartService,
@@ -241,11 +239,11 @@ def _ask_and_bear(service: Service) -> None:
 def test_a_worker_that_cannot_start_again_does_not_take_the_others_along(
     start_service: StartService, tmp_path: Path
 ) -> None:
-    """A prompt file is broken while the service runs, and a worker dies."""
-    prompts = shutil.copytree(PROJECT / "prompts", tmp_path / "prompts")
-    file = prompts / "sentiment" / "prompt.md"
+    """The prompts in force, of which the service keeps a copy, are broken while it runs, and a worker dies."""
+    service = start_service(QAIO_WORKERS="2", QAIO_PROMPTS_KEPT=str(tmp_path / "kept"))
+    (file,) = (tmp_path / "kept").glob("**/sentiment/prompt.md")
     whole = file.read_text(encoding="utf-8")
-    service = start_service(QAIO_WORKERS="2", QAIO_PROMPTS=str(prompts))
+    file.chmod(0o644)
     file.write_text(whole.replace("kind: label", "kind: lable"), encoding="utf-8")
     os.kill(service.workers[0], signal.SIGKILL)
     until(lambda: "worker cannot start" in service.log, "the new worker says what is wrong", 30)
@@ -272,4 +270,4 @@ def test_a_port_in_use_is_said_and_ends_the_start(start_service: StartService) -
     with socket.create_server(("127.0.0.1", port)):
         service = start_service(ready=False, QAIO_PORT=str(port))
         assert service.process.wait(30) != 0
-    assert "in use" in service.log
+    assert f"another program listens on 127.0.0.1 port {port}" in service.log

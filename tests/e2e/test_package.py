@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.conftest import PROJECT, StartService, assert_is_chat, environment
 
 SOURCES = ("qwen_allinone", "prompts", "demo/checkpoint", "demo/MODEL_CARD.md", "app.py", "gunicorn.conf.py", "setup.py",
-           "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")  # fmt: skip
+           "native", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")  # fmt: skip
 
 
 def run(*command: str | Path, folder: Path, **given: str) -> str:

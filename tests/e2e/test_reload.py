@@ -65,7 +65,8 @@ def test_a_new_task_is_there_after_a_reload(start_service: StartService, prompts
 
 
 def test_an_adapter_comes_with_a_reload_and_a_pickle_does_not(start_service: StartService, prompts: Path) -> None:
-    service = start_service(QAIO_PROMPTS=str(prompts), QAIO_CACHE_MB="0", QAIO_FIT="off")
+    # The adapter holds random numbers: its task does worse with it.
+    service = start_service(QAIO_PROMPTS=str(prompts), QAIO_CACHE_MB="0", QAIO_FIT="off", QAIO_PROMPTS_MAY_LOSE="1")
 
     def shares() -> object:
         body = b'{"text": "The room was dirty.", "detail": true}'

@@ -63,9 +63,7 @@ def replying(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model answers every prompt with REPLY."""
     ids = server.service.codec.tokenizer.encode(REPLY)
 
-    def generate(
-        self: Request, name: str, prompt: Sequence[int], sampling: Any, reply: Any = None, _: Any = None
-    ) -> Result:
+    def generate(self: Request, name: str, prompt: Sequence[int], sampling: Any, reply: Any = None, *_: Any) -> Result:
         if reply:
             for token in ids:
                 reply.hear(0, token, None)
