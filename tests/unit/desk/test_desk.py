@@ -227,7 +227,7 @@ def test_a_folder_with_a_run_is_neither_overwritten_nor_mixed_with_another_nor_u
 
 
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
-    file = written(tmp_path, "a.csv", "评论\n" + "好\n" * 100)
+    file = written(tmp_path, "a.csv", "评论\n" + "好\n" * 5000)  # many: the signal takes a moment to arrive
     table = desk.open_table([file], desk.Columns())
     seen: list[int] = []
 
@@ -240,4 +240,4 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     with desk.Journal(path, {}, resume=False) as journal, pytest.raises(KeyboardInterrupt):
         desk.label(table, CLERK, desk.TASKS, journal, sure=0.95, at_once=4, on_done=interrupt)
     with desk.Journal(path, {}, resume=True) as journal:
-        assert 30 <= journal.done < 100 and len(list(journal.answers())) == journal.done
+        assert 30 <= journal.done < 5000 and len(list(journal.answers())) == journal.done
