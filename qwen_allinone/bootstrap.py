@@ -224,7 +224,13 @@ def _load(settings: Settings, registry: Registry) -> Loaded[Codec]:
     if settings.model == checkpoint.DEMO:
         log.warning("QAIO_MODEL=demo: a tiny stand-in model, not Qwen; see demo/MODEL_CARD.md")
     loaded = checkpoint.load(
-        settings.model, settings.model_revision, settings.weights, settings.context, settings.kernels
+        settings.model,
+        settings.model_revision,
+        settings.weights,
+        settings.context,
+        settings.kernels,
+        settings.kv,
+        settings.packed_dir,
     )
     title = f"model {loaded.name}, kernel {loaded.model.kernel}, weights {settings.weights}"
     fitting = Fitting(settings.fit, settings.fit_s, settings.fit_file)
