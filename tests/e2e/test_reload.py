@@ -58,7 +58,7 @@ def test_a_new_task_is_there_after_a_reload(start_service: StartService, prompts
     (prompts / "urgent").mkdir()
     (prompts / "urgent" / "prompt.md").write_text(URGENT, "utf-8")
     reload(service)
-    until(lambda: not alive(old) and service.log.count("ready: model") == 2, "the new worker has taken over")
+    until(lambda: not alive(old) and service.log.count("ready: model") == 2, "the new worker has taken over", 240)
     body = '{"text": "着火了"}'.encode()
     answer = service.ask("POST", "/v1/tasks/urgent", body, Content_Type="application/json")
     assert answer.status == 200 and answer.json["label"] in ("紧急", "普通")
@@ -82,7 +82,7 @@ def test_an_adapter_comes_with_a_reload_and_a_pickle_does_not(start_service: Sta
     pickle.unlink()
     write_adapter(prompts / "sentiment_en", PROJECT / "demo" / "checkpoint", base_model_name_or_path="demo")
     reload(service)
-    until(lambda: not alive(old) and service.log.count("ready: model") == 2, "the new worker has taken over")
+    until(lambda: not alive(old) and service.log.count("ready: model") == 2, "the new worker has taken over", 240)
     assert "sentiment_en: computed with an adapter of rank 3" in service.log
     assert shares() != before
 
@@ -178,7 +178,7 @@ def test_reloads_under_load_lose_no_request_and_each_answer_is_of_one_whole_vers
         for times in range(1, RELOADS + 1):
             file.write_text(texts[times % 2], "utf-8")
             reload(service)
-            until(lambda: service.log.count("are in force") == times, "the new worker has taken over")  # noqa: B023
+            until(lambda: service.log.count("are in force") == times, "the new worker has taken over", 240)  # noqa: B023
     finally:
         enough.set()
         for client in clients:
