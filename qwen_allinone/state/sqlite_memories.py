@@ -229,8 +229,19 @@ class SqliteMemories(SqliteFile):
             )
 
     def _erase(self) -> None:
-        """Have what was deleted overwritten in the file itself, and its log emptied. A reader may hold that up."""
+        """Have nothing of what was deleted in the file or its log. What holds that up now is left to `tidy`.
+
+        `secure_delete` overwrites the rows themselves; where SQLite has moved rows to another page, though, some of what
+        they held stays in the gap. So the file is written anew, which takes as long as it is large, and as much room
+        again.
+        """
+        self._left_behind = True
         with self._connection() as db:
+            try:
+                db.execute("VACUUM")
+            except sqlite3.OperationalError as error:  # somebody reads or writes, or the disk is full
+                log.info("memories: what was deleted will be erased later: %s", error)
+                return
             busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         self._left_behind = bool(busy)
 

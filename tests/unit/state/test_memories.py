@@ -318,6 +318,21 @@ def test_of_what_is_forgotten_no_byte_is_in_the_files(sqlite: Callable[..., Sqli
     sessions.close()
 
 
+def test_nor_is_any_between_rows_that_were_moved(
+    sqlite: Callable[..., SqliteMemories], file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where SQLite moves rows to another page, `secure_delete` leaves some of what they held in the gap, as here."""
+    rng, store = random.Random(0), sqlite(most=2000)
+    monkeypatch.setattr("secrets.token_hex", lambda count: rng.randbytes(count).hex())
+    for number in range(120):
+        memory = store.add(XIAO, f"用户{MARKED.format(number)}.{'填' * rng.randrange(120)}")
+        store.put_vector(memory.id, memory.text, "m", b"Vector%05d" % number * 80)
+        store.add(SAME_NAME, f"用户喜欢{number}{'别' * rng.randrange(200)}")
+    store.forget(XIAO)
+    assert_gone(file, ["Quetz", "Vector0"])
+    assert len(store.all(SAME_NAME)) == 120
+
+
 def test_what_a_reader_keeps_from_being_erased_is_erased_later(
     sqlite: Callable[..., SqliteMemories], file: Path
 ) -> None:

@@ -7,42 +7,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from qwen_allinone.errors import OnceBusy, OnceMismatch, OnceUnavailable
 from qwen_allinone.state import OnceStore, RedisOnce, SqliteOnce, redis_once, sqlite_once
-from qwen_allinone.state.lease import Lease, _place
-from tests.support.redis_server import RedisServer
+from qwen_allinone.state.lease import _place
+from tests.unit.state.stores import HOUR, lease, stores
 
 Make = Callable[..., OnceStore]
-HOUR = 3600.0
 
 
 @pytest.fixture(params=["sqlite", "redis"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
-    """Makes stores of one file or server, as several workers do; empty at first."""
-    opened: list[SqliteOnce] = []
-    if request.param == "redis":
-        server: RedisServer = request.getfixturevalue("shared_redis")
-        server.execute("FLUSHALL")
-        yield lambda ttl_s=HOUR: RedisOnce(server.url, ttl_s=ttl_s, owner_mb=1, timeout_s=20.0)
-        return
-
-    def make_sqlite(ttl_s: float = HOUR) -> OnceStore:
-        opened.append(SqliteOnce(tmp_path / "folder" / "sessions.db", ttl_s=ttl_s, owner_mb=1, busy_s=20.0))
-        return opened[-1]
-
-    yield make_sqlite
-    for store in opened:
-        store.close()
-
-
-def lease(seconds: float = 60.0, longest_s: float = 100.0, token: str | None = None) -> Lease:
-    taken = Lease.take(seconds, longest_s)
-    return replace(taken, token=token) if token else taken
+    with stores(request, tmp_path, SqliteOnce, RedisOnce) as make:
+        yield make
 
 
 def answered(store: OnceStore, key: str, answer: bytes, owner: str | None = "alice") -> None:

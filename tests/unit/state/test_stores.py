@@ -21,36 +21,18 @@ from qwen_allinone.state import redis_conversations as redis_module
 from qwen_allinone.state import sqlite_conversations as sqlite_module
 from qwen_allinone.state.lease import Lease, _place, is_dead
 from tests.support.redis_server import RedisServer
+from tests.unit.state.stores import HOUR, lease, stores
 
 ID, OTHER_ID = "a" * 32, "b" * 32
 TURN = Turn("我的猫走丢了\x00\u2028“", "负面", "平静", "抱抱你\n慢慢来😢", ids=(5, 0, 151_645), first=0, at=1.5)
-HOUR = 3600.0
 
 Make = Callable[..., Store]
 
 
 @pytest.fixture(params=["sqlite", "redis"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
-    """Makes stores of one file or server, as several workers do; empty at first."""
-    opened: list[SqliteStore] = []
-    if request.param == "redis":
-        server: RedisServer = request.getfixturevalue("shared_redis")
-        server.execute("FLUSHALL")
-        yield lambda ttl_s=HOUR: RedisStore(server.url, ttl_s=ttl_s, owner_mb=1, timeout_s=20.0)
-        return
-
-    def make_sqlite(ttl_s: float = HOUR) -> Store:
-        opened.append(SqliteStore(tmp_path / "folder" / "sessions.db", ttl_s=ttl_s, owner_mb=1, busy_s=20.0))
-        return opened[-1]
-
-    yield make_sqlite
-    for store in opened:
-        store.close()
-
-
-def lease(seconds: float = 60.0, longest_s: float = 100.0, token: str | None = None) -> Lease:
-    taken = Lease.take(seconds, longest_s)
-    return replace(taken, token=token) if token else taken
+    with stores(request, tmp_path, SqliteStore, RedisStore) as make:
+        yield make
 
 
 def kept(store: Store, turns: int, id: str = ID, owner: str | None = "alice") -> None:
