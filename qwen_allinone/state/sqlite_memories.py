@@ -231,7 +231,7 @@ class SqliteMemories(SqliteFile):
     def _erase(self) -> None:
         """Have nothing of what was deleted in the file or its log. What holds that up now is left to `tidy`.
 
-        `secure_delete` overwrites the rows themselves; where SQLite has moved rows to another page, though, some of what
+        `secure_delete` overwrites the rows themselves; where SQLite has moved rows to another page, some of what
         they held stays in the gap. So the file is written anew, which takes as long as it is large, and as much room
         again.
         """
