@@ -78,13 +78,14 @@ def test_int8_is_the_same_to_the_bit_alone_and_in_a_batch(int8: Any, rows: int) 
 
 @pytest.mark.parametrize("rows", [1, 5, 64])
 def test_int8_is_near_the_plain_product(int8: Any, rows: int) -> None:
-    """Rounding to 8 bits on both sides: about 0.6 % of the norm each with normally distributed numbers."""
+    """Rounding to 8 bits on both sides: about 0.6 % of the norm each with normally distributed numbers; twice that
+    for inputs on processors that leave them 7 bits."""
     generator = torch.Generator().manual_seed(rows)
     weight, bias = torch.randn(200, 256, generator=generator), torch.randn(200, generator=generator)
     x = torch.randn(rows, 256, generator=generator)
     wanted = F.linear(x, weight, bias)
     error = (int8(weight.bfloat16(), bias)(x) - wanted).norm() / wanted.norm()
-    assert 0 < error < 0.015
+    assert 0 < error < (0.022 if linear._saturates() else 0.015)
 
 
 def test_int8_takes_zeros_and_a_vocabulary_of_several_blocks(int8: Any) -> None:
@@ -94,7 +95,7 @@ def test_int8_takes_zeros_and_a_vocabulary_of_several_blocks(int8: Any) -> None:
     x[1, 0] = 1.0
     out = int8(weight, None)(x)
     assert torch.equal(out[0], torch.zeros(len(weight)))
-    torch.testing.assert_close(out[1], weight[:, 0], atol=0.02, rtol=0)
+    torch.testing.assert_close(out[1], weight[:, 0], atol=0.04 if linear._saturates() else 0.02, rtol=0)
 
 
 def test_half_size_weights_are_exact_for_bf16_checkpoints() -> None:
