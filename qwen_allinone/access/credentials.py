@@ -13,7 +13,8 @@ from qwen_allinone.settings import Settings
 
 
 class Credentials:
-    """The ways in that the settings open. Both files are read again when they change."""
+    """The ways in that the settings open; `required`: whether a call needs any. Both files are read again when they
+    change."""
 
     def __init__(self, settings: Settings) -> None:
         self._keys: ReloadedFile[dict[str, bytes]] | None = None
@@ -29,11 +30,7 @@ class Credentials:
                 issuer=settings.jwt_issuer or "",
                 audience=settings.jwt_audience or "",
             )
-
-    @property
-    def required(self) -> bool:
-        """Whether a call needs any."""
-        return self._keys is not None or self._token_key is not None
+        self.required = self._keys is not None or self._token_key is not None
 
     def check(self) -> None:
         """Raises AccessFileError, naming the setting, if a file is missing or broken. For the start of a server."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -78,9 +78,9 @@ class ScoreOptions:
         self.prompt = (*text, *(token for question in questions for token in question.ids))
         self._questions = questions
         self._tries = [OptionTrie(question.options) for question in questions]
-        self._found = [array("d", [0.0]) * len(trie) for trie in self._tries]  # log-probability of each node
+        self._found = [array("d", [0.0]) * len(trie.tokens) for trie in self._tries]  # log-probability of each node
         self._rounds = _rounds(questions, self._tries, longest - len(text))
-        self.most_tokens = len(text) + max(sum(map(self._size, parts)) for parts in self._rounds)
+        self.most_tokens = len(text) + max(group.size for group in self._rounds)
         self._begin_round()
 
     def chunk(self, slot: int, start: int, end: int) -> Chunk:
@@ -142,16 +142,13 @@ class ScoreOptions:
             parent = self._nodes[parent - first].parent
 
     def _begin_round(self) -> None:
-        self._nodes = self._laid_out(self._rounds.pop(0))
+        self._nodes = self._laid_out(self._rounds.pop(0).parts)
         first = len(self._text)
         self.tokens = [*self._text, *(node.token for node in self._nodes)]
         # The first of the questions goes on where the text ends: up to its end it is one sequence.
         chain = next(index for index, node in enumerate(self._nodes) if node.ends_question)
         self.sequence = self.tokens[: first + chain + 1]
         self._pending = [node for node in reversed(self._nodes) if node.scored is not None]
-
-    def _size(self, part: _Part) -> int:
-        return len(self._questions[part.question].ids) - part.computed + len(part.inner)
 
     def _laid_out(self, parts: Sequence[_Part]) -> list[_Node]:
         """The nodes of one round: one part behind the other and all behind the text."""
@@ -188,34 +185,40 @@ class _Part:
     computed: int = 0
 
 
+@dataclass
+class _Round:
+    """What is computed together, `size` tokens."""
+
+    parts: list[_Part] = field(default_factory=list)
+    size: int = 0
+
+
 def _parts(number: int, question: Question, trie: OptionTrie, most: int) -> list[_Part]:
     """A question whose options need more than `most` tokens is asked again for the rest of them."""
-    parts: list[_Part] = []
-    inner: dict[int, None] = {}
-    for end in sorted(trie.ends):
-        path = [node for node in trie.path(end) if trie.is_inner(node)]
-        more = [node for node in path if node not in inner]
-        if more and inner and len(question.ids) + len(inner) + len(more) > most:
-            parts.append(_Part(number, array("i", inner), not parts))
-            inner, more = {}, path
-        inner.update(dict.fromkeys(more))
-    return [*parts, _Part(number, array("i", inner), not parts)]
+    parts, held = list[_Part](), array("i")
+    for node in trie.inner:
+        if len(question.ids) + len(held) >= most:
+            path = trie.path(trie.parents[node])
+            if len(path) < len(held):  # else one option takes more than `most` alone, and another part gains nothing
+                parts.append(_Part(number, held, not parts))
+                held = array("i", path)
+        held.append(node)
+    return [*parts, _Part(number, held, not parts)]
 
 
-def _rounds(questions: Sequence[Question], tries: Sequence[OptionTrie], most: int) -> list[list[_Part]]:
-    """What is computed together: parts of at most `most` tokens, or one. Questions alike stand side by side."""
-    rounds: list[list[_Part]] = [[]]
-    used, before = 0, tuple[int, ...]()
+def _rounds(questions: Sequence[Question], tries: Sequence[OptionTrie], most: int) -> list[_Round]:
+    """Rounds of at most `most` tokens, or of one part. Questions alike stand side by side."""
+    rounds, before = [_Round()], tuple[int, ...]()
     for number, question in sorted(enumerate(questions), key=lambda entry: entry[1].ids):
         ids = question.ids
         for part in _parts(number, question, tries[number], most):
             size = len(ids) + len(part.inner)
             # Never the last token of a question, which its options follow.
             part.computed = min(common_prefix(before, ids), len(ids) - 1)
-            if rounds[-1] and used + size - part.computed > min(most, _ROUND):
-                rounds.append([])
-                used = part.computed = 0
-            used += size - part.computed
-            rounds[-1].append(part)
+            if rounds[-1].parts and rounds[-1].size + size - part.computed > min(most, _ROUND):
+                rounds.append(_Round())
+                part.computed = 0
+            rounds[-1].size += size - part.computed
+            rounds[-1].parts.append(part)
             before = ids
     return rounds

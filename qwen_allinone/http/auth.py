@@ -12,9 +12,7 @@ _SCHEME = "bearer "
 
 
 def identify(credentials: Credentials) -> None:
-    """Put the caller's name into the request's state, or mark the request as a stranger's."""
-    if not credentials.required:
-        return
+    """Where a key or token is asked for: put the caller's name into the request's state, or mark it a stranger's."""
     secret = presented_credential()
     state.caller = credentials.holder(secret) if secret else None
     state.is_stranger = state.caller is None

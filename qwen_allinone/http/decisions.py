@@ -40,9 +40,7 @@ def _value(value: Any) -> Any:
     return value
 
 
-def _messages(value: Any) -> Any:
-    if isinstance(value, str):
-        return [{"role": "user", "content": value}]
+def _no_tools(value: Any) -> Any:
     for number, item in enumerate(value if isinstance(value, list) else (), 1):
         kind = item.get("type") if isinstance(item, dict) else None
         if isinstance(kind, str) and kind in _TOOLS:
@@ -87,7 +85,14 @@ _MESSAGES_SCHEMA = {
         },
     ]
 }
-Input = Annotated[list[DecisionMessage], BeforeValidator(_messages), WithJsonSchema(_MESSAGES_SCHEMA)]
+_Messages = Annotated[
+    list[DecisionMessage], Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True), BeforeValidator(_no_tools)
+]
+Input = Annotated[
+    Annotated[str, Tag(f"{TAG}text")] | Annotated[_Messages, Tag(f"{TAG}messages")],
+    Discriminator(lambda value: f"{TAG}text" if isinstance(value, str) else f"{TAG}messages"),
+    WithJsonSchema(_MESSAGES_SCHEMA),
+]
 Instructions = Annotated[
     str,
     Field(min_length=1),
@@ -183,7 +188,7 @@ class DecisionRequest(Body):
     """Something to judge and the questions about it. Null is the same as not set."""
 
     model: str = Field(description="本服务的模型名，见 GET /v1/models")
-    input: Input = Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True, description="要判断的文字或对话")
+    input: Input = Field(description="要判断的文字或对话")
     questions: list[AnyQuestion] = Field(min_length=1, max_length=_MOST_QUESTIONS, fail_fast=True)
     safety_identifier: str | None = Field(None, description="接受但不使用：这里没有按最终用户的统计")
 
@@ -276,7 +281,8 @@ def register(app: OpenAPI, backend: Backend) -> None:
     @needs_engine
     def decide(body: DecisionRequest) -> Response:
         backend.check_model(body.model)
-        messages = [message.pair for message in body.input]
+        text = body.input
+        messages = [("user", text)] if isinstance(text, str) else [message.pair for message in text]
         asked = [question.typed() for question in body.questions]
         decided, answer = questions.decide(backend.service, messages, asked, terms(backend))
         answers = [_serialise(question, found) for question, found in zip(body.questions, decided, strict=True)]

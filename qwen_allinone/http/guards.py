@@ -44,7 +44,8 @@ def register(app: OpenAPI, guards: Guards) -> None:
 
     @app.before_request
     def guard() -> None:
-        auth.identify(guards.credentials)
+        if guards.credentials.required:
+            auth.identify(guards.credentials)
         forwarded_for = request.headers.get("X-Forwarded-For", "")
         state.address = client_address(request.remote_addr or "", forwarded_for, guards.trusted_proxies)
         if request.endpoint in OPEN:

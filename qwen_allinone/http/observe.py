@@ -54,9 +54,7 @@ def register(app: OpenAPI, telemetry: Telemetry, masks: Collection[MaskKind] = (
             response.call_on_close(finish)
         return response
 
-    @app.teardown_request
-    def leave(_: BaseException | None) -> None:
-        end_request()
+    app.teardown_request(lambda _: end_request())
 
     @app.get(METRICS, summary="Prometheus 指标（所有 worker 合计）", responses=_METRICS_ANSWER)
     def metrics() -> Response:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from qwen_allinone.engine import Permit, Question, Result
+from qwen_allinone.engine import Question, Result
 from qwen_allinone.engine.slots import common_prefix
 from qwen_allinone.errors import ContextExceeded, EmptyInput
 from qwen_allinone.model.tokenizer import Gap
@@ -152,18 +152,16 @@ def score_options(
     """What the options of each question score after `messages`; raises as `decide`."""
     _refuse_costly(questions, request.codec.context)
     encode = request.codec.tokenizer.encode
-    options = list[tuple[tuple[int, ...], ...]]()
-    for question in questions:
+    prompts = _Prompts(messages, request.codec)
+    asked, options = list[list[int]](), list[tuple[tuple[int, ...], ...]]()
+    for number, question in enumerate(questions):
         request.permit.check()  # long texts take the tokenizer a while: whoever has left meanwhile is not served
         options.append(tuple(tuple(encode(option.text)) for option in question.in_prompt))
-    prompts = _Prompts(messages, request.codec, request.permit)
-    asked = [
-        prompts.encode(number, question, max(map(len, options[number]))) for number, question in enumerate(questions)
-    ]
-    # One that asks otherwise from the first character on: of a single question too something must be left to ask.
-    other = prompts.after("Zq 7")
-    common = min([common_prefix(other, ids) for ids in asked])
-    text = [*prompts.before, *other[:common]]
+        asked.append(prompts.encode(number, question, max(map(len, options[number]))))
+    # What the first and the last in order have in common, all have.
+    together = [prompts.lead, *asked]
+    common = common_prefix(min(together), max(together))
+    text = [*prompts.before, *prompts.lead[:common]]
     result = request.score(
         DECISIONS, text, [Question(tuple(ids[common:]), of) for ids, of in zip(asked, options, strict=True)]
     )
@@ -185,27 +183,30 @@ def _refuse_costly(questions: Sequence[TypedQuestion], context: int) -> None:
 
 
 class _Prompts:
-    """The prompts of all questions about the same messages, which are encoded once. `before`: what all begin with."""
+    """The prompts of all questions about the same messages, which are encoded once.
 
-    def __init__(self, messages: Sequence[Utterance], codec: Codec, permit: Permit[Codec]) -> None:
+    All begin with `before`, the template up to a control token. What stands between that and a question is `lead`; it
+    is encoded with each question, for its last token may hold the question's first characters too.
+    """
+
+    def __init__(self, messages: Sequence[Utterance], codec: Codec) -> None:
         self._messages = messages
-        self._permit = permit
         self._codec = codec
         self._contents = [content for _, content in messages]
         self._most_characters = codec.context * MOST_CHARS_PER_TOKEN - sum(map(len, self._contents))
         layout = chat_layout([*messages, ("user", "")], codec, "input")
-        cut = next(at for at, part in enumerate(layout) if isinstance(part, Gap) and len(messages) in part.parts)
+        cut, gap = next(
+            (at, part) for at, part in enumerate(layout) if isinstance(part, Gap) and len(messages) in part.parts
+        )
         self.before = codec.tokenizer.encode_layout(layout[:cut], self._contents)
+        ahead = gap.parts[: gap.parts.index(len(messages))]
+        texts = [part if isinstance(part, str) else self._contents[part] for part in ahead]
+        self.lead = codec.tokenizer.encode("".join(texts))
         self._rest = layout[cut:]
 
-    def after(self, wording: str) -> list[int]:
-        """What a question with this wording has behind `before`."""
-        return self._codec.tokenizer.encode_layout(self._rest, [*self._contents, wording])
-
     def encode(self, number: int, question: TypedQuestion, longest_option: int) -> list[int]:
-        """The same for the first wording of a question that fits with its longest option."""
+        """What follows `before`: a question in the first of its wordings that fits with its longest option."""
         context = self._codec.context
-        self._permit.check()
         for wording in question.wordings:
             if len(wording) <= self._most_characters:
                 ids = self._codec.tokenizer.encode_layout(self._rest, [*self._contents, wording])

@@ -89,12 +89,13 @@ class MemoryCache:
             return value
 
     def put(self, key: str, value: bytes) -> None:
-        if _cost(value) > self._max_bytes:  # it would push out everything else, and then itself
+        cost = _cost(value)
+        if cost > self._max_bytes:  # it would push out everything else, and then itself
             return
         with self._lock:
             self._drop(key)
             self._entries[key] = self._clock() + self._ttl_s, value
-            self._bytes += _cost(value)
+            self._bytes += cost
             while self._bytes > self._max_bytes:
                 self._drop(next(iter(self._entries)))
 

@@ -48,13 +48,17 @@ class RequestRecord:
     answers: tuple[AnswerRecord, ...] = ()
     text: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def task(self) -> str | None:
-        """The tasks that were run, in order: `sentiment+chat`."""
-        return "+".join(answer.task for answer in self.answers) or None
-
     def fields(self) -> dict[str, Any]:
-        """The log line's fields; times in milliseconds, summed over the answers like the tokens."""
+        """The log line's fields; times in milliseconds, summed over the answers like the tokens.
+
+        `task` names the tasks that were run, in order: `sentiment+chat`.
+        """
+        seconds = {
+            "queue": sum(answer.queue_s for answer in self.answers),
+            "prefill": sum(answer.prefill_s for answer in self.answers),
+            "decode": sum(answer.decode_s for answer in self.answers),
+            "total": self.total_s,
+        }
         return {
             "request_id": self.request_id,
             "method": self.method,
@@ -62,7 +66,7 @@ class RequestRecord:
             "status": self.status,
             "code": self.code,
             "caller": self.caller,
-            "task": self.task,
+            "task": "+".join(answer.task for answer in self.answers) or None,
             "finish_reason": "+".join(answer.finish_reason for answer in self.answers) or None,
             "cache": "+".join(answer.cache or "-" for answer in self.answers)
             if any(c.cache for c in self.answers)
@@ -70,13 +74,6 @@ class RequestRecord:
             "prompt_tokens": sum(answer.prompt_tokens for answer in self.answers),
             "reused_tokens": sum(answer.reused_tokens for answer in self.answers),
             "generated_tokens": sum(answer.generated_tokens for answer in self.answers),
-            "queue_ms": _ms(sum(answer.queue_s for answer in self.answers)),
-            "prefill_ms": _ms(sum(answer.prefill_s for answer in self.answers)),
-            "decode_ms": _ms(sum(answer.decode_s for answer in self.answers)),
-            "total_ms": _ms(self.total_s),
+            **{f"{what}_ms": round(spent * 1000, 1) for what, spent in seconds.items()},
             **self.text,
         }
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 1)

@@ -183,6 +183,8 @@ def test_a_round_keeps_within_the_slot() -> None:
     assert ScoreOptions(SHARED, questions, 100).most_tokens == len(SHARED) + 30
     long = Question(ids(30), ((1,), ids(15)))
     assert ScoreOptions(SHARED, [long], 100).most_tokens == len(SHARED) + long.longest
+    beyond = Question(ids(4), (ids(60), ids(3)))
+    assert ScoreOptions(SHARED, [beyond], 80).most_tokens == len(SHARED) + beyond.longest, "no part can be shorter"
 
 
 @pytest.mark.parametrize("longest", [75, 100, 512])

@@ -18,14 +18,15 @@ OPTIONS = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=6).map(tuple
 def test_every_beginning_is_one_node_behind_its_own_beginning(options: list[tuple[int, ...]]) -> None:
     trie = OptionTrie(options)
     beginnings = {option[:depth] for option in options for depth in range(1, len(option) + 1)}
-    paths = {tuple(trie.tokens[n] for n in trie.path(node)): node for node in range(len(trie))}
+    paths = {tuple(trie.tokens[n] for n in trie.path(node)): node for node in range(len(trie.tokens))}
     assert paths.keys() == beginnings
     assert [trie.ends[number] for number in range(len(options))] == [paths[option] for option in options]
-    for node in range(len(trie)):
+    for node in range(len(trie.tokens)):
         assert trie.parents[node] < node
         longer = {b for b in beginnings if len(b) > 1 and paths[b[:-1]] == node}
         assert {paths[b] for b in longer} == set(trie.children(node))
-        assert trie.is_inner(node) == bool(longer)
+        assert (node in trie.inner) == bool(longer)
+    assert list(trie.inner) == sorted(set(trie.inner)), "each once, after its parent"
     assert set(trie.children(ROOT)) == {paths[b] for b in beginnings if len(b) == 1}
 
 
