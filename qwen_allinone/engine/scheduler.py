@@ -106,7 +106,7 @@ class Scheduler:
         prompts = [(count, running) for count, running in missing if count > 1]
         most = max(self._step_tokens // _PARTS, 1) if self._several_about(now) else self._step_tokens
         plan = []
-        for count, running in (*decoding, *_shared_out(prompts, self._step_tokens - len(decoding), most)):
+        for count, running in (*decoding, *self._shares(prompts, self._step_tokens - len(decoding), most)):
             work, start = running.ticket.work, len(running.slot.tokens)
             end = start + count
             chunk = work.chunk(running.slot.index, start, end)
@@ -177,12 +177,15 @@ class Scheduler:
             ticket.fail(_why(ticket))
 
     def _start_waiting(self) -> None:
-        """Who has the fewest slots comes first, with his oldest request; it is waited for, not overtaken."""
+        """Who has the fewest slots comes first, with his oldest request; it is waited for, not overtaken. Last come
+        those that nobody waits for, which even give up their slots."""
         while (ticket := self._head()) is not None:
             slot = self._slots.acquire(
                 ticket.work.sequence, ticket.work.most_tokens, ticket.caller, ticket.work.adapter
             )
             if slot is None:
+                if not ticket.behind:
+                    self._make_way()
                 return
             ticket.started = time.monotonic()
             ticket.reused = len(slot.tokens)
@@ -198,11 +201,27 @@ class Scheduler:
         held = Counter(running.ticket.caller for running in self._running)
         with self._changed:
             fair = [t for t in self._waiting if self._slots.leaves_room(t.caller, t.work.most_tokens)]
-        return min(fair, key=lambda ticket: (held[ticket.caller], ticket.rank), default=None)
+        return min(fair, key=lambda ticket: (ticket.behind, held[ticket.caller], ticket.rank), default=None)
+
+    def _make_way(self) -> None:
+        """Have the youngest of those that nobody waits for give its slot up: its work is asked again later."""
+        behind = [r for r in self._running if r.ticket.behind and not r.ticket.cancelled]
+        if behind:
+            max(behind, key=lambda r: r.ticket.rank).ticket.cancel()
+
+    def _shares(self, prompts: list[tuple[int, Running]], budget: int, most: int) -> list[tuple[int, Running]]:
+        """As `_shared_out`, but those that nobody waits for get what is left, and of that a part where others run."""
+        first = [item for item in prompts if not item[1].ticket.behind]
+        behind = [item for item in prompts if item[1].ticket.behind]
+        shares = _shared_out(first, budget, most)
+        left = budget - _total(shares)
+        if any(not running.ticket.behind for running in self._running):
+            left = min(left, max(self._step_tokens // _PARTS, 1))
+        return shares + (_shared_out(behind, left, left) if left else [])
 
     def _several_about(self, now: float) -> bool:
-        """Whether more than one caller has something running, or had until a moment ago."""
-        self._about |= dict.fromkeys([running.ticket.caller for running in self._running], now)
+        """Whether more than one caller has something running that he waits for, or had until a moment ago."""
+        self._about |= dict.fromkeys([r.ticket.caller for r in self._running if not r.ticket.behind], now)
         self._about = {caller: at for caller, at in self._about.items() if now - at < _ABOUT_S}
         return len(self._about) > 1
 
