@@ -12,7 +12,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from flask import Flask
 
@@ -83,28 +82,26 @@ class BatchRunner:
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        with ThreadPoolExecutor(self._at_once, thread_name_prefix="batch-line") as pool:
-            while not self._stopping.is_set():
-                self._woken.clear()
-                wait_s = _LOOKS_EVERY_S
-                try:
-                    wait_s = self._work(pool)
-                except QaioError as error:  # a store that cannot be used: said elsewhere
-                    log.debug("batches: %s: tried again later", type(error).__name__)
-                    wait_s = _PAUSE_S
-                except Exception:
-                    log.exception("batches: unexpected error; tried again later")
-                    wait_s = _PAUSE_S
-                if wait_s:
-                    self._woken.wait(wait_s)
+        while not self._stopping.is_set():
+            self._woken.clear()
+            wait_s = _PAUSE_S
+            try:
+                wait_s = self._work()
+            except QaioError as error:  # a store that cannot be used: said elsewhere
+                log.debug("batches: %s: tried again later", type(error).__name__)
+            except Exception:
+                log.exception("batches: unexpected error; tried again later")
+            if wait_s:
+                self._woken.wait(wait_s)
 
-    def _work(self, pool: ThreadPoolExecutor) -> float:
+    def _work(self) -> float:
         """Do one thing; returns for how many seconds there is nothing more to do."""
         if not self._store.exists:
             return _LOOKS_EVERY_S
         if time.monotonic() >= self._swept + _SWEEP_EVERY_S:
             self._swept = time.monotonic()
             self._store.drop_expired()
+            self._store.erase()
         self._store.settle(self._lease())
         if draft := self._store.draft(lease := self._lease()):
             self._look_through(draft, lease)
@@ -115,12 +112,9 @@ class BatchRunner:
         for line in lines:
             with self._lock:
                 self._running += 1
-            pool.submit(self._answer, line)
-        if lines:
-            return 0.0
-        if not self._running:
-            self._store.erase()
-        return _LOOKS_EVERY_S
+            # A daemon: where a line hangs, it does not keep the process from ending.
+            threading.Thread(target=self._answer, args=(line,), name="batch-line", daemon=True).start()
+        return 0.0 if lines else _LOOKS_EVERY_S
 
     def _room(self) -> int:
         """How many lines may be begun: a few, one beside a client's request, none where a client would wait for it."""

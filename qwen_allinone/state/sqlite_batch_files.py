@@ -31,6 +31,7 @@ _ROWS_AT_ONCE = 200
 _ARRIVES_WITHIN_S = 3600.0
 # Smaller than this the file is written anew at once when something is deleted, which takes a second at most.
 _SMALL_BYTES = 50_000_000
+_ERASES_WITHIN_S = 3600.0
 _AROUND_BYTES = 200  # what a line or a file takes beside its text, as owners' shares count it
 
 _TABLES = (
@@ -69,7 +70,7 @@ _TABLES = (
     "CREATE INDEX lines_held ON lines (holder) WHERE holder IS NOT NULL",
     "CREATE INDEX lines_answered ON lines (batch, good, number) WHERE done = 1",
     # What is to be done whoever lives: that the file is written anew.
-    "CREATE TABLE chores (name TEXT PRIMARY KEY) WITHOUT ROWID",
+    "CREATE TABLE chores (name TEXT PRIMARY KEY, since REAL NOT NULL) WITHOUT ROWID",
 )
 _FILE = "id, purpose, filename, bytes, lines, created, expires"
 IS_OPEN = f"status IN ({', '.join(map(repr, OPEN))})"
@@ -123,7 +124,8 @@ class SqliteBatchFiles(SqliteFile):
             self._add_parts(id, blocks)
             with self._writing() as db:
                 db.execute(
-                    "UPDATE files SET is_whole = 1, expires = ? WHERE id = ?", (at + (keep_s or self._keep_s), id)
+                    "UPDATE files SET is_whole = 1, expires = ? WHERE id = ?",
+                    (at + min(keep_s or self._keep_s, self._keep_s), id),
                 )
                 return _file(db.execute(f"SELECT {_FILE} FROM files WHERE id = ?", (id,)).fetchone())
         except BaseException:
@@ -179,7 +181,7 @@ class SqliteBatchFiles(SqliteFile):
                 raise BatchFileInUse(using[0])
             self._hide(db, id)
         self._drop_files("id = ?", (id,))
-        self.erase(_SMALL_BYTES)
+        self.erase()
 
     def blocks(self, id: str) -> Iterator[bytes]:
         """The bytes of an uploaded file."""
@@ -192,15 +194,19 @@ class SqliteBatchFiles(SqliteFile):
             yield row[0]
             number += 1
 
-    def erase(self, most_bytes: int | None = None) -> None:
-        """Have nothing of what was deleted in the file or its log, unless the file is larger than `most_bytes`.
+    def erase(self) -> None:
+        """Have nothing of what was deleted in the file or its log.
 
         `secure_delete` overwrites rows; where SQLite has moved some to another page, what they held may stay in the
-        gap. So the file is written anew. That it is due stands in the file, so that a kill forgets nothing.
+        gap. So the file is written anew, which takes as long as it is large: a large one is left until no batch is
+        open, for an hour at most. That it is due stands in the file, so that a kill forgets nothing.
         """
         with self._connection() as db:
-            due = db.execute("SELECT 1 FROM chores WHERE name = 'erase'").fetchone()
-            if not due or (most_bytes is not None and self._file.stat().st_size > most_bytes):
+            due = db.execute("SELECT since FROM chores WHERE name = 'erase'").fetchone()
+            if due is None:
+                return
+            may_wait = self._file.stat().st_size > _SMALL_BYTES and now() < due[0] + _ERASES_WITHIN_S
+            if may_wait and db.execute(f"SELECT 1 FROM batches WHERE {IS_OPEN}").fetchone():
                 return
             try:
                 db.execute("VACUUM")
@@ -281,7 +287,7 @@ class SqliteBatchFiles(SqliteFile):
         self._owe_erasure(db)
 
     def _owe_erasure(self, db: sqlite3.Connection) -> None:
-        db.execute("INSERT OR IGNORE INTO chores VALUES ('erase')")
+        db.execute("INSERT OR IGNORE INTO chores VALUES ('erase', ?)", (now(),))
 
     def _found(self, db: sqlite3.Connection, owner: str | None, id: str, columns: str) -> tuple[Any, ...]:
         row: tuple[Any, ...] | None = db.execute(

@@ -68,7 +68,7 @@ class SqliteBatches(SqliteBatchFiles):
                 " output_keep_s, lines) VALUES (?, ?, ?, ?, 'validating', ?, ?, ?, ?, ?)",
                 (
                     id, who, file, endpoint, at, at + WINDOW_S, None if metadata is None else dumped(metadata),
-                    output_keep_s or self._keep_s, lines,
+                    min(output_keep_s or self._keep_s, self._keep_s), lines,
                 ),
             )  # fmt: skip
             return _batch(db.execute(f"SELECT {_BATCH} FROM batches WHERE id = ?", (id,)).fetchone())
