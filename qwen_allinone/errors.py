@@ -8,6 +8,7 @@ QaioError
 │   │   │   └── ContextExceeded 400
 │   │   └── SessionFull     400     the conversation has all the turns it may have
 │   ├── Unauthorized        401     no key or token, or one that does not hold
+│   ├── WrongOrigin         403     an upload by a web page of another site
 │   ├── WrongHost           421     asked for under a host name that is not this service's
 │   ├── UnknownTask         404
 │   ├── UnknownModel        404
@@ -166,6 +167,15 @@ class MemoryFull(RequestError):
             f"这个密钥的用户的记忆已占满它的 {most_mb} MB，请删除不再需要的记忆（DELETE /v1/memory/<user>），"
             '或等它们过期；带 "memory": false 的对话不受影响'
         )
+
+
+class WrongOrigin(RequestError):
+    status = 403
+    code = "wrong_origin"
+
+    def __init__(self, origin: str) -> None:
+        way = "请由管理者把这个网站写进 QAIO_CORS_ORIGINS"
+        super().__init__(f"网站 {origin[:64]!r} 的网页不能在这里上传文件：{way}")
 
 
 class WrongHost(RequestError):

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qwen_allinone.engine.slots import Slot, SlotTable, common_prefix
@@ -185,7 +186,7 @@ class Scheduler:
             )
             if slot is None:
                 if not ticket.behind:
-                    self._make_way()
+                    self._make_way(self._running)
                 return
             ticket.started = time.monotonic()
             ticket.reused = len(slot.tokens)
@@ -195,6 +196,9 @@ class Scheduler:
                     return
                 self._waiting.remove(ticket)
                 self._running.append(Running(ticket, slot))
+        # Nobody is kept from his share of the slots by what he does not wait for.
+        callers = {ticket.caller for ticket in list(self._waiting) if not ticket.behind}
+        self._make_way([running for running in self._running if running.ticket.caller in callers])
 
     def _head(self) -> Ticket | None:
         """Whose turn it is; those whose caller has so much that others find no room wait until he has less."""
@@ -203,10 +207,10 @@ class Scheduler:
             fair = [t for t in self._waiting if self._slots.leaves_room(t.caller, t.work.most_tokens)]
         return min(fair, key=lambda ticket: (ticket.behind, held[ticket.caller], ticket.rank), default=None)
 
-    def _make_way(self) -> None:
+    def _make_way(self, among: Sequence[Running]) -> None:
         """Have the youngest of those that nobody waits for give its slot up: its work is asked again later."""
-        behind = [r for r in self._running if r.ticket.behind and not r.ticket.cancelled]
-        if behind:
+        behind = [running for running in among if running.ticket.behind]
+        if behind and not any(running.ticket.cancelled for running in behind):  # one at a time
             max(behind, key=lambda r: r.ticket.rank).ticket.cancel()
 
     def _shares(self, prompts: list[tuple[int, Running]], budget: int, most: int) -> list[tuple[int, Running]]:

@@ -114,7 +114,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
     @app.post(
         PATH,
         summary="上传批处理的文件（与 OpenAI 的接口相同）",
-        responses={200: FileObject, **errors, **error_responses(NestedErrorBody, 413, 429)},
+        responses={200: FileObject, **errors, **error_responses(NestedErrorBody, 403, 413, 429)},
     )
     def upload_file(form: FileForm) -> Response:
         size, lines = _looked_through(form.file.stream)

@@ -54,6 +54,7 @@ def register(app: OpenAPI, guards: Guards) -> None:
         if request.endpoint in OPEN:
             return
         guards.browsers.refuse_wrong_host()
+        guards.browsers.refuse_strange_upload()
         if limited is not None:
             # A stranger counts by address, so guessing keys is limited, and does not use up a key's share.
             limited.admit(state.caller or f"address:{counted_as(state.address)}")

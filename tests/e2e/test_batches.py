@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -36,7 +37,14 @@ def settings(home: Path) -> dict[str, str]:
 def served(demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     home = tmp_path_factory.mktemp("batches")
     with services(home) as start:
-        yield start(**settings(home))
+        yield started(start, home)
+
+
+def started(start: StartService, home: Path) -> Service:
+    """With the batches that are kept in `home`; a busy machine may take its time."""
+    service = start(ready=False, **settings(home))
+    until(lambda: len(re.findall("ready: model", service.log)) == 2, "both workers are ready", PATIENCE_S)
+    return service
 
 
 def begin(asking: openai.OpenAI, count: int) -> Any:
@@ -104,13 +112,13 @@ def test_a_batch_that_is_cancelled_ends_and_every_line_is_in_one_of_its_files(se
 
 
 def test_workers_that_are_killed_lose_and_double_no_line(start_service: StartService, tmp_path: Path) -> None:
-    service = start_service(**settings(tmp_path))
+    service = started(start_service, tmp_path)
     with client_at(service.port) as asking:
         batch = begin(asking, 200)
         for kill in range(4):
             reached(asking, batch.id, 20 + 30 * kill)
             os.kill(service.workers[0], signal.SIGKILL)
-            until(lambda: len(service.workers) == 2, "another worker is there")
+            until(lambda: len(service.workers) == 2, "another worker is there", PATIENCE_S)
         batch = ended(asking, batch.id)
         assert_all_are_answered_once(asking, batch, 200)
 
@@ -118,25 +126,25 @@ def test_workers_that_are_killed_lose_and_double_no_line(start_service: StartSer
 def test_a_master_that_is_killed_with_all_its_workers_loses_no_line(
     start_service: StartService, tmp_path: Path
 ) -> None:
-    first = start_service(**settings(tmp_path))
+    first = started(start_service, tmp_path)
     with client_at(first.port) as asking:
         batch = begin(asking, 120)
         assert reached(asking, batch.id, 20).status == "in_progress"
     os.killpg(first.process.pid, signal.SIGKILL)
     first.process.wait(10)
-    second = start_service(**settings(tmp_path))
+    second = started(start_service, tmp_path)
     with client_at(second.port) as asking:
         assert_all_are_answered_once(asking, ended(asking, batch.id), 120)
 
 
 def test_a_stop_in_the_middle_hands_the_rest_to_the_next_start(start_service: StartService, tmp_path: Path) -> None:
-    first = start_service(**settings(tmp_path))
+    first = started(start_service, tmp_path)
     with client_at(first.port) as asking:
         batch = begin(asking, 120)
         assert reached(asking, batch.id, 20).status == "in_progress"
     first.process.send_signal(signal.SIGTERM)
     assert first.process.wait(60) == 0
     assert "Traceback" not in first.log
-    second = start_service(**settings(tmp_path))
+    second = started(start_service, tmp_path)
     with client_at(second.port) as asking:
         assert_all_are_answered_once(asking, ended(asking, batch.id), 120)

@@ -330,3 +330,14 @@ def test_a_folder_that_cannot_be_written_is_told_at_the_start_and_to_callers(
 def test_no_header_makes_a_request_pass_for_a_line(server: Server) -> None:
     for name in ("qwen_allinone.batch_line", "qwen-allinone-batch-line"):
         assert server.client.post(TASK, json={"text": "a"}, headers={name: "alice"}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("https://evil.example", 403), ("null", 403), ("http://[", 403), ("http://localhost:7860", 200), ("", 200)],
+)
+def test_a_page_of_another_site_uploads_nothing(server: Server, origin: str, status: int) -> None:
+    headers = {"X-API-Key": server.app.config["KEYS"]["carol"]} | ({"Origin": origin} if origin else {})
+    form = {"purpose": "batch", "file": (io.BytesIO(jsonl([line("a")])), "a.jsonl")}
+    answer = server.client.post("/v1/files", data=form, headers=headers)
+    assert answer.status_code == status, answer.data
