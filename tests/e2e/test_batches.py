@@ -43,7 +43,12 @@ def served(demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 def started(start: StartService, home: Path) -> Service:
     """With the batches that are kept in `home`; a busy machine may take its time."""
     service = start(ready=False, **settings(home))
-    until(lambda: len(re.findall("ready: model", service.log)) == 2, "both workers are ready", PATIENCE_S)
+
+    def ready() -> bool:
+        assert service.process.poll() is None, service.log
+        return len(re.findall("ready: model", service.log)) == 2
+
+    until(ready, "both workers are ready", PATIENCE_S)
     return service
 
 
