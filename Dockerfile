@@ -47,6 +47,7 @@ RUN useradd --uid 10001 --no-create-home --home-dir /models qaio \
 ENV QAIO_HOST=0.0.0.0 \
     HF_HOME=/models \
     QAIO_SESSIONS_FILE=/data/sessions.db \
+    QAIO_BATCHES_FILE=/data/batches.db \
     QAIO_FIT_FILE=/data/fits.json \
     QAIO_PROMPTS_KEPT=/data/prompts
 USER 10001:10001

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import sys
+import threading
 from pathlib import Path
 
 from flask import Flask
@@ -13,7 +14,7 @@ from qwen_allinone import __version__
 from qwen_allinone.access import Credentials, RateCounters
 from qwen_allinone.engine import Capacity, Engine, Loaded, Status
 from qwen_allinone.host import compute_threads, resident_bytes
-from qwen_allinone.http import WINDOW_S, Browsers, Guards, Once, Quota, create_app
+from qwen_allinone.http import WINDOW_S, Batches, BatchRunner, Browsers, Guards, Once, Quota, create_app
 from qwen_allinone.model import checkpoint
 from qwen_allinone.service import Codec, Fitting, Keeper, Memories, ResultCache, Service, fit
 from qwen_allinone.serving.multiprocess import metrics_share
@@ -26,11 +27,13 @@ from qwen_allinone.state import (
     RedisStore,
     Responses,
     Sessions,
+    SqliteBatches,
     SqliteMemories,
     SqliteOnce,
     SqliteStore,
     Store,
 )
+from qwen_allinone.state.batches import Quota as BatchQuota
 from qwen_allinone.state.cache import SingleFlightCache
 from qwen_allinone.tasks import Registry, Task, check_memory_tasks
 from qwen_allinone.telemetry import Telemetry, logs
@@ -61,6 +64,8 @@ def wrap(service: Service, settings: Settings) -> Flask:
     """The WSGI app around a service."""
     store = _store(settings)
     memories, keeper = _memories(settings, service)
+    woken = threading.Event()
+    batches = _batches(settings, woken)
     app = create_app(
         service,
         Sessions(store, max_turns=settings.session_turns, deadline_s=settings.deadline_s),
@@ -73,8 +78,11 @@ def wrap(service: Service, settings: Settings) -> Flask:
         telemetry=_telemetry(settings, service),
         ping_s=settings.ping_s,
         corrections=_corrections(settings),
+        batches_kept=batches,
     )
     app.extensions["memory"] = keeper
+    if batches:
+        app.extensions["batches"] = _batch_runner(settings, app, service, batches.store, woken)
     return app
 
 
@@ -149,6 +157,44 @@ def _corrections(settings: Settings) -> Corrections | None:
     corrections = Corrections(settings.feedback_file, days=settings.feedback_days, max_mb=settings.feedback_max_mb)
     atexit.register(corrections.close)
     return corrections
+
+
+def _batches(settings: Settings, woken: threading.Event) -> Batches | None:
+    """Where batches are kept; None if none are to be worked off. `woken` is set when there is a new one."""
+    if not settings.batch_at_once:
+        return None
+    store = SqliteBatches(
+        settings.batches_file,
+        quota=BatchQuota(
+            settings.batch_file_mb, settings.batch_key_mb, settings.batch_key_lines, settings.batch_key_open
+        ),
+        keep_days=settings.batch_days,
+        max_mb=settings.batches_max_mb,
+    )
+    if problem := store.problem():
+        log.warning("batches: %s: /v1/files and /v1/batches are answered 503; set QAIO_BATCHES_FILE", problem)
+    if _redis_url(settings):
+        log.warning("batches: kept in %s on this machine alone, not in Redis", settings.batches_file)
+    atexit.register(store.close)
+    return Batches(store, woken.set)
+
+
+def _batch_runner(
+    settings: Settings, app: Flask, service: Service, store: SqliteBatches, woken: threading.Event
+) -> BatchRunner:
+    """The thread that works batches off, started; it ends before the engine does."""
+    runner = BatchRunner(
+        app,
+        service,
+        store,
+        at_once=settings.batch_at_once,
+        deadline_s=settings.deadline_s,
+        most_bytes=settings.max_body_bytes,
+        woken=woken,
+    )
+    runner.start()
+    atexit.register(runner.stop)
+    return runner
 
 
 def _redis_url(settings: Settings) -> str | None:

@@ -8,6 +8,7 @@ QaioError
 │   │   │   └── ContextExceeded 400
 │   │   └── SessionFull     400     the conversation has all the turns it may have
 │   ├── Unauthorized        401     no key or token, or one that does not hold
+│   ├── WrongOrigin         403     an upload by a web page of another site
 │   ├── WrongHost           421     asked for under a host name that is not this service's
 │   ├── UnknownTask         404
 │   ├── UnknownModel        404
@@ -15,13 +16,19 @@ QaioError
 │   ├── MemoryNotFound      404     no such memory, or it is another user's
 │   ├── AnswerNotFound      404     no such answer of a label task to give feedback on, or it is another caller's
 │   ├── FeedbackOff         404     answers are not kept for feedback here
+│   ├── BatchFileNotFound   404     no such file of batches, or it belongs to another caller
+│   ├── BatchNotFound       404     no such batch, or it belongs to another caller
+│   ├── BatchesOff          404     no batches are worked off here
 │   ├── ResponseNotFound    404     no such response, or it belongs to another caller
 │   ├── SessionBusy         409     another request answers in this conversation, Retry-After
 │   ├── OnceBusy            409     a request with this Idempotency-Key is being answered, Retry-After
 │   ├── OnceMismatch        409     this Idempotency-Key was used for another request
+│   ├── BatchFileInUse      409     a batch works on this file
+│   ├── BatchOver           409     this batch has ended and cannot be cancelled
 │   ├── PayloadTooLarge     413
 │   ├── UnsupportedMediaType 415
 │   ├── OwnerFull           429     this caller's conversations take all the space that one's may
+│   ├── BatchesFull         429     this caller has as many batches, lines or bytes of files as one may
 │   ├── MemoryFull          429     what is remembered of this caller's users does
 │   └── RateLimited         429     this caller's own limit, Retry-After
 ├── ServiceError                    ours; message in Chinese
@@ -32,6 +39,7 @@ QaioError
 │   ├── DeadlineExceeded    504
 │   ├── Cancelled           503     given up before it was done
 │   ├── StoreUnavailable    503     conversations can be neither read nor kept now, Retry-After
+│   │   ├── BatchesUnavailable 503  batches can be neither read nor kept now, Retry-After
 │   │   └── MemoryUnavailable 503   memories can be neither read nor kept now, Retry-After
 │   ├── FeedbackUnavailable 503     feedback can be neither read nor kept now, Retry-After
 │   │   └── OnceUnavailable 503     no Idempotency-Key can be honoured now, Retry-After
@@ -161,6 +169,15 @@ class MemoryFull(RequestError):
         )
 
 
+class WrongOrigin(RequestError):
+    status = 403
+    code = "wrong_origin"
+
+    def __init__(self, origin: str) -> None:
+        way = "请由管理者把这个网站写进 QAIO_CORS_ORIGINS"
+        super().__init__(f"网站 {origin[:64]!r} 的网页不能在这里上传文件：{way}")
+
+
 class WrongHost(RequestError):
     status = 421
     code = "wrong_host"
@@ -224,6 +241,51 @@ class ResponseNotFound(RequestError):
 
     def __init__(self, *, param: str | None = None) -> None:
         super().__init__("没有这个回复，它可能已过期、被删除、没有保存（store: false）或不属于当前密钥", param=param)
+
+
+class BatchFileNotFound(RequestError):
+    status = 404
+    code = "file_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("没有这个文件，它可能已过期、被删除或不属于当前密钥", param="file_id")
+
+
+class BatchNotFound(RequestError):
+    status = 404
+    code = "batch_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("没有这个批处理，它可能早已结束、被忘记或不属于当前密钥", param="batch_id")
+
+
+class BatchesOff(RequestError):
+    status = 404
+    code = "batches_off"
+
+    def __init__(self) -> None:
+        super().__init__("这里不做批处理，请管理者设置 QAIO_BATCH_AT_ONCE")
+
+
+class BatchFileInUse(RequestError):
+    status = 409
+    code = "file_in_use"
+
+    def __init__(self, batch: str) -> None:
+        super().__init__(f"批处理 {batch} 正在用这个文件，请等它做完，或先取消它（POST /v1/batches/{batch}/cancel）")
+
+
+class BatchOver(RequestError):
+    status = 409
+    code = "batch_over"
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"这个批处理已经结束（{status}），不能再取消")
+
+
+class BatchesFull(RequestError):
+    status = 429
+    code = "batches_full"
 
 
 class SessionBusy(RequestError):
@@ -320,6 +382,11 @@ class StoreUnavailable(ServiceError):
 class OnceUnavailable(StoreUnavailable):
     code = "idempotency_unavailable"
     message = "暂时无法保证同一请求只回答一次，请稍后再试；不带 Idempotency-Key 的请求不受影响"
+
+
+class BatchesUnavailable(StoreUnavailable):
+    code = "batches_unavailable"
+    message = "批处理和它的文件暂时无法读写，已保存的内容不受影响，请稍后再试；别的请求不受影响"
 
 
 class MemoryUnavailable(StoreUnavailable):

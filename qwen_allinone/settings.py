@@ -192,6 +192,38 @@ class Settings(BaseModel):
     feedback_max_mb: int = Field(
         100, ge=1, le=100_000, description="Most MB the file of feedback may take; beyond: the oldest answers go"
     )
+    batch_at_once: int = Field(
+        2,
+        ge=0,
+        le=64,
+        description="Lines of batches that a worker answers at the same time, while nobody else wants it; beside a "
+        "client's request one; 0: no batches, see [batches.md](batches.md)",
+    )
+    batches_file: Path = Field(
+        Path("data/batches.db"),
+        description="File of batches and of what was uploaded for them (SQLite; local disk), made when first needed",
+    )
+    batches_max_mb: int = Field(
+        4000, ge=1, le=1_000_000, description="Most MB the file of batches may take; beyond: 503 for uploads"
+    )
+    batch_file_mb: int = Field(200, ge=1, le=10_000, description="Largest upload in MB; beyond: 413")
+    batch_key_mb: int = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="Most MB that the files of one key or token may take; beyond: 429 for its uploads and batches",
+    )
+    batch_key_lines: int = Field(
+        200_000,
+        ge=1,
+        le=10_000_000,
+        description="Most lines that the open batches of one key or token may have together; beyond: 429; "
+        "of one file: 413",
+    )
+    batch_key_open: int = Field(
+        10, ge=1, le=1000, description="Most batches of one key or token that are not over yet; beyond: 429"
+    )
+    batch_days: float = Field(30.0, gt=0, le=3650, description="Days after which files and batches are forgotten")
     idempotency_ttl_s: float = Field(
         86_400.0, ge=1, le=2_592_000, description="Seconds for which an answer is kept under its `Idempotency-Key`"
     )

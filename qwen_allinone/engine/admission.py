@@ -33,15 +33,26 @@ class Permit(Generic[T]):
 
     `rank` is its number among all that were ever admitted: what it asks later still comes before what younger requests
     ask. `deadline` is a time.monotonic() value. `published` is what the loader made to go with the model. What one
-    `caller` leaves in a slot no other has the use of.
+    `caller` leaves in a slot no other has the use of. One that is `behind` takes no place that another could have, and
+    may have to make way: then it ends with Cancelled.
     """
 
-    def __init__(self, admission: Admission[T], rank: int, deadline: float, published: T, caller: str | None) -> None:
+    def __init__(
+        self,
+        admission: Admission[T],
+        rank: int,
+        deadline: float,
+        published: T,
+        caller: str | None,
+        *,
+        behind: bool = False,
+    ) -> None:
         self.rank = rank
         self.caller = caller
         self.deadline = deadline
         self.published = published
         self.cancelled = False
+        self.behind = behind
         self._admission = admission
         self._lock = threading.Lock()
         self._open: set[Ticket] = set()  # asked and not ended
@@ -83,7 +94,7 @@ class Permit(Generic[T]):
             self._open = {ticket for ticket in self._open if not ticket.future.done()}
             left = list(self._open)
         if not left:
-            self._admission.leave(self.caller, answered=self._asked and error is None)
+            self._leave(answered=self._asked and error is None)
         for ticket in left:  # nobody waits for these any more
             ticket.cancel()
 
@@ -95,7 +106,11 @@ class Permit(Generic[T]):
             last = self._over and not self._open
         if last:
             # Its caller had stopped waiting before the engine noticed: until now it counted as inside.
-            self._admission.leave(self.caller, answered=False)
+            self._leave(answered=False)
+
+    def _leave(self, *, answered: bool) -> None:
+        if not self.behind:
+            self._admission.leave(self.caller, answered=answered)
 
 
 class Admission(Generic[T]):
@@ -131,6 +146,11 @@ class Admission(Generic[T]):
             if caller is not None:
                 self._held[caller] += 1
             return Permit(self, next(self._ranks), deadline, published, caller)
+
+    def enter_behind(self, deadline: float, published: T, caller: str | None = None) -> Permit[T]:
+        """Let a request in that nobody waits for: it is in no count, and those who are counted come first."""
+        with self._lock:
+            return Permit(self, next(self._ranks), deadline, published, caller, behind=True)
 
     def leave(self, caller: str | None, *, answered: bool) -> None:
         """A request of `caller` has ended; `answered` ones tell how fast the line moves."""

@@ -98,8 +98,8 @@ class Engine(Generic[T]):
         """Block until the first load has succeeded or failed."""
         return self._life.wait_until_settled(timeout)
 
-    def admit(self, deadline: float = math.inf, caller: str | None = None) -> Permit[T]:
-        """Let a request of `caller` in that will `submit` work.
+    def admit(self, deadline: float = math.inf, caller: str | None = None, *, behind: bool = False) -> Permit[T]:
+        """Let a request of `caller` in that will `submit` work; `behind`: whenever nobody else wants the engine.
 
         Its permit is to be given back, so use it as a context manager.
 
@@ -114,7 +114,8 @@ class Engine(Generic[T]):
             raise EngineStuck()
         if status is not Status.READY or serving is None:
             raise NotReady()
-        return self._admission.enter(deadline, serving.published, caller)
+        enter = self._admission.enter_behind if behind else self._admission.enter
+        return enter(deadline, serving.published, caller)
 
     def check_room(self) -> None:
         """Raise ServerBusy if `admit` would: for a refusal before any work is done."""
@@ -133,7 +134,7 @@ class Engine(Generic[T]):
             raise NotReady()
         if permit.cancelled:
             raise Cancelled()
-        ticket = Ticket(work, permit.deadline, permit.rank, permit.caller)
+        ticket = Ticket(work, permit.deadline, permit.rank, permit.caller, permit.behind)
         serving.scheduler.submit(ticket)
         permit.hold(ticket)
         return ticket

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qwen_allinone.engine.slots import Slot, SlotTable, common_prefix
@@ -106,7 +107,7 @@ class Scheduler:
         prompts = [(count, running) for count, running in missing if count > 1]
         most = max(self._step_tokens // _PARTS, 1) if self._several_about(now) else self._step_tokens
         plan = []
-        for count, running in (*decoding, *_shared_out(prompts, self._step_tokens - len(decoding), most)):
+        for count, running in (*decoding, *self._shares(prompts, self._step_tokens - len(decoding), most)):
             work, start = running.ticket.work, len(running.slot.tokens)
             end = start + count
             chunk = work.chunk(running.slot.index, start, end)
@@ -177,12 +178,15 @@ class Scheduler:
             ticket.fail(_why(ticket))
 
     def _start_waiting(self) -> None:
-        """Who has the fewest slots comes first, with his oldest request; it is waited for, not overtaken."""
+        """Who has the fewest slots comes first, with his oldest request; it is waited for, not overtaken. Last come
+        those that nobody waits for, which even give up their slots."""
         while (ticket := self._head()) is not None:
             slot = self._slots.acquire(
                 ticket.work.sequence, ticket.work.most_tokens, ticket.caller, ticket.work.adapter
             )
             if slot is None:
+                if not ticket.behind:
+                    self._make_way(self._running)
                 return
             ticket.started = time.monotonic()
             ticket.reused = len(slot.tokens)
@@ -192,17 +196,36 @@ class Scheduler:
                     return
                 self._waiting.remove(ticket)
                 self._running.append(Running(ticket, slot))
+        # Nobody is kept from his share of the slots by what he does not wait for.
+        callers = {ticket.caller for ticket in list(self._waiting) if not ticket.behind}
+        self._make_way([running for running in self._running if running.ticket.caller in callers])
 
     def _head(self) -> Ticket | None:
         """Whose turn it is; those whose caller has so much that others find no room wait until he has less."""
         held = Counter(running.ticket.caller for running in self._running)
         with self._changed:
             fair = [t for t in self._waiting if self._slots.leaves_room(t.caller, t.work.most_tokens)]
-        return min(fair, key=lambda ticket: (held[ticket.caller], ticket.rank), default=None)
+        return min(fair, key=lambda ticket: (ticket.behind, held[ticket.caller], ticket.rank), default=None)
+
+    def _make_way(self, among: Sequence[Running]) -> None:
+        """Have the youngest of those that nobody waits for give its slot up: its work is asked again later."""
+        behind = [running for running in among if running.ticket.behind]
+        if behind and not any(running.ticket.cancelled for running in behind):  # one at a time
+            max(behind, key=lambda r: r.ticket.rank).ticket.cancel()
+
+    def _shares(self, prompts: list[tuple[int, Running]], budget: int, most: int) -> list[tuple[int, Running]]:
+        """As `_shared_out`, but those that nobody waits for get what is left, and of that a part where others run."""
+        first = [item for item in prompts if not item[1].ticket.behind]
+        behind = [item for item in prompts if item[1].ticket.behind]
+        shares = _shared_out(first, budget, most)
+        left = budget - _total(shares)
+        if any(not running.ticket.behind for running in self._running):
+            left = min(left, max(self._step_tokens // _PARTS, 1))
+        return shares + (_shared_out(behind, left, left) if left else [])
 
     def _several_about(self, now: float) -> bool:
-        """Whether more than one caller has something running, or had until a moment ago."""
-        self._about |= dict.fromkeys([running.ticket.caller for running in self._running], now)
+        """Whether more than one caller has something running that he waits for, or had until a moment ago."""
+        self._about |= dict.fromkeys([r.ticket.caller for r in self._running if not r.ticket.behind], now)
         self._about = {caller: at for caller, at in self._about.items() if now - at < _ABOUT_S}
         return len(self._about) > 1
 

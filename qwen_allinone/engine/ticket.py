@@ -15,14 +15,15 @@ from qwen_allinone.engine.work import FinishReason, Result, Work
 class Ticket:
     """The caller waits on `future` and may `cancel`. Times are those of time.monotonic(), 0 for what never was.
 
-    `rank` orders the waiting line: the older request's is lower, see Permit; `caller` is whose it is. `started` is when
-    the work got a slot.
+    `rank` orders the waiting line: the older request's is lower, see Permit; `caller` is whose it is. `behind`: nobody
+    waits for it, and all others come first. `started` is when the work got a slot.
     """
 
     work: Work
     deadline: float = math.inf
     rank: int = 0
     caller: str | None = None
+    behind: bool = False
     future: Future[Result] = field(default_factory=Future)
     cancelled: bool = False
     submitted: float = field(default_factory=time.monotonic)

@@ -12,12 +12,14 @@ from pydantic import BaseModel
 from qwen_allinone import __version__
 from qwen_allinone.http import (
     analyze,
+    batches,
     chat,
     classify,
     decisions,
     embeddings,
     error_answers,
     feedback,
+    files,
     guards,
     idempotency,
     memory,
@@ -34,7 +36,7 @@ from qwen_allinone.http import (
     text_completions,
     tokenize,
 )
-from qwen_allinone.http.backend import Backend
+from qwen_allinone.http.backend import Backend, Batches
 from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.guards import Guards
 from qwen_allinone.http.idempotency import Once
@@ -55,6 +57,8 @@ _ROUTES = (
         decisions,
         classify,
         tokenize,
+        files,
+        batches,
     ),  # in other servers' shapes
 )
 _OPENAPI_VERSION = "3.1.0"
@@ -99,12 +103,13 @@ def create_app(
     telemetry: Telemetry,
     ping_s: float = 10.0,
     corrections: Corrections | None = None,
+    batches_kept: Batches | None = None,
 ) -> OpenAPI:
     """Build the WSGI app around `service`.
 
     `memories` is None where nothing is remembered. The first of `model_names` goes into the header X-Model, the others
     are what clients may call the model too; `telemetry` hears of requests; streams ping every `ping_s` seconds when
-    they have nothing to say; `corrections` keeps answers for feedback.
+    they have nothing to say; `corrections` keeps answers for feedback; `batches_kept`: None where none are worked off.
     """
     app = OpenAPI(
         __name__,
@@ -127,7 +132,9 @@ def create_app(
     guards.register(app, guarded_by)
     idempotency.register(app, once)
     app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see serving/worker.py
-    backend = Backend(service, conversations, kept_responses, memories, tuple(model_names), ping_s, corrections)
+    backend = Backend(
+        service, conversations, kept_responses, memories, tuple(model_names), ping_s, corrections, batches_kept
+    )
     for routes in _ROUTES:
         routes.register(app, backend)
     feedback.register(app, backend, telemetry)

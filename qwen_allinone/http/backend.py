@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from qwen_allinone.errors import UnknownModel
 from qwen_allinone.http.disconnects import Disconnects
 from qwen_allinone.service import Memories, Service
-from qwen_allinone.state import Corrections, Responses, Sessions
+from qwen_allinone.state import Corrections, Responses, Sessions, SqliteBatches
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Where batches are kept, and how who works them off in this worker is told of a new one."""
+
+    store: SqliteBatches
+    wake: Callable[[], None]
 
 
 @dataclass(frozen=True)
 class Backend:
     """Handed to every `register`. `model_names` is what clients call the model, its own name first; streams ping every
-    `ping_s` seconds. `corrections`: None where answers are not kept for feedback."""
+    `ping_s` seconds. `corrections`: None where answers are not kept for feedback; `batches`: None where none
+    are worked off."""
 
     service: Service
     sessions: Sessions
@@ -22,6 +32,7 @@ class Backend:
     model_names: tuple[str, ...]
     ping_s: float
     corrections: Corrections | None = None
+    batches: Batches | None = None
     disconnects: Disconnects = field(default_factory=Disconnects)
 
     @property

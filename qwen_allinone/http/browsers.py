@@ -8,15 +8,17 @@ and who owns a host name may point it at any address, at 127.0.0.1 too (DNS rebi
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
+from urllib.parse import urlsplit
 
 from flask import Response, request
 from flask_openapi import OpenAPI
 from werkzeug.sansio.utils import host_is_trusted
 
 from qwen_allinone.access import is_address, is_from
-from qwen_allinone.errors import WrongHost
+from qwen_allinone.errors import WrongHost, WrongOrigin
 
 ANY = "*"
 _OWN_NAMES = ("localhost",)
@@ -45,6 +47,16 @@ class Browsers:
         names = [*_OWN_NAMES, *(name.lower() for name in self.hosts)]
         if host and not host_is_trusted(host, names) and not is_address(host):
             raise WrongHost(host)
+
+    def refuse_strange_upload(self) -> None:
+        """Raises WrongOrigin where a page of another site sends a form: browsers do not ask before they send one."""
+        origin = request.headers.get("Origin", "")
+        if request.mimetype != "multipart/form-data" or not origin or self.may_read(origin):
+            return
+        with suppress(ValueError):  # what is no address
+            if urlsplit(origin).hostname == urlsplit(f"//{request.host}").hostname is not None:
+                return
+        raise WrongOrigin(origin)
 
     def may_read(self, origin: str) -> bool:
         """Whether pages of the site `origin` may call this."""

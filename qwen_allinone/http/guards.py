@@ -12,7 +12,7 @@ from flask import request
 from flask_openapi import OpenAPI
 
 from qwen_allinone.access import Credentials, RateCounters, client_address, counted_as
-from qwen_allinone.http import auth, browsers, rate_limits
+from qwen_allinone.http import auth, batch_calls, browsers, rate_limits
 from qwen_allinone.http.browsers import Browsers
 from qwen_allinone.http.error_answers import ErrorBody, NestedErrorBody
 from qwen_allinone.http.rate_limits import Quota
@@ -44,6 +44,10 @@ def register(app: OpenAPI, guards: Guards) -> None:
 
     @app.before_request
     def guard() -> None:
+        if line := batch_calls.line_in(request.environ):
+            # Asked by this process itself: its file was let in with the key of its owner, whose limits a batch has.
+            state.caller, state.is_behind = line.owner, True
+            return
         if guards.credentials.required:
             auth.identify(guards.credentials)
         forwarded_for = request.headers.get("X-Forwarded-For", "")
@@ -51,6 +55,7 @@ def register(app: OpenAPI, guards: Guards) -> None:
         if request.endpoint in OPEN:
             return
         guards.browsers.refuse_wrong_host()
+        guards.browsers.refuse_strange_upload()
         if limited is not None:
             # A stranger counts by address, so guessing keys is limited, and does not use up a key's share.
             limited.admit(state.caller or f"address:{counted_as(state.address)}")

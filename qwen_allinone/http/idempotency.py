@@ -56,6 +56,8 @@ def register(app: OpenAPI, once: Once) -> None:
         given = request.headers.get(HEADER)
         if given is None or request.method != "POST" or request.routing_exception:
             return None
+        if request.mimetype == "multipart/form-data":  # it would have to be read whole to be compared
+            raise InvalidInput(f"{HEADER} 不能用于上传文件，请去掉它", param=HEADER)
         if not _KEY.fullmatch(given):
             raise InvalidInput(f"请求头 {HEADER} 必须是 1 到 255 个可见的 ASCII 字符", param=HEADER)
         key, lease = key_of(state.caller or "", given), lease_for(None, once.longest_s)

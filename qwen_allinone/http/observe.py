@@ -85,7 +85,7 @@ def _finisher(response: Response, telemetry: Telemetry, masks: Collection[MaskKi
             answers=tuple(map(_answer_record, state.answers)),
             text=inputs | _outputs(state.answers, masking, masks) if masking else {},
         )
-        telemetry.record(record, quiet=route in QUIET)
+        telemetry.record(record, quiet=route in QUIET, waited_for=not state.is_behind)
 
     return finish
 

@@ -38,7 +38,7 @@ class RequestState:
     is asked for, and none that holds was given. `address` is the client's, behind the trusted proxies; None before the
     guards have looked. `counted_as` is whose limits it counts towards, and `standings` how these stand by now.
     `answers` are all that the request took so far, see Terms.answers, and `errors` the codes that it was answered with:
-    who holds the lists sees later ones too.
+    who holds the lists sees later ones too. `is_behind`: a line of a batch, for which nobody waits.
     """
 
     id: str
@@ -50,6 +50,7 @@ class RequestState:
     standings: dict[str, Standing] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    is_behind: bool = False
 
 
 # As flask.request is the request in hand, this is its state.

@@ -57,6 +57,8 @@ def register(app: OpenAPI, backend: Backend) -> None:
         most = request.max_content_length
         if most is not None and (request.content_length or 0) > most:
             return  # a 413, room or not: nobody should try that again
+        if state.is_behind:
+            return  # it takes no place that another could have
         if hasattr(app.view_functions.get(request.endpoint or ""), _MARK):
             backend.service.engine.check_room()
 
@@ -73,7 +75,9 @@ def terms(backend: Backend) -> Terms:
     store = not wanted.no_store
     read = store and not wanted.no_cache and wanted.max_age != 0
     cache = CacheUse(read=read, store=store)
-    return Terms(_timeout_s(), state.caller, backend.disconnects.watch, cache, answers=state.answers)
+    return Terms(
+        _timeout_s(), state.caller, backend.disconnects.watch, cache, answers=state.answers, behind=state.is_behind
+    )
 
 
 def tell_cache(response: Response, answers: Iterable[Answer]) -> Response:

@@ -77,7 +77,8 @@ class Terms:
     name: callers share neither remembered answers nor keys and values, for nobody is to learn what another has asked.
 
     `cache` None: remembered answers are not used. `answers` is filled while the request is served: each answer that it
-    took, in order, the unfinished ones of a request that fails included. They are what it has cost.
+    took, in order, the unfinished ones of a request that fails included. They are what it has cost. `behind`: nobody
+    waits for it, so that all others come first.
     """
 
     deadline_s: float | None = None
@@ -86,6 +87,7 @@ class Terms:
     cache: CacheUse | None = None
     listener: Listener | None = None
     answers: list[Answer] = field(default_factory=list)
+    behind: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What outlives a request: conversations, responses and answers to keys of clients', in a SQLite file or in Redis; what
-users told of themselves; corrections; remembered answers (cache.py)."""
+users told of themselves; corrections; batches and their files; remembered answers (cache.py)."""
 
+from qwen_allinone.state.batches import Batch, Draft, HeldLine, InputLine, LineProblem, Quota, StoredFile, outcome
 from qwen_allinone.state.conversations import Conversation, Session, Sessions, Store, Turn, now
 from qwen_allinone.state.corrections import Correction, Corrections, LabelAnswer
 from qwen_allinone.state.memories import Memory, MemoryStore, Note, Whose
@@ -8,11 +9,13 @@ from qwen_allinone.state.once import OnceStore
 from qwen_allinone.state.redis_conversations import RedisStore
 from qwen_allinone.state.redis_once import RedisOnce
 from qwen_allinone.state.responses import KeptResponse, Responses
+from qwen_allinone.state.sqlite_batches import SqliteBatches
 from qwen_allinone.state.sqlite_conversations import SqliteStore
 from qwen_allinone.state.sqlite_memories import SqliteMemories
 from qwen_allinone.state.sqlite_once import SqliteOnce
 
 __all__ = [
+    "Batch",
     "Conversation",
     "Memory",
     "MemoryStore",
@@ -20,18 +23,26 @@ __all__ = [
     "Correction",
     "Corrections",
     "LabelAnswer",
+    "Draft",
+    "HeldLine",
+    "InputLine",
+    "LineProblem",
     "KeptResponse",
     "OnceStore",
+    "Quota",
     "RedisOnce",
     "RedisStore",
     "Responses",
     "Session",
     "Sessions",
+    "SqliteBatches",
     "SqliteMemories",
     "SqliteOnce",
     "SqliteStore",
     "Store",
+    "StoredFile",
     "Turn",
     "Whose",
     "now",
+    "outcome",
 ]

@@ -35,12 +35,14 @@ class _Connection(sqlite3.Connection):
 class SqliteFile:
     """What keeps its tables in `file`; several may share one. The file and its folder are made when first needed.
 
-    `what` is what the log calls it, `refused` what is answered 503 while the file cannot be used.
+    `what` is what the log calls it, `refused` what is answered 503 while the file cannot be used, `setting` says where
+    it is.
     """
 
     what: str
     refused: str
     unavailable: type[StoreUnavailable] = StoreUnavailable
+    setting = "QAIO_SESSIONS_FILE"
 
     def __init__(self, file: Path, *, max_mb: int = 1000, busy_s: float = BUSY_S) -> None:
         self._file = file.absolute()
@@ -182,8 +184,8 @@ class SqliteFile:
     def _complain(self, error: Exception) -> None:
         if str(error) != self._complaint:
             log.error(
-                "%s: %s: %s; %s are answered 503 until that is mended (QAIO_SESSIONS_FILE)",
-                self.what, self._file, error, self.refused,
+                "%s: %s: %s; %s are answered 503 until that is mended (%s)",
+                self.what, self._file, error, self.refused, self.setting,
             )  # fmt: skip
             self._complaint = str(error)
 

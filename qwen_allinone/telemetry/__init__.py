@@ -29,15 +29,18 @@ class Telemetry:
         if self.audit:
             self.audit.flush()
 
-    def record(self, request: RequestRecord, *, quiet: bool) -> None:
+    def record(self, request: RequestRecord, *, quiet: bool, waited_for: bool = True) -> None:
         """Tell of a finished request in all places. `quiet`: a supervisor's question, logged at debug only.
+        `waited_for`: somebody did, so that its latency counts; a line of a batch is logged at debug too.
 
         Never raises: the answer is out, and nothing about telling of it may undo that.
         """
         try:
-            self.metrics.count(request, timed=not quiet)
+            self.metrics.count(request, timed=waited_for and not quiet)
             if self.audit and not quiet:
                 self.audit.write(request)
-            _requests.log(logging.DEBUG if quiet else logging.INFO, "request", extra=request.fields())
+            _requests.log(
+                logging.INFO if waited_for and not quiet else logging.DEBUG, "request", extra=request.fields()
+            )
         except Exception:
             _log.exception("a finished request could not be told of")

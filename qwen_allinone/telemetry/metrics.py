@@ -162,7 +162,7 @@ class Metrics:
         if timed and request.status < _FAILED:
             self._e2e.labels(request.route).observe(request.total_s)
         for answer in request.answers:
-            self._count_answer(answer)
+            self._count_answer(answer, timed=timed)
 
     def count_feedback(self, task: str, *, right: bool) -> None:
         """Count what somebody said of an answer for the first time."""
@@ -179,7 +179,7 @@ class Metrics:
             time.sleep(0.05)
             return _exposition_of(self._folder)
 
-    def _count_answer(self, answer: AnswerRecord) -> None:
+    def _count_answer(self, answer: AnswerRecord, *, timed: bool) -> None:
         if answer.label is not None:
             self._labels.labels(answer.task, answer.label).inc()
         self._care.inc(answer.fired)
@@ -191,7 +191,9 @@ class Metrics:
         self._generated.inc(answer.generated_tokens)
         self._queries.inc(answer.prompt_tokens)
         self._hits.inc(answer.reused_tokens)
-        if answer.finish_reason == UNFINISHED:  # its times are those of its deadline, or of its client's patience
+        if (
+            not timed or answer.finish_reason == UNFINISHED
+        ):  # its times are those of its deadline, or of its client's patience
             return
         self._queue.observe(answer.queue_s)
         self._first.observe(answer.queue_s + answer.prefill_s)

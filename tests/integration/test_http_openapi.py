@@ -16,6 +16,7 @@ from qwen_allinone import __version__
 from tests.integration.conftest import Server
 
 STREAMS = {("POST", path, "200") for path in ("/chat", "/v1/chat/completions", "/v1/completions", "/v1/responses")}
+OTHER_CONTENT = {("/metrics", "200"): "text/plain", ("/v1/files/{file_id}/content", "200"): "application/jsonl"}
 UNDOCUMENTED = {"/openapi.json", "/v1/tasks/<name>"}  # the document itself; what answers for tasks there are none of
 
 
@@ -67,7 +68,7 @@ def test_every_operation_has_a_summary_an_id_of_its_own_and_says_what_its_answer
     for (method, path), operation in operations(document).items():
         assert operation["summary"]
         for status, answer in operation["responses"].items():
-            expected = ["text/plain" if path == "/metrics" else "application/json"]
+            expected = [OTHER_CONTENT.get((path, status), "application/json")]
             if (method, path, status) in STREAMS:
                 expected.append("text/event-stream")
             assert list(answer["content"]) == expected

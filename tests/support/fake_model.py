@@ -81,8 +81,10 @@ class Bench:
         self.slots = SlotTable(self.cache, slots, kv_tokens)
         self.scheduler = Scheduler(self.slots, step_tokens=step_tokens, longest=min(context, kv_tokens))
 
-    def submit(self, work: Work, deadline: float = math.inf, rank: int = 0, caller: str | None = None) -> Ticket:
-        ticket = Ticket(work, deadline, rank, caller)
+    def submit(
+        self, work: Work, deadline: float = math.inf, rank: int = 0, caller: str | None = None, *, behind: bool = False
+    ) -> Ticket:
+        ticket = Ticket(work, deadline, rank, caller, behind)
         self.scheduler.submit(ticket)
         return ticket
 

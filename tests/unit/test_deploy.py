@@ -141,6 +141,7 @@ def test_the_command_in_the_template_fills_it_in(tmp_path: Path) -> None:
 def test_nginx_keeps_to_the_service_s_limits() -> None:
     settings = Settings.load(example())
     assert int(proxy_settings()["PROXY_MAX_BODY_BYTES"]) == settings.max_body_bytes
+    assert int(proxy_settings()["PROXY_MAX_FILE_BYTES"]) == settings.batch_file_mb * 1_000_000 + 65_536
     assert int(proxy_settings()["PROXY_READ_TIMEOUT_S"]) > graceful_timeout(settings)
 
 

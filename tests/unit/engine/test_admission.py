@@ -261,3 +261,12 @@ def test_giving_a_request_up_ends_all_that_it_asked_and_will_ask() -> None:
         permit.cancel()
         permit.hold(tickets[2])
         assert all(ticket.cancelled for ticket in tickets)
+
+
+def test_what_nobody_waits_for_is_let_in_beside_a_full_house_and_takes_no_place() -> None:
+    admission: Admission[None] = Admission(1, 0)
+    with enter(admission), admission.enter_behind(math.inf, None, "alice") as behind:
+        assert behind.behind and admission.inside == 1
+    assert admission.inside == 0
+    with admission.enter_behind(math.inf, None), enter(admission):
+        assert admission.inside == 1

@@ -510,3 +510,51 @@ def test_a_random_life_gives_every_request_the_slow_loops_answer(seed: int) -> N
             result = ticket.future.result(0)
             assert (result.ids if result.label is None else result.label) == answer
     assert isinstance(bench.slots, SlotTable) and bench.slots.busy == 0
+
+
+def test_what_nobody_waits_for_comes_after_all_others_whoever_has_the_fewest_slots() -> None:
+    bench = Bench(slots=3)
+    bench.submit(generate([1], 20), rank=0, caller="alice")
+    behind = bench.submit(generate([2], 5), rank=1, caller="bob", behind=True)
+    waiting = [bench.submit(generate([3 + n], 20), rank=2 + n, caller=None) for n in range(2)]
+    bench.step()
+    assert all(ticket.started for ticket in waiting) and not behind.started
+    bench.run()
+    assert behind.future.result(0).ids == expected_reply([2], 5)
+
+
+def test_what_nobody_waits_for_gives_up_its_slot_the_youngest_first() -> None:
+    bench = Bench(slots=2)
+    older = bench.submit(generate([1], 30), rank=0, behind=True)
+    younger = bench.submit(generate([2], 30), rank=1, behind=True)
+    bench.step()
+    waiting = bench.submit(generate([3], 4), rank=2)
+    bench.step()
+    bench.step()
+    check_failed(younger, Cancelled)
+    assert waiting.started and not older.future.done()
+    bench.run()
+    assert waiting.future.result(0).ids == expected_reply([3], 4)
+    assert older.future.result(0).ids == expected_reply([1], 30)
+
+
+def test_a_caller_does_not_wait_for_his_own_batch() -> None:
+    bench = Bench(slots=2)
+    behind = bench.submit(generate([1], 30), rank=0, caller="alice", behind=True)
+    bench.step()
+    waiting = bench.submit(generate([2], 4), rank=1, caller="alice")
+    for _ in range(3):
+        bench.step()
+    check_failed(behind, Cancelled)
+    assert waiting.started
+    bench.run()
+
+
+def test_a_prompt_that_nobody_waits_for_gets_what_is_left_of_a_step_and_a_quarter_at_most() -> None:
+    bench = Bench(slots=3, step_tokens=16)
+    bench.submit(generate([1], 40), rank=0)
+    bench.step()
+    bench.submit(generate(range(40), 1), rank=1, behind=True)
+    assert sorted(chunk_sizes(bench)) == [1, 4]
+    bench.submit(generate(range(50, 90), 1), rank=2)
+    assert sorted(chunk_sizes(bench)) == [1, 15], "the other prompt takes all there is"

@@ -1,0 +1,132 @@
+"""The lines of a batch's file: what each must hold, and what is wrong with it."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from qwen_allinone.errors import InvalidInput
+from qwen_allinone.http.body import parse_json
+from qwen_allinone.state import InputLine, LineProblem
+
+# What OpenAI knows of an endpoint: the path. Tasks have theirs beside these.
+ENDPOINTS = ("/chat", "/v1/chat/completions", "/v1/classify", "/v1/embeddings")
+TASKS = "/v1/tasks/"
+_FIELDS = ("custom_id", "method", "url", "body")
+_LONGEST_ID = 512
+# A line may be asked twice, when a worker is killed, and its neighbours at the same time: so it may change nothing.
+_NOT_IN_BATCHES = {
+    "stream": "批处理里不能用 stream",
+    "session": "批处理里不能用会话：各行同时处理，没有先后",
+    "session_id": "批处理里不能用会话：各行同时处理，没有先后",
+    "user": "批处理里不能用 user：各行同时处理，没有先后",
+}
+_SPACE = b" \t\r\n"
+
+
+@dataclass(frozen=True)
+class RawLine:
+    """A line with something in it: its number, counted from 1, where it starts, and its bytes without the end."""
+
+    number: int
+    start: int
+    raw: bytes
+
+
+def endpoints(tasks: Iterable[str]) -> list[str]:
+    """All that lines may ask."""
+    return [*ENDPOINTS, *(f"{TASKS}{name}" for name in tasks)]
+
+
+def split(blocks: Iterable[bytes]) -> Iterator[RawLine]:
+    """The lines of a file that have something in them; a byte order mark is no part of the first."""
+    held, at, number = b"", 0, 0
+    for block in blocks:
+        *whole, held = (held + block).split(b"\n")
+        for line in whole:
+            number += 1
+            yield from _line(number, at, line)
+            at += len(line) + 1
+    yield from _line(number + 1, at, held)
+
+
+def _line(number: int, start: int, line: bytes) -> Iterator[RawLine]:
+    if number == 1 and line.startswith(codecs.BOM_UTF8):
+        start, line = start + len(codecs.BOM_UTF8), line[len(codecs.BOM_UTF8) :]
+    if line.strip(_SPACE):
+        yield RawLine(number, start, line)
+
+
+class Checker:
+    """Looks through the lines of one file, which must have ids of their own."""
+
+    def __init__(self, endpoint: str, known: Collection[str], most_bytes: int) -> None:
+        """`most_bytes`: of a line, as of a request's body."""
+        self._endpoint = endpoint
+        self._known = known
+        self._most_bytes = most_bytes
+        self._seen: dict[bytes, int] = {}
+
+    def check(self, line: RawLine) -> InputLine | LineProblem:
+        """The line as it is kept, or what is wrong with it."""
+        try:
+            if len(line.raw) > self._most_bytes:
+                raise _Wrong("line_too_long", f"这一行太长，最多 {self._most_bytes} 字节")
+            fields = read(line.raw)
+            custom_id = self._custom_id(fields, line.number)
+            self._check_request(fields)
+        except _Wrong as error:
+            return LineProblem(error.code, error.message, line.number, error.param)
+        return InputLine(line.number, custom_id, line.start, len(line.raw))
+
+    def _custom_id(self, fields: dict[str, Any], number: int) -> str:
+        id = fields["custom_id"]
+        if not isinstance(id, str) or not 0 < len(id) <= _LONGEST_ID:
+            raise _Wrong("invalid_custom_id", f"custom_id 必须是 1 到 {_LONGEST_ID} 个字符的字符串", "custom_id")
+        digest = blake2b(id.encode(), digest_size=16).digest()
+        first = self._seen.setdefault(digest, number)
+        if first != number:
+            raise _Wrong("duplicate_custom_id", f"custom_id {id[:64]!r} 与第 {first} 行的相同", "custom_id")
+        return id
+
+    def _check_request(self, fields: dict[str, Any]) -> None:
+        if fields["method"] != "POST":
+            raise _Wrong("invalid_method", "method 只能是 POST", "method")
+        url, body = fields["url"], fields["body"]
+        if url not in self._known:
+            raise _Wrong("invalid_url", f"没有 url {str(url)[:64]!r}，可用的有：{'、'.join(self._known)}", "url")
+        if url != self._endpoint:
+            raise _Wrong("mismatched_url", f"url 必须与批处理的 endpoint 相同：{self._endpoint}", "url")
+        if not isinstance(body, dict):
+            raise _Wrong("invalid_body", "body 必须是 JSON 对象", "body")
+        for name, why in _NOT_IN_BATCHES.items():
+            if body.get(name) and (name != "user" or url == "/chat"):
+                raise _Wrong("unsupported_field", why, f"body.{name}")
+
+
+def read(raw: bytes) -> dict[str, Any]:
+    """The fields of a line, all of which are there. Raises InvalidInput."""
+    try:
+        fields = parse_json(raw)
+    except InvalidInput as error:
+        raise _Wrong("invalid_json_line", error.message.replace("请求体", "这一行")) from None
+    if not isinstance(fields, dict):
+        raise _Wrong("invalid_json_line", "这一行必须是 JSON 对象")
+    for name in _FIELDS:
+        if name not in fields:
+            raise _Wrong("missing_required_parameter", f"缺少 {name}", name)
+    for name in fields:
+        if name not in _FIELDS:
+            raise _Wrong("unknown_parameter", f"不支持 {name[:64]!r}，一行只有 {'、'.join(_FIELDS)}", name[:64])
+    return fields
+
+
+class _Wrong(InvalidInput):
+    """A line is at fault."""
+
+    def __init__(self, code: str, message: str, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.code = code

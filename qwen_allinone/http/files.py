@@ -1,0 +1,223 @@
+"""/v1/files, as OpenAI's clients know it: what batches are made of, and what they have answered."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from typing import IO, Any, Literal
+from urllib.parse import quote
+
+from flask import Response, jsonify, request
+from flask_openapi import FileStorage, OpenAPI
+from pydantic import BaseModel, ConfigDict, Field
+
+from qwen_allinone.errors import BatchesOff, InvalidInput, PayloadTooLarge
+from qwen_allinone.http.backend import Backend
+from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
+from qwen_allinone.http.request_state import state
+from qwen_allinone.state import SqliteBatches, StoredFile
+
+PATH = "/v1/files"
+_BLOCK_BYTES = 65_536
+# What a multipart body has beside the file.
+_AROUND_BYTES = 65_536
+_SPACE = b" \t\r\n"
+_CONTENT: dict[str | int, Any] = {
+    200: {"description": "JSONL", "content": {"application/jsonl": {"schema": {"type": "string"}}}}
+}
+
+
+class FileForm(BaseModel):
+    """An upload."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: FileStorage = Field(description="JSONL，每行一个请求：custom_id、method、url、body")
+    purpose: Literal["batch"] = Field(description="只能是 batch")
+    anchor: Literal["created_at"] | None = Field(None, alias="expires_after[anchor]", description="只能是 created_at")
+    seconds: int | None = Field(
+        None, ge=3600, le=2_592_000, alias="expires_after[seconds]", description="多少秒后忘掉这个文件"
+    )
+
+
+class FileObject(BaseModel):
+    """A file."""
+
+    id: str
+    object: Literal["file"]
+    bytes: int
+    created_at: int
+    expires_at: int = Field(description="When it is forgotten, in Unix seconds")
+    filename: str
+    purpose: Literal["batch", "batch_output"]
+    status: Literal["processed"]
+    status_details: None
+
+
+class FileList(BaseModel):
+    """Some of the caller's files."""
+
+    object: Literal["list"]
+    data: list[FileObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class FilePath(BaseModel):
+    """Which file."""
+
+    file_id: str
+
+
+class FileQuery(BaseModel):
+    """Which files."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    purpose: str | None = Field(None, max_length=64)
+    limit: int = Field(100, ge=1, le=1000)
+    after: str | None = Field(None, max_length=64, description="从这个文件之后开始")
+    order: Literal["asc", "desc"] = "desc"
+
+
+class FileDeleted(BaseModel):
+    """The file is gone."""
+
+    id: str
+    object: Literal["file"]
+    deleted: Literal[True]
+
+
+def register(app: OpenAPI, backend: Backend) -> None:
+    """Add the routes to `app`; without batches they say that they are off."""
+
+    def store() -> SqliteBatches:
+        if backend.batches is None:
+            raise BatchesOff()
+        return backend.batches.store
+
+    @app.before_request
+    def check_size() -> None:
+        """An upload may be larger than other bodies. It must say its size: of a body that does not the rest is lost."""
+        if request.path != PATH or request.method != "POST":
+            return
+        quota = store().quota
+        if request.content_length is None:
+            raise InvalidInput("上传文件必须带请求头 Content-Length")
+        if request.content_length > quota.file_mb * 1_000_000 + _AROUND_BYTES:
+            raise PayloadTooLarge(f"文件太大，最多 {quota.file_mb} MB，请分成几个文件上传", param="file")
+        request.max_content_length = quota.file_mb * 1_000_000 + _AROUND_BYTES
+
+    errors = error_responses(NestedErrorBody, 400, 404, 500, 503)
+
+    @app.post(
+        PATH,
+        summary="上传批处理的文件（与 OpenAI 的接口相同）",
+        responses={200: FileObject, **errors, **error_responses(NestedErrorBody, 403, 413, 429)},
+    )
+    def upload_file(form: FileForm) -> Response:
+        size, lines = _looked_through(form.file.stream)
+        kept = store().add_file(
+            state.caller, _name(form.file.filename), size, lines, _blocks(form.file.stream), form.seconds
+        )
+        return jsonify(_describe(kept))
+
+    @app.get(PATH, summary="列出文件", responses={200: FileList, **errors})
+    def list_files(query: FileQuery) -> Response:
+        found, more = store().files(
+            state.caller,
+            purpose=query.purpose,
+            limit=query.limit,
+            after=query.after,
+            newest_first=query.order == "desc",
+        )
+        return jsonify(page([_describe(file) for file in found], more))
+
+    @app.get(f"{PATH}/<file_id>", summary="一个文件", responses={200: FileObject, **errors})
+    def retrieve_file(path: FilePath) -> Response:
+        return jsonify(_describe(store().file(state.caller, path.file_id)))
+
+    @app.get(f"{PATH}/<file_id>/content", summary="文件的内容", responses={**_CONTENT, **errors})
+    def file_content(path: FilePath) -> Response:
+        file = store().file(state.caller, path.file_id)
+        response = Response(store().content(state.caller, path.file_id), content_type="application/jsonl")
+        response.headers["Content-Length"] = str(file.bytes)
+        response.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(file.filename, safe='')}"
+        return response
+
+    @app.delete(
+        f"{PATH}/<file_id>",
+        summary="删除一个文件",
+        responses={200: FileDeleted, **errors, **error_responses(NestedErrorBody, 409)},
+    )
+    def delete_file(path: FilePath) -> Response:
+        store().delete_file(state.caller, path.file_id)
+        return jsonify(FileDeleted(id=path.file_id, object="file", deleted=True).model_dump())
+
+
+def page(shown: list[dict[str, Any]], more: bool) -> dict[str, Any]:
+    """A part of a list, as OpenAI has it."""
+    ends = {"first_id": shown[0]["id"] if shown else None, "last_id": shown[-1]["id"] if shown else None}
+    return {"object": "list", "data": shown, **ends, "has_more": more}
+
+
+def _describe(file: StoredFile) -> dict[str, Any]:
+    return FileObject(
+        id=file.id,
+        object="file",
+        bytes=file.bytes,
+        created_at=int(file.created),
+        expires_at=int(file.expires),
+        filename=file.filename,
+        purpose=file.purpose,
+        status="processed",
+        status_details=None,
+    ).model_dump()
+
+
+def _looked_through(stream: IO[bytes]) -> tuple[int, int]:
+    """The bytes of an upload, and how many of its lines have something in.
+
+    Raises:
+        InvalidInput: there are none, or it is not UTF-8; the message names the line.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    size = lines = number = 0
+    empty = True
+    for block in _blocks(stream):
+        try:
+            decoder.decode(block)
+        except UnicodeDecodeError as error:
+            raise _not_utf8(number + block[: max(error.start, 0)].count(b"\n") + 1) from None
+        size += len(block)
+        for piece in block.split(b"\n")[:-1]:
+            lines += not empty or bool(piece.strip(_SPACE))
+            empty = True
+        empty = empty and not block.rpartition(b"\n")[2].strip(_SPACE)
+        number += block.count(b"\n")
+    try:
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        raise _not_utf8(number + 1) from None
+    lines += not empty
+    if not lines:
+        raise InvalidInput("文件是空的，每行应有一个请求", param="file")
+    return size, lines
+
+
+def _not_utf8(line: int) -> InvalidInput:
+    return InvalidInput(f"文件不是有效的 UTF-8 编码（第 {line} 行），请以 UTF-8 保存后上传", param="file")
+
+
+def _blocks(stream: IO[bytes]) -> Iterator[bytes]:
+    """All bytes of a file, from its start."""
+    stream.seek(0)
+    while block := stream.read(_BLOCK_BYTES):
+        yield block
+
+
+def _name(given: str | None) -> str:
+    """What a client calls its file: shown again, and nothing else."""
+    name = (given or "").replace("\\", "/").rpartition("/")[2]
+    return "".join(c for c in name.encode("utf-8", "replace").decode() if c.isprintable())[:255] or "upload.jsonl"
