@@ -4,7 +4,7 @@ from qwen_allinone.engine.admission import Admission, Permit
 from qwen_allinone.engine.contract import Capacity, Compute, Loaded
 from qwen_allinone.engine.engine import Engine
 from qwen_allinone.engine.forms import Form
-from qwen_allinone.engine.label_scoring import LabelTrie
+from qwen_allinone.engine.label_trie import LabelTrie
 from qwen_allinone.engine.lifecycle import Status
 from qwen_allinone.engine.option_scoring import Question, ScoreOptions
 from qwen_allinone.engine.sampling import Logprobs, Sampling

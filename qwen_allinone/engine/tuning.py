@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qwen_allinone.engine.label_scoring import LabelScores, LabelTrie
+from qwen_allinone.engine.label_trie import LabelScores, LabelTrie
 from qwen_allinone.engine.slots import common_prefix
 from qwen_allinone.errors import TuningError
 from qwen_allinone.files import replace_file

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from qwen_allinone.engine.forms import Form, only
-from qwen_allinone.engine.label_scoring import LabelScores, LabelTrie
+from qwen_allinone.engine.label_trie import LabelScores, LabelTrie
 from qwen_allinone.engine.sampling import Logprobs, Sampling, choose, logprobs_of
 from qwen_allinone.model.attention import Chunk
 

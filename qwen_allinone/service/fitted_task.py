@@ -19,6 +19,7 @@ from qwen_allinone.service.answer_types import Answer
 from qwen_allinone.service.detokenizer import reply_text
 from qwen_allinone.service.gold_fit import GoldFit
 from qwen_allinone.service.input_checks import check_length, prepare
+from qwen_allinone.service.label_answer import with_label
 from qwen_allinone.tasks import MEMORIES, Masking, Task, Variable, items_of, short_hash
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,8 @@ class FittedTask:
     def answer(self, result: Result, masking: Masking | None = None) -> Answer:
         """What the engine's result means; `masking` hid numbers that a text is to have again."""
         if self.trie is not None:
-            return self._label_answer(result)
+            answer = Answer(self.task.name, result, model_id=self.model_id, version=self.version)
+            return with_label(answer, self.task, self.prior, self.temperature)
         text, output = reply_text(self.tokenizer, result.ids), self.task.spec.output
         text = masking.restore(text) if masking else text
         answer = Answer(self.task.name, result, text=text, model_id=self.model_id, version=self.version)
@@ -104,19 +106,6 @@ class FittedTask:
     def raw_probabilities(self, answer: Answer) -> calibration.Probabilities:
         """Probabilities of an answer as they are before the temperature."""
         return calibration.calibrated(answer.result.probabilities, self.prior, 1.0)
-
-    def _label_answer(self, result: Result) -> Answer:
-        assert result.label is not None
-        task, labels = self.task, self.task.spec.output.labels
-        shares = calibration.calibrated(result.probabilities, self.prior, self.temperature)
-        # Without a prior the order is the engine's, which goes by tokens where labels share some.
-        best = labels[result.label if self.prior is None else shares.index(max(shares))]
-        probabilities = dict(zip([label.name for label in labels], shares, strict=True))
-        answer = Answer(task.name, result, probabilities=probabilities, model_id=self.model_id, version=self.version)
-        unknown = task.spec.output.unknown
-        if unknown and max(shares) < unknown.below:
-            return replace(answer, label=unknown.name)
-        return replace(answer, label=best.name, emoji=best.emoji)
 
 
 def _whole_json(text: str) -> Any:

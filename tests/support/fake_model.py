@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from qwen_allinone.engine.contract import Loaded
-from qwen_allinone.engine.label_scoring import LabelTrie
+from qwen_allinone.engine.label_trie import LabelTrie
 from qwen_allinone.engine.sampling import Sampling
 from qwen_allinone.engine.scheduler import Scheduler
 from qwen_allinone.engine.slots import SlotTable

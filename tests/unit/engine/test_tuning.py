@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qwen_allinone.engine.label_scoring import LabelTrie
+from qwen_allinone.engine.label_trie import LabelTrie
 from qwen_allinone.engine.tuning import Example, Plan, Quality, Tuner
 from qwen_allinone.errors import TuningError
 from qwen_allinone.model.attention import Chunk

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_allinone.engine import Classify, FinishReason, LabelTrie
-from qwen_allinone.engine.label_scoring import LabelScores
+from qwen_allinone.engine.label_trie import LabelScores
 from tests.support.fake_model import classify, expected_label, fake_logits
 
 Labels = list[tuple[int, ...]]

@@ -4,7 +4,7 @@ The labels' token ids form a trie. Where the first tokens differ, one forward pa
 label its probability; only labels that share tokens take further passes, one for each node with a choice.
 
 What comes out is a number and its probabilities. The label's name, the prior, the temperature and `unknown` are the
-task's: FittedTask.answer in service/fitted_task.py.
+task's: service/label_answer.py. `Classify` in work.py asks for the passes.
 """
 
 from __future__ import annotations
