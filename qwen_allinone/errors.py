@@ -8,6 +8,7 @@ QaioError
 │   │   │   └── ContextExceeded 400
 │   │   └── SessionFull     400     the conversation has all the turns it may have
 │   ├── Unauthorized        401     no key or token, or one that does not hold
+│   ├── UsageForbidden      403     another caller's usage
 │   ├── WrongHost           421     asked for under a host name that is not this service's
 │   ├── UnknownTask         404
 │   ├── UnknownModel        404
@@ -15,6 +16,7 @@ QaioError
 │   ├── MemoryNotFound      404     no such memory, or it is another user's
 │   ├── AnswerNotFound      404     no such answer of a label task to give feedback on, or it is another caller's
 │   ├── FeedbackOff         404     answers are not kept for feedback here
+│   ├── UsageOff            404     usage is not kept here
 │   ├── ResponseNotFound    404     no such response, or it belongs to another caller
 │   ├── SessionBusy         409     another request answers in this conversation, Retry-After
 │   ├── OnceBusy            409     a request with this Idempotency-Key is being answered, Retry-After
@@ -32,7 +34,8 @@ QaioError
 │   ├── DeadlineExceeded    504
 │   ├── Cancelled           503     given up before it was done
 │   ├── StoreUnavailable    503     conversations can be neither read nor kept now, Retry-After
-│   │   └── MemoryUnavailable 503   memories can be neither read nor kept now, Retry-After
+│   │   ├── MemoryUnavailable 503   memories can be neither read nor kept now, Retry-After
+│   │   └── UsageUnavailable 503    usage can be neither read nor kept now, Retry-After
 │   ├── FeedbackUnavailable 503     feedback can be neither read nor kept now, Retry-After
 │   │   └── OnceUnavailable 503     no Idempotency-Key can be honoured now, Retry-After
 │   ├── OutOfMemory         503     there was no memory for the step this request was part of, Retry-After
@@ -218,6 +221,22 @@ class FeedbackOff(RequestError):
         super().__init__("这里没有保存回答供更正，请管理者设置 QAIO_FEEDBACK_FILE")
 
 
+class UsageOff(RequestError):
+    status = 404
+    code = "usage_off"
+
+    def __init__(self) -> None:
+        super().__init__("这里不保存用量，请管理者设置 QAIO_USAGE_DAYS")
+
+
+class UsageForbidden(RequestError):
+    status = 403
+    code = "usage_forbidden"
+
+    def __init__(self) -> None:
+        super().__init__("这个密钥只能看自己的用量，请去掉 key，或由管理者把它写进 QAIO_ADMINS", param="key")
+
+
 class ResponseNotFound(RequestError):
     status = 404
     code = "response_not_found"
@@ -325,6 +344,11 @@ class OnceUnavailable(StoreUnavailable):
 class MemoryUnavailable(StoreUnavailable):
     code = "memory_unavailable"
     message = '记忆暂时无法读写，已保存的内容不受影响，请稍后再试；带 "memory": false 的请求不受影响'
+
+
+class UsageUnavailable(StoreUnavailable):
+    code = "usage_unavailable"
+    message = "用量暂时无法读写，已保存的内容不受影响，请稍后再试；别的请求不受影响"
 
 
 class FeedbackUnavailable(ServiceError):

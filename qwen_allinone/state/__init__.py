@@ -1,5 +1,5 @@
 """What outlives a request: conversations, responses and answers to keys of clients', in a SQLite file or in Redis; what
-users told of themselves; corrections; remembered answers (cache.py)."""
+users told of themselves; corrections; usage; remembered answers (cache.py)."""
 
 from qwen_allinone.state.conversations import Conversation, Session, Sessions, Store, Turn, now
 from qwen_allinone.state.corrections import Correction, Corrections, LabelAnswer
@@ -7,10 +7,13 @@ from qwen_allinone.state.memories import Memory, MemoryStore, Note, Whose
 from qwen_allinone.state.once import OnceStore
 from qwen_allinone.state.redis_conversations import RedisStore
 from qwen_allinone.state.redis_once import RedisOnce
+from qwen_allinone.state.redis_usage import RedisUsage
 from qwen_allinone.state.responses import KeptResponse, Responses
 from qwen_allinone.state.sqlite_conversations import SqliteStore
 from qwen_allinone.state.sqlite_memories import SqliteMemories
 from qwen_allinone.state.sqlite_once import SqliteOnce
+from qwen_allinone.state.sqlite_usage import SqliteUsage
+from qwen_allinone.state.usage import Counts, UsageAccounts, UsageLine, UsageStore
 
 __all__ = [
     "Conversation",
@@ -18,20 +21,26 @@ __all__ = [
     "MemoryStore",
     "Note",
     "Correction",
+    "Counts",
     "Corrections",
     "LabelAnswer",
     "KeptResponse",
     "OnceStore",
     "RedisOnce",
     "RedisStore",
+    "RedisUsage",
     "Responses",
     "Session",
     "Sessions",
     "SqliteMemories",
     "SqliteOnce",
     "SqliteStore",
+    "SqliteUsage",
     "Store",
     "Turn",
+    "UsageAccounts",
+    "UsageLine",
+    "UsageStore",
     "Whose",
     "now",
 ]
