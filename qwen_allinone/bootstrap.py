@@ -14,7 +14,7 @@ from qwen_allinone import __version__
 from qwen_allinone.access import Credentials, RateCounters
 from qwen_allinone.engine import Capacity, Engine, Loaded, Status
 from qwen_allinone.host import compute_threads, resident_bytes
-from qwen_allinone.http import WINDOW_S, Batches, BatchRunner, Browsers, Guards, Once, Quota, create_app
+from qwen_allinone.http import WINDOW_S, Batches, BatchRunner, Browsers, Guards, Once, Quota, UsageMeter, create_app
 from qwen_allinone.model import checkpoint
 from qwen_allinone.service import Codec, Fitting, Keeper, Memories, ResultCache, Service, fit
 from qwen_allinone.serving.multiprocess import metrics_share
@@ -25,13 +25,17 @@ from qwen_allinone.state import (
     OnceStore,
     RedisOnce,
     RedisStore,
+    RedisUsage,
     Responses,
     Sessions,
     SqliteBatches,
     SqliteMemories,
     SqliteOnce,
     SqliteStore,
+    SqliteUsage,
     Store,
+    UsageAccounts,
+    UsageStore,
 )
 from qwen_allinone.state.batches import Quota as BatchQuota
 from qwen_allinone.state.cache import SingleFlightCache
@@ -66,6 +70,7 @@ def wrap(service: Service, settings: Settings) -> Flask:
     memories, keeper = _memories(settings, service)
     woken = threading.Event()
     batches = _batches(settings, woken)
+    accounts = _accounts(settings)
     app = create_app(
         service,
         Sessions(store, max_turns=settings.session_turns, deadline_s=settings.deadline_s),
@@ -75,10 +80,12 @@ def wrap(service: Service, settings: Settings) -> Flask:
         max_body_bytes=settings.max_body_bytes,
         guarded_by=_guards(settings),
         once=Once(_once(settings), settings.deadline_s),
-        telemetry=_telemetry(settings, service),
+        telemetry=_telemetry(settings, service, accounts),
         ping_s=settings.ping_s,
         corrections=_corrections(settings),
         batches_kept=batches,
+        accounts=accounts,
+        admins=settings.admins,
     )
     app.extensions["memory"] = keeper
     if batches:
@@ -197,6 +204,19 @@ def _batch_runner(
     return runner
 
 
+def _accounts(settings: Settings) -> UsageAccounts | None:
+    """What each caller has used, kept beside conversations; None if that is not to be kept."""
+    if not settings.usage_days:
+        return None
+    if url := _redis_url(settings):
+        store: UsageStore = RedisUsage(url, days=settings.usage_days)
+    else:
+        store = SqliteUsage(settings.sessions_file, days=settings.usage_days, max_mb=settings.sessions_max_mb)
+    accounts = UsageAccounts(store, days=settings.usage_days)
+    accounts.start()
+    return accounts
+
+
 def _redis_url(settings: Settings) -> str | None:
     return settings.redis_url.get_secret_value() if settings.redis_url else None
 
@@ -231,8 +251,8 @@ def build_service(settings: Settings, registry: Registry | None = None) -> Servi
     return service
 
 
-def _telemetry(settings: Settings, service: Service) -> Telemetry:
-    """Metrics that watch the engine, and the audit log if there is to be one."""
+def _telemetry(settings: Settings, service: Service, accounts: UsageAccounts | None) -> Telemetry:
+    """Metrics that watch the engine, the audit log if there is to be one, and the accounts of what is used."""
     audit = None
     if settings.audit_file:
         file = AuditFile(settings.audit_file, max_bytes=settings.audit_max_mb * 1_000_000, keep=settings.audit_keep)
@@ -254,7 +274,8 @@ def _telemetry(settings: Settings, service: Service) -> Telemetry:
         )
 
     metrics.watch(vitals)
-    telemetry = Telemetry(metrics, audit, tells_text=settings.log_text)
+    meter = UsageMeter(accounts, has_keys=settings.asks_for_keys) if accounts else None
+    telemetry = Telemetry(metrics, audit, tells_text=settings.log_text, usage=meter)
     atexit.register(telemetry.close)
     return telemetry
 

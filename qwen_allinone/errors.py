@@ -9,6 +9,7 @@ QaioError
 │   │   └── SessionFull     400     the conversation has all the turns it may have
 │   ├── Unauthorized        401     no key or token, or one that does not hold
 │   ├── WrongOrigin         403     an upload by a web page of another site
+│   ├── UsageForbidden      403     another caller's usage
 │   ├── WrongHost           421     asked for under a host name that is not this service's
 │   ├── UnknownTask         404
 │   ├── UnknownModel        404
@@ -19,6 +20,7 @@ QaioError
 │   ├── BatchFileNotFound   404     no such file of batches, or it belongs to another caller
 │   ├── BatchNotFound       404     no such batch, or it belongs to another caller
 │   ├── BatchesOff          404     no batches are worked off here
+│   ├── UsageOff            404     usage is not kept here
 │   ├── ResponseNotFound    404     no such response, or it belongs to another caller
 │   ├── SessionBusy         409     another request answers in this conversation, Retry-After
 │   ├── OnceBusy            409     a request with this Idempotency-Key is being answered, Retry-After
@@ -40,7 +42,8 @@ QaioError
 │   ├── Cancelled           503     given up before it was done
 │   ├── StoreUnavailable    503     conversations can be neither read nor kept now, Retry-After
 │   │   ├── BatchesUnavailable 503  batches can be neither read nor kept now, Retry-After
-│   │   └── MemoryUnavailable 503   memories can be neither read nor kept now, Retry-After
+│   │   ├── MemoryUnavailable 503   memories can be neither read nor kept now, Retry-After
+│   │   └── UsageUnavailable 503    usage can be neither read nor kept now, Retry-After
 │   ├── FeedbackUnavailable 503     feedback can be neither read nor kept now, Retry-After
 │   │   └── OnceUnavailable 503     no Idempotency-Key can be honoured now, Retry-After
 │   ├── OutOfMemory         503     there was no memory for the step this request was part of, Retry-After
@@ -235,6 +238,22 @@ class FeedbackOff(RequestError):
         super().__init__("这里没有保存回答供更正，请管理者设置 QAIO_FEEDBACK_FILE")
 
 
+class UsageOff(RequestError):
+    status = 404
+    code = "usage_off"
+
+    def __init__(self) -> None:
+        super().__init__("这里不保存用量，请管理者设置 QAIO_USAGE_DAYS")
+
+
+class UsageForbidden(RequestError):
+    status = 403
+    code = "usage_forbidden"
+
+    def __init__(self) -> None:
+        super().__init__("这个密钥只能看自己的用量，请去掉 key，或由管理者把它写进 QAIO_ADMINS", param="key")
+
+
 class ResponseNotFound(RequestError):
     status = 404
     code = "response_not_found"
@@ -392,6 +411,11 @@ class BatchesUnavailable(StoreUnavailable):
 class MemoryUnavailable(StoreUnavailable):
     code = "memory_unavailable"
     message = '记忆暂时无法读写，已保存的内容不受影响，请稍后再试；带 "memory": false 的请求不受影响'
+
+
+class UsageUnavailable(StoreUnavailable):
+    code = "usage_unavailable"
+    message = "用量暂时无法读写，已保存的内容不受影响，请稍后再试；别的请求不受影响"
 
 
 class FeedbackUnavailable(ServiceError):

@@ -233,6 +233,18 @@ class Settings(BaseModel):
         le=100_000,
         description="Most MB of answers kept so for one key or token; beyond: the oldest go",
     )
+    usage_days: int = Field(
+        90,
+        ge=0,
+        le=3650,
+        description="Days for which it is kept what each key or token has used (`GET /v1/usage`), beside "
+        "conversations; 0: not at all",
+    )
+    admins: Names = Field(
+        (),
+        description="Keys by their names, tokens as `jwt:` and their subject, that may see what all have used, "
+        "comma-separated",
+    )
     cache_mb: int = Field(
         16, ge=0, le=65_536, description="Memory per worker, in MB, for answers of greedy tasks; 0: all are computed"
     )

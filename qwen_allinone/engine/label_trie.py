@@ -47,6 +47,12 @@ class LabelTrie:
         return {path: ids for path, ids in choices.items() if len(ids) > 1}
 
 
+def share_of(ids: Sequence[int], logits: Tensor) -> float:
+    """How much of the probability of the whole vocabulary, whose logits are [tokens], falls on `ids`; 0 to 1."""
+    everything = logits.double()
+    return min(1.0, math.exp(float(everything[list(ids)].logsumexp(-1) - everything.logsumexp(-1))))
+
+
 class LabelScores:
     """Collects log-probabilities over the branches of a trie."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -66,6 +66,7 @@ class ScoreOptions:
 
     wanted_ids: tuple[int, ...] | None = None
     wants_states = False
+    weigh: Callable[[Tensor], None] | None = None
     ids: tuple[int, ...] = ()
     adapter: str | None = None
 

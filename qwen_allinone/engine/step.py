@@ -40,6 +40,8 @@ def _read(model: Qwen2, plan: Sequence[Planned], hidden: Tensor) -> None:
         elif planned.work.wanted_ids is None:
             everything += [(planned, row) for row in range(begin, end)]
         elif end > begin:
+            if planned.work.weigh:
+                planned.work.weigh(model.logits(hidden[begin:end]))
             planned.ended = planned.work.read(model.logits_of(hidden[begin:end], planned.work.wanted_ids))
     for first in range(0, len(everything), _MOST_ROWS):
         part = everything[first : first + _MOST_ROWS]

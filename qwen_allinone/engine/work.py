@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from qwen_allinone.engine.forms import Form, only
-from qwen_allinone.engine.label_trie import LabelScores, LabelTrie
+from qwen_allinone.engine.label_trie import LabelScores, LabelTrie, share_of
 from qwen_allinone.engine.sampling import Logprobs, Sampling, choose, logprobs_of
 from qwen_allinone.model.attention import Chunk
 
@@ -36,7 +36,8 @@ class FinishReason(enum.StrEnum):
 @dataclass(frozen=True)
 class Result:
     """An answer in token ids; times in seconds. `scores` are those of ScoreOptions; `logprobs` are of each token, if
-    they were asked for; `vector` is that of Embed."""
+    they were asked for; `vector` is that of Embed. `label_mass` is the share of the whole vocabulary's probability that
+    falls on the labels' first tokens, None where it was not asked for."""
 
     finish_reason: FinishReason
     ids: tuple[int, ...]
@@ -44,6 +45,7 @@ class Result:
     reused_tokens: int
     label: int | None = None
     probabilities: tuple[float, ...] = ()
+    label_mass: float | None = None
     scores: tuple[tuple[float, ...], ...] = ()
     logprobs: tuple[Logprobs, ...] = ()
     vector: tuple[float, ...] = ()
@@ -65,6 +67,8 @@ class Work(Protocol):
     `tokens`, from the first on, that is one sequence, so that other requests may reuse its keys and values.
     `most_tokens` is the most that `tokens` can become. `wanted_ids` are the tokens whose logits matter, None for all.
     `wants_states`: hidden states are wanted, and no logits.
+    `weigh`, unless None, hears the logits of the whole vocabulary at the next wanted rows, [rows, tokens], before
+    `read` gets those of `wanted_ids`.
     `adapter`: name of the one it is computed with.
     """
 
@@ -74,6 +78,7 @@ class Work(Protocol):
     most_tokens: int
     wanted_ids: tuple[int, ...] | None
     wants_states: bool
+    weigh: Callable[[Tensor], None] | None
     adapter: str | None
 
     def chunk(self, slot: int, start: int, end: int) -> Chunk:
@@ -99,6 +104,7 @@ class _Sequential:
 
     tokens: list[int]
     wants_states = False
+    weigh: Callable[[Tensor], None] | None = None
     adapter: str | None = None
 
     def chunk(self, slot: int, start: int, end: int) -> Chunk:
@@ -164,22 +170,31 @@ class Generate(_Sequential):
 
 
 class Classify(_Sequential):
-    """One of a set of labels, with a probability for each."""
+    """One of a set of labels, with a probability for each.
 
-    def __init__(self, prompt: Sequence[int], trie: LabelTrie, adapter: str | None = None) -> None:
+    With `wants_mass` the first tokens of the labels are weighed against the whole vocabulary: that takes its logits
+    once, and a step more where all labels begin alike.
+    """
+
+    def __init__(
+        self, prompt: Sequence[int], trie: LabelTrie, adapter: str | None = None, *, wants_mass: bool = False
+    ) -> None:
         self.adapter = adapter
         self._trie = trie
         self._scores = LabelScores(trie)
-        self._branches = iter(trie.branches)
+        self._branches = iter([(), *(path for path in trie.branches if path)] if wants_mass else trie.branches)
         self._branch = next(self._branches)
         self._label: int | None = None
-        self.wanted_ids: tuple[int, ...] | None = trie.branches[self._branch]
+        self._mass: float | None = None
+        self.weigh = self._weigh if wants_mass else None
+        self.wanted_ids: tuple[int, ...] | None = trie.next_ids(self._branch)
         self.prompt = tuple(prompt)
         self.tokens = self.sequence = [*prompt, *self._branch]
         self.most_tokens = len(prompt) + trie.longest
 
     def read(self, logits: Tensor) -> FinishReason | None:
-        self._scores.add(self._branch, logits[0])
+        if self._branch in self._trie.branches:
+            self._scores.add(self._branch, logits[0])
         following = next(self._branches, None)
         if following is None:
             self._label = self._scores.greedy()
@@ -189,12 +204,17 @@ class Classify(_Sequential):
         self.tokens = self.sequence = [*self.prompt, *following]
         return None
 
+    def _weigh(self, everything: Tensor) -> None:
+        self._mass = share_of(self._trie.next_ids(()), everything[0])
+        self.weigh = None
+
     @property
     def ids(self) -> tuple[int, ...]:
         return () if self._label is None else self._trie.labels[self._label]
 
     def fields(self) -> dict[str, object]:
-        return {"label": self._label, "probabilities": self._scores.probabilities()}
+        probabilities = self._scores.probabilities()
+        return {"label": self._label, "probabilities": probabilities, "label_mass": self._mass}
 
 
 class Embed(_Sequential):

@@ -7,5 +7,6 @@ from qwen_allinone.http.browsers import Browsers
 from qwen_allinone.http.guards import Guards
 from qwen_allinone.http.idempotency import Once
 from qwen_allinone.http.rate_limits import WINDOW_S, Quota
+from qwen_allinone.http.usage import UsageMeter
 
-__all__ = ["WINDOW_S", "BatchRunner", "Batches", "Browsers", "Guards", "Once", "Quota", "create_app"]
+__all__ = ["WINDOW_S", "BatchRunner", "Batches", "Browsers", "Guards", "Once", "Quota", "UsageMeter", "create_app"]

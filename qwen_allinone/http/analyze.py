@@ -46,7 +46,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
     def analyze(body: AnalyzeRequest) -> Response:
         _check_tasks(service, body.tasks)
         asked = [(name, {"text": body.text}) for name in body.tasks]
-        answers = service.run_all(asked, terms(backend))
+        answers = service.run_all(asked, terms(backend, detail=body.detail))
         return tell_cache(jsonify(results=[serialise(service, a, body.detail) for a in answers]), answers)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from urllib.parse import quote
 
 from flask import Response, jsonify, redirect
@@ -35,6 +35,7 @@ from qwen_allinone.http import (
     tasks,
     text_completions,
     tokenize,
+    usage,
 )
 from qwen_allinone.http.backend import Backend, Batches
 from qwen_allinone.http.body import StrictRequest
@@ -42,7 +43,7 @@ from qwen_allinone.http.guards import Guards
 from qwen_allinone.http.idempotency import Once
 from qwen_allinone.http.request_state import state
 from qwen_allinone.service import Memories, Service
-from qwen_allinone.state import Corrections, Responses, Sessions
+from qwen_allinone.state import Corrections, Responses, Sessions, UsageAccounts
 from qwen_allinone.telemetry import Telemetry
 
 _ROUTES = (
@@ -104,12 +105,15 @@ def create_app(
     ping_s: float = 10.0,
     corrections: Corrections | None = None,
     batches_kept: Batches | None = None,
+    accounts: UsageAccounts | None = None,
+    admins: Collection[str] = (),
 ) -> OpenAPI:
     """Build the WSGI app around `service`.
 
     `memories` is None where nothing is remembered. The first of `model_names` goes into the header X-Model, the others
     are what clients may call the model too; `telemetry` hears of requests; streams ping every `ping_s` seconds when
-    they have nothing to say; `corrections` keeps answers for feedback; `batches_kept`: None where none are worked off.
+    they have nothing to say; `corrections` keeps answers for feedback; `batches_kept`: None where none are worked off;
+    `accounts` keeps what was used, which `admins` see of everybody.
     """
     app = OpenAPI(
         __name__,
@@ -138,6 +142,7 @@ def create_app(
     for routes in _ROUTES:
         routes.register(app, backend)
     feedback.register(app, backend, telemetry)
+    usage.register(app, accounts, admins, has_keys=guarded_by.credentials.required)
     ops.register(app, service)
     _serve_docs(app, guarded_by)
     return app

@@ -89,7 +89,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
     )
     @needs_engine
     def chat(body: ChatRequest) -> Response:
-        asked = terms(backend)
+        asked = terms(backend, detail=body.detail)
         if sse.asked_for(body.stream):
             return sse.respond(lambda out: _stream(backend, body, asked, out), backend)
         user = _user(backend, body, asked) if body.user is not None or body.memory else None

@@ -33,6 +33,9 @@ class Detail(BaseModel):
     """How an answer came about."""
 
     probabilities: dict[str, float] | None = Field(None, description="Of each label; absent for free text")
+    label_mass: float | None = Field(
+        None, description="Share of all that the model might say next that begins a label; absent for free text"
+    )
     usage: Usage
     timings: Timings
     model: str = Field(description="Name @ what is in its files : how its weights are kept")
@@ -44,6 +47,7 @@ def describe(answer: Answer) -> dict[str, Any]:
     """The `detail` of one answer, ready for JSON."""
     detail = Detail(
         probabilities=dict(answer.probabilities) if answer.probabilities is not None else None,
+        label_mass=answer.result.label_mass,
         usage=Usage(**usage(answer)),
         timings=Timings(**timings(answer)),
         model=answer.model_id,

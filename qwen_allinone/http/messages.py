@@ -80,6 +80,7 @@ class ChatMessage(Body):
         Field(description="文字，或若干 text 段")
     )
 
+    name: str = Field("", max_length=64, description="客户端自己的备注：模型不知道名字")
     tool_calls: Annotated[list[Any], Field(max_length=0)] = Field([], description="只能是空的")
 
     _unset = model_validator(mode="before")(lambda value: _said_nothing(without_nulls(value)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from flask import Response, jsonify
 from flask_openapi import OpenAPI
@@ -27,19 +27,18 @@ from qwen_allinone.http.reply_fields import (
     usage,
 )
 from qwen_allinone.http.request_terms import needs_engine, parameters, terms
+from qwen_allinone.http.tool_fields import Functions, ToolChoice, Tools
 from qwen_allinone.service import Answer
 from qwen_allinone.service.completions import DEFAULT_MAX_TOKENS, Wanted, complete
-
-Nothing = Annotated[list[Any], Field(max_length=0)]
 
 
 class NeutralFields(ReplyFields, ClientNotes):
     """What clients send with the value that asks for nothing: taken with that value, refused with any other."""
 
-    tools: Nothing = Field([], description="只能是空的")
-    functions: Nothing = Field([], description="只能是空的")
-    tool_choice: Literal["none", "auto"] = Field("none", description="没有工具可选")
-    function_call: Literal["none", "auto"] = Field("none", description="没有函数可选")
+    tools: Tools = Field([], description="可以给出，但从不调用，模型也不知道有它们：回复总是文字")
+    functions: Functions = Field([], description="同 tools")
+    tool_choice: ToolChoice = Field("auto", description="只能是 none 或 auto：从不调用工具")
+    function_call: ToolChoice = Field("auto", description="同 tool_choice")
     modalities: list[Literal["text"]] = Field(["text"], max_length=1, fail_fast=True, description="只有文字")
     store: Literal[False] = Field(False, description="只能是 false：回复不会被保存")
     reasoning_effort: Literal["none", "minimal"] = Field("none", description="模型不思考")

@@ -139,7 +139,7 @@ class ReplyFields(Body):
     stream_options: StreamOptions | None = Field(None, description="只能与 stream: true 一起用")
     temperature: float = Field(1.0, ge=0.0, le=2.0, description="0：总取概率最大的")
     top_p: float = Field(1.0, ge=0.0, le=1.0)
-    top_k: int = Field(0, ge=0, description="只从概率最大的几个里取；0：不限")
+    top_k: int = Field(0, ge=-1, description="只从概率最大的几个里取；0 或 -1：不限")
     min_p: float = Field(0.0, ge=0.0, le=1.0, description="不取概率低于最大者这个比例的；0：不限")
     repetition_penalty: float = Field(1.0, gt=0.0, le=5.0, description="大于 1：少重复提示和回复里有过的")
     presence_penalty: float = Field(0.0, ge=-2.0, le=2.0, description="大于 0：少说回复里有过的")
@@ -173,7 +173,7 @@ class ReplyFields(Body):
             max_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
-            top_k=self.top_k,
+            top_k=max(self.top_k, 0),  # -1 is how vLLM writes it
             min_p=self.min_p,
             repetition_penalty=self.repetition_penalty,
             presence_penalty=self.presence_penalty,

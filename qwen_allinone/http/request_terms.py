@@ -63,8 +63,8 @@ def register(app: OpenAPI, backend: Backend) -> None:
             backend.service.engine.check_room()
 
 
-def terms(backend: Backend) -> Terms:
-    """The terms of the request in hand.
+def terms(backend: Backend, *, detail: bool = False) -> Terms:
+    """The terms of the request in hand; `detail`: it asks for that.
 
     `no-store`: remembered answers are neither read nor kept; `no-cache`: computed anew and kept.
 
@@ -76,7 +76,13 @@ def terms(backend: Backend) -> Terms:
     read = store and not wanted.no_cache and wanted.max_age != 0
     cache = CacheUse(read=read, store=store)
     return Terms(
-        _timeout_s(), state.caller, backend.disconnects.watch, cache, answers=state.answers, behind=state.is_behind
+        _timeout_s(),
+        state.caller,
+        backend.disconnects.watch,
+        cache,
+        weighs_labels=detail,
+        answers=state.answers,
+        behind=state.is_behind,
     )
 
 

@@ -36,5 +36,5 @@ def register(app: OpenAPI, backend: Backend) -> None:
     )
     @needs_engine
     def route(body: RouteRequest) -> Response:
-        routed = service.route(body.text, terms(backend))
+        routed = service.route(body.text, terms(backend, detail=body.detail))
         return tell_cache(jsonify(serialise(service, routed.answer, body.detail)), (routed.choice, routed.answer))

@@ -120,7 +120,7 @@ def _register_task(app: OpenAPI, backend: Backend, task: Task) -> None:
     def run_task(body: Body) -> Response:
         inputs = body.model_dump()
         wants_detail, below = inputs.pop("detail"), inputs.pop("below", None)
-        answer = backend.service.run(task.name, inputs, terms(backend))
+        answer = backend.service.run(task.name, inputs, terms(backend, detail=wants_detail))
         shown = serialise(backend.service, answer, wants_detail)
         if below is not None:
             shown["label"] = _bounded(task, answer, below)

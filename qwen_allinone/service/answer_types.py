@@ -77,8 +77,8 @@ class Terms:
     name: callers share neither remembered answers nor keys and values, for nobody is to learn what another has asked.
 
     `cache` None: remembered answers are not used. `answers` is filled while the request is served: each answer that it
-    took, in order, the unfinished ones of a request that fails included. They are what it has cost. `behind`: nobody
-    waits for it, so that all others come first.
+    took, in order, the unfinished ones of a request that fails included. They are what it has cost. `weighs_labels`:
+    results of label tasks are to have their `label_mass`. `behind`: nobody waits for it, so that all others come first.
     """
 
     deadline_s: float | None = None
@@ -86,6 +86,7 @@ class Terms:
     watch: Watch = unwatched
     cache: CacheUse | None = None
     listener: Listener | None = None
+    weighs_labels: bool = False
     answers: list[Answer] = field(default_factory=list)
     behind: bool = False
 

@@ -83,7 +83,10 @@ class Request:
 
     def classify_all(self, asked: Mapping[str, tuple[Sequence[int], LabelTrie, str | None]]) -> dict[str, Result]:
         """The same for several prompts, by name: all are with the engine before one is waited for."""
-        works = [(name, Classify(prompt, trie, adapter)) for name, (prompt, trie, adapter) in asked.items()]
+        mass = self.terms.weighs_labels
+        works = [
+            (name, Classify(prompt, trie, adapter, wants_mass=mass)) for name, (prompt, trie, adapter) in asked.items()
+        ]
         return dict(zip(asked, self._compute(works), strict=True))
 
     def embed(self, prompt: Sequence[int]) -> Result:

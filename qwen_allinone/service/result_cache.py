@@ -33,6 +33,9 @@ class ResultCache:
         if use is None or not use.store:
             return compute(), False
         named = [part for name in sorted(task.spec.given) for part in (name, inputs[name])]
+        weighed = bool(task.labels) and request.terms.weighs_labels
+        # What was not weighed does not do for whoever asks for that.
+        named += ["label_mass"] if weighed else []
         key = key_of(request.terms.caller or "", fitted.model_id, task.name, fitted.version, *named)
         if not use.read:
             result = compute()
@@ -44,7 +47,7 @@ class ResultCache:
             computed.append(compute())
             return dump(computed[0])
 
-        good = partial(_is_good, task)
+        good = partial(_is_good, task, weighed)
         raw, found = self._answers.fetch(key, good, compute_and_dump, request.permit)
         if computed:
             return computed[0], found
@@ -60,13 +63,15 @@ def without_cost(result: Result) -> Result:
 
 def dump(result: Result) -> bytes:
     """All of a result that is not about its making, as JSON."""
-    fields = {
+    fields: dict[str, Any] = {
         "reason": result.finish_reason.value,
         "ids": result.ids,
         "prompt_tokens": result.prompt_tokens,
         "label": result.label,
         "probabilities": result.probabilities,
     }
+    if result.label_mass is not None:
+        fields["label_mass"] = result.label_mass
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
@@ -81,14 +86,16 @@ def load(raw: bytes, task: Task) -> Result | None:
             reused_tokens=0,
             label=None if fields["label"] is None else _natural(fields["label"]),
             probabilities=tuple(map(_share, fields["probabilities"])),
+            label_mass=_share(fields["label_mass"]) if "label_mass" in fields else None,
         )
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return result if _suits(result, task) else None
 
 
-def _is_good(task: Task, raw: bytes) -> bool:
-    return load(raw, task) is not None
+def _is_good(task: Task, weighed: bool, raw: bytes) -> bool:
+    result = load(raw, task)
+    return result is not None and (result.label_mass is not None) == weighed
 
 
 def _suits(result: Result, task: Task) -> bool:

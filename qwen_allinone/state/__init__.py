@@ -1,5 +1,5 @@
 """What outlives a request: conversations, responses and answers to keys of clients', in a SQLite file or in Redis; what
-users told of themselves; corrections; batches and their files; remembered answers (cache.py)."""
+users told of themselves; corrections; usage; batches and their files; remembered answers (cache.py)."""
 
 from qwen_allinone.state.batches import Batch, Draft, HeldLine, InputLine, LineProblem, Quota, StoredFile, outcome
 from qwen_allinone.state.conversations import Conversation, Session, Sessions, Store, Turn, now
@@ -8,11 +8,14 @@ from qwen_allinone.state.memories import Memory, MemoryStore, Note, Whose
 from qwen_allinone.state.once import OnceStore
 from qwen_allinone.state.redis_conversations import RedisStore
 from qwen_allinone.state.redis_once import RedisOnce
+from qwen_allinone.state.redis_usage import RedisUsage
 from qwen_allinone.state.responses import KeptResponse, Responses
 from qwen_allinone.state.sqlite_batches import SqliteBatches
 from qwen_allinone.state.sqlite_conversations import SqliteStore
 from qwen_allinone.state.sqlite_memories import SqliteMemories
 from qwen_allinone.state.sqlite_once import SqliteOnce
+from qwen_allinone.state.sqlite_usage import SqliteUsage
+from qwen_allinone.state.usage import Counts, UsageAccounts, UsageLine, UsageStore
 
 __all__ = [
     "Batch",
@@ -21,6 +24,7 @@ __all__ = [
     "MemoryStore",
     "Note",
     "Correction",
+    "Counts",
     "Corrections",
     "LabelAnswer",
     "Draft",
@@ -32,6 +36,7 @@ __all__ = [
     "Quota",
     "RedisOnce",
     "RedisStore",
+    "RedisUsage",
     "Responses",
     "Session",
     "Sessions",
@@ -39,9 +44,13 @@ __all__ = [
     "SqliteMemories",
     "SqliteOnce",
     "SqliteStore",
+    "SqliteUsage",
     "Store",
     "StoredFile",
     "Turn",
+    "UsageAccounts",
+    "UsageLine",
+    "UsageStore",
     "Whose",
     "now",
     "outcome",

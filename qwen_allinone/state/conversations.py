@@ -84,8 +84,8 @@ class Session:
 
 
 class Store(Protocol):
-    """Where sessions are kept: sqlite_conversations.py, redis_conversations.py. `owner` is the caller's name, None where
-    no keys are asked for.
+    """Where sessions are kept: sqlite_conversations.py, redis_conversations.py. `owner` is the caller's name, None
+    where no keys are asked for.
 
     Everything raises StoreUnavailable when the store cannot be used, and has then changed nothing; only a Redis that
     does not answer in time may have done what it was asked. Who is not a session's owner gets SessionNotFound.

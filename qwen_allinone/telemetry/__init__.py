@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Protocol
 
 from qwen_allinone.telemetry.audit import AuditLog
 from qwen_allinone.telemetry.metrics import Metrics
 from qwen_allinone.telemetry.records import AnswerRecord, RequestRecord
 
-__all__ = ["AnswerRecord", "RequestRecord", "Telemetry"]
+__all__ = ["AnswerRecord", "Meter", "RequestRecord", "Telemetry"]
 
 _requests = logging.getLogger("qwen_allinone.request")
 _log = logging.getLogger(__name__)
 
 
+class Meter(Protocol):
+    """What keeps account of finished requests."""
+
+    def count(self, request: RequestRecord) -> None:
+        """Count one; at once, whatever is behind it."""
+
+    def close(self) -> None:
+        """Write what is left."""
+
+
 @dataclass(frozen=True)
 class Telemetry:
-    """Where finished requests are told. `tells_text`: the log may quote users (QAIO_LOG_TEXT)."""
+    """Where finished requests are told. `tells_text`: the log may quote users (QAIO_LOG_TEXT). `usage`: None where
+    nobody keeps account."""
 
     metrics: Metrics
     audit: AuditLog | None = None
     tells_text: bool = False
+    usage: Meter | None = None
 
     def close(self) -> None:
         """At the end of the process: stop watching, write what is left."""
         self.metrics.stop()
         if self.audit:
             self.audit.flush()
+        if self.usage:
+            self.usage.close()
 
     def record(self, request: RequestRecord, *, quiet: bool, waited_for: bool = True) -> None:
         """Tell of a finished request in all places. `quiet`: a supervisor's question, logged at debug only.
@@ -37,6 +52,8 @@ class Telemetry:
         """
         try:
             self.metrics.count(request, timed=waited_for and not quiet)
+            if self.usage and not quiet:
+                self.usage.count(request)
             if self.audit and not quiet:
                 self.audit.write(request)
             _requests.log(

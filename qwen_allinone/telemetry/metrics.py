@@ -22,9 +22,9 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 # From a label on a fast machine to the longest deadline one would wait for on a slow one.
 LATENCY_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0)
 TOKEN_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
-_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _REFRESH_S = 1.0
-_FAILED = 400
+FAILED = 400
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -155,11 +155,11 @@ class Metrics:
 
     def count(self, request: RequestRecord, *, timed: bool) -> None:
         """Count a finished request; `timed`: its latency belongs to the figures."""
-        method = request.method if request.method in _METHODS else "other"
+        method = request.method if request.method in METHODS else "other"
         self._requests.labels(request.route, method, str(request.status)).inc()
         if request.code is not None:
             self._rejected.labels(request.code).inc()
-        if timed and request.status < _FAILED:
+        if timed and request.status < FAILED:
             self._e2e.labels(request.route).observe(request.total_s)
         for answer in request.answers:
             self._count_answer(answer, timed=timed)
@@ -184,7 +184,7 @@ class Metrics:
             self._labels.labels(answer.task, answer.label).inc()
         self._care.inc(answer.fired)
         self._asked_cache.inc(answer.cache is not None)
-        if answer.cache == "HIT":  # nothing was computed
+        if not answer.was_computed:
             self._from_cache.inc()
             return
         self._prompt.inc(answer.prompt_tokens)

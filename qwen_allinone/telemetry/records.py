@@ -32,6 +32,11 @@ class AnswerRecord:
     cache: str | None = None
     fired: bool = False
 
+    @property
+    def was_computed(self) -> bool:
+        """Whether its tokens were: of a remembered answer none."""
+        return self.cache != "HIT"
+
 
 @dataclass(frozen=True)
 class RequestRecord:

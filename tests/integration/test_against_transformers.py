@@ -116,6 +116,21 @@ def test_labels_have_the_probabilities_of_transformers(subject: Subject, names: 
         assert result.probabilities == pytest.approx(subject.probabilities(prompt, names), abs=1e-4), text
 
 
+@pytest.mark.parametrize("names", LABELS, ids="/".join)
+def test_the_mass_of_labels_is_their_first_tokens_share_with_transformers(
+    subject: Subject, names: tuple[str, ...]
+) -> None:
+    engine = subject.start()
+    first = sorted({label[0] for label in subject.labels(names)})
+    for text in TEXTS:
+        prompt = subject.prompt(text, chat=False)
+        expected = float(reference.logits(subject.checkpoint.folder, prompt)[-1].double().softmax(-1)[first].sum())
+        work = Classify(prompt, LabelTrie(subject.labels(names)), wants_mass=True)
+        result = submit(engine, work).future.result(WAIT)
+        assert result.label_mass == pytest.approx(expected, rel=1e-3), text
+        assert result.probabilities == pytest.approx(subject.probabilities(prompt, names), abs=1e-4), text
+
+
 def test_an_embedding_is_the_last_state_of_transformers(subject: Subject) -> None:
     with_engine = subject.start()
     for text in TEXTS:

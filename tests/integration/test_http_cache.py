@@ -54,7 +54,7 @@ def test_the_second_time_the_answer_is_there_and_no_step_is_computed(start_serve
     assert gate.steps == steps > 0
     one, other = first.get_json(), again.get_json()
     assert one["label"] == other["label"]
-    for key in ("probabilities", "model", "prompt_version", "finish_reason"):
+    for key in ("probabilities", "label_mass", "model", "prompt_version", "finish_reason"):
         assert one["detail"][key] == other["detail"][key]
     usage = other["detail"]["usage"]
     assert usage["completion_tokens"] == 0 and usage["reused_tokens"] == usage["prompt_tokens"] > 0
@@ -160,7 +160,7 @@ def test_errors_are_not_kept(start_server: StartServer) -> None:
 
 def test_a_chat_remembers_the_sentiment_and_makes_a_new_reply_each_time(start_server: StartServer) -> None:
     server = start_server()
-    assert cached(ask(server)) == "MISS"
+    assert cached(ask(server, detail=True)) == "MISS"
     replies = [ask(server, path="/chat", detail=True) for _ in range(6)]
     for reply in replies:
         assert cached(reply) is None, "half of the answer is new, so neither word would be true"

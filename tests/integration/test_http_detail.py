@@ -13,6 +13,7 @@ from qwen_allinone.cli.result_files import write_calibration
 from qwen_allinone.tasks import Calibration, Quality
 from tests.integration.conftest import Server, StartServer
 from tests.support.events import read_events, without_pings
+from tests.support.tasks import write_prompts
 
 TEXT = "今天心情特别差，工作也不顺利"
 KEYS = ["usage", "timings", "model", "prompt_version", "finish_reason"]
@@ -39,12 +40,43 @@ def test_a_label_has_a_probability_for_each_label(server: Server) -> None:
     body = task(server, detail=True)
     assert list(body) == ["task", "label", "detail"]
     detail = body["detail"]
-    assert list(detail) == ["probabilities", *KEYS] and detail["finish_reason"] == "label"
+    assert list(detail) == ["probabilities", "label_mass", *KEYS] and detail["finish_reason"] == "label"
     assert_is_detail(detail)
     shares = detail["probabilities"]
     assert list(shares) == ["正面", "负面"] and sum(shares.values()) == pytest.approx(1.0)
     assert body["label"] == max(shares, key=shares.__getitem__)
     assert detail["usage"]["completion_tokens"] == 1
+
+
+def test_the_vocabulary_is_read_for_detail_alone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What begins a label is weighed against all else: once a request, and for nobody who did not ask for it."""
+    model: Any = server.service.engine.model
+    read, logits = list[int](), model.logits
+    monkeypatch.setattr(model, "logits", lambda hidden: read.append(len(hidden)) or logits(hidden))
+    plain = task(server)
+    assert read == []
+    with_detail = task(server, detail=True)
+    assert read == [1] and plain["label"] == with_detail["label"]
+    assert 0.0 < with_detail["detail"]["label_mass"] <= 1.0
+
+
+def test_what_fits_no_label_shows(start_server: StartServer, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """A model that knows nothing says anything: its labels are a small part of that, however sure it is of one."""
+    known = task(start_server(QAIO_FIT="off"), detail=True)["detail"]["label_mass"]
+    settings = {"QAIO_MODEL": str(tiny_checkpoint), "QAIO_PROMPTS": str(write_prompts(tmp_path / "prompts"))}
+    tiny = start_server(**settings, QAIO_CONTEXT="256", QAIO_FIT="off")
+    assert task(tiny, detail=True)["detail"]["label_mass"] < 0.2 < known
+
+
+def test_an_answer_remembered_without_it_is_weighed_when_asked(start_server: StartServer) -> None:
+    server = start_server()
+    body = {"text": TEXT}
+    assert server.post("/v1/tasks/sentiment", body).headers["X-Cache"] == "MISS"
+    first = server.post("/v1/tasks/sentiment", body | {"detail": True})
+    again = server.post("/v1/tasks/sentiment", body | {"detail": True})
+    assert (first.headers["X-Cache"], again.headers["X-Cache"]) == ("MISS", "HIT")
+    assert first.get_json()["detail"]["label_mass"] == again.get_json()["detail"]["label_mass"] > 0
+    assert "detail" not in server.post("/v1/tasks/sentiment", body).get_json()
 
 
 def test_free_text_has_no_probabilities(server: Server) -> None:

@@ -153,7 +153,14 @@ def test_a_stop_text_ends_the_reply_and_never_comes_out_nor_a_part_of_it(client:
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown field": ({"extra_body": {"best_of": 2}}, "best_of"),
-    "tools": ({"tools": [{"type": "function", "function": {"name": "x"}}]}, "tools"),
+    "a tool without a function": ({"tools": [{"type": "function"}]}, "tools[0].function"),
+    "a tool without a name": ({"tools": [{"type": "function", "function": {"description": "x"}}]}, "tools[0].function.name"),
+    "a tool of a provider": ({"tools": [{"type": "web_search", "function": {"name": "x"}}]}, "tools[0].type"),
+    "a tool with more": ({"tools": [{"type": "function", "function": {"name": "x", "call": 1}}]}, "tools[0].function.call"),
+    "too many tools": ({"tools": [{"type": "function", "function": {"name": "x"}}] * 129}, "tools"),
+    "a function without a name": ({"functions": [{}]}, "functions[0].name"),
+    "a function to call": ({"functions": [{"name": "x"}], "function_call": {"name": "x"}}, "function_call"),
+    "a named tool": ({"tools": [{"type": "function", "function": {"name": "x"}}], "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),
     "the likeliest of nothing": ({"top_logprobs": 2}, "top_logprobs"),
     "too many of the likeliest": ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     "a heavy penalty": ({"frequency_penalty": 2.5}, "frequency_penalty"),
@@ -189,7 +196,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no messages": ({"messages": []}, "messages"),
     "an empty message": ({"messages": [{"role": "user", "content": " \n"}]}, "messages"),
     "a role": ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].role"),
-    "a name": ({"messages": [{"role": "user", "content": "a", "name": "b"}]}, "messages[0].name"),
+    "a name of numbers": ({"messages": [{"role": "user", "content": "a", "name": 1}]}, "messages[0].name"),
     "no content": ({"messages": [*ASKED, {"role": "user", "content": None}]}, "messages[1].content"),
     "a tool call": ({"messages": [{"role": "assistant", "content": "a", "tool_calls": [{"id": "1"}]}]}, "messages[0].tool_calls"),
     "an image": ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a"}}]}]}, "messages[0].content"),
@@ -247,7 +254,7 @@ NEUTRAL: dict[str, Any] = {
     "parallel_tool_calls": False, "response_format": {"type": "text"}, "logit_bias": {}, "store": False,
     "metadata": {"a": "b"}, "user": "u", "safety_identifier": "s", "prompt_cache_key": "k", "service_tier": "auto",
     "reasoning_effort": "minimal", "modalities": ["text"], "functions": [], "function_call": "none",
-    "extra_body": {"top_k": 0, "min_p": 0, "repetition_penalty": 1},
+    "extra_body": {"top_k": -1, "min_p": 0, "repetition_penalty": 1},
 }  # fmt: skip
 
 
@@ -256,6 +263,28 @@ def test_values_that_ask_for_nothing_change_nothing(client: openai.OpenAI) -> No
     assert create(client, seed=3, **NEUTRAL).choices[0].message.content == plain
     for name, value in NEUTRAL.items():
         assert create(client, seed=3, **{name: value}).choices[0].message.content == plain, name
+
+
+def test_tools_that_are_offered_change_nothing_and_are_not_called(client: openai.OpenAI) -> None:
+    function = {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
+    plain = create(client, seed=3)
+    for fields in (
+        {"tools": [{"type": "function", "function": function}]},
+        {"tools": [{"type": "function", "function": function | {"strict": None}}], "tool_choice": "auto"},
+        {"tools": [{"type": "function", "function": function}], "tool_choice": "none"},
+        {"functions": [function], "function_call": "auto"},
+    ):
+        reply = create(client, seed=3, **fields)
+        assert reply.choices[0].message.content == plain.choices[0].message.content
+        assert reply.choices[0].message.tool_calls is None
+        assert reply.usage.prompt_tokens == plain.usage.prompt_tokens, "the model is not told of them"
+    error = refusal(client, tools=[{"type": "function", "function": function}], tool_choice="required")
+    assert error.param == "tool_choice" and "从不调用工具" in str(error)
+
+
+def test_a_name_is_a_note(client: openai.OpenAI) -> None:
+    named = [ASKED[0] | {"name": "user"}]
+    assert create(client, messages=named).choices[0].message.content == create(client).choices[0].message.content
 
 
 def test_a_silent_turn_in_the_history_is_a_turn(client: openai.OpenAI) -> None:

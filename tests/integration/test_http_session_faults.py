@@ -115,7 +115,7 @@ def test_a_place_that_cannot_be_written_to_is_a_warning_and_a_503_for_conversati
 
 
 def test_a_worker_that_was_never_asked_for_a_session_makes_no_file(start_server: StartServer, tmp_path: Path) -> None:
-    server = start_server(QAIO_SESSIONS_FILE=str(tmp_path / "folder" / "s.db"))
+    server = start_server(QAIO_SESSIONS_FILE=str(tmp_path / "folder" / "s.db"), QAIO_USAGE_DAYS="0")
     assert chat(server, TEXTS[0]).status_code == 200
     assert not (tmp_path / "folder").exists()
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from qwen_allinone.engine import Classify, FinishReason, LabelTrie
 from qwen_allinone.engine.label_trie import LabelScores
-from tests.support.fake_model import classify, expected_label, fake_logits
+from tests.support.fake_model import Bench, classify, expected_label, fake_logits
 
 Labels = list[tuple[int, ...]]
 
@@ -68,6 +68,28 @@ def test_probabilities_and_label_equal_brute_force(labels: Labels, prompt: list[
     assert fields["label"] == expected_label(prompt, labels)
     assert work.ids == labels[expected_label(prompt, labels)]
     assert passes == len(LabelTrie(tuple(labels)).branches)
+
+
+@given(LABELS, PROMPTS)
+def test_the_mass_is_the_share_of_all_first_tokens_and_changes_nothing_else(labels: Labels, prompt: list[int]) -> None:
+    bench = Bench()
+    plain = bench.submit(classify(prompt, labels))
+    weighed = bench.submit(Classify(prompt, LabelTrie(tuple(labels)), wants_mass=True))
+    bench.run()
+    one, other = plain.future.result(0), weighed.future.result(0)
+    expected = float(fake_logits(prompt).double().softmax(-1)[sorted({label[0] for label in labels})].sum())
+    assert one.label_mass is None and other.label_mass == pytest.approx(expected, rel=1e-6)
+    assert (one.label, one.ids) == (other.label, other.ids)
+    assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
+
+
+def test_labels_that_begin_alike_take_one_step_more_for_their_mass() -> None:
+    alike = LabelTrie(((1, 5), (1, 6)))
+    for wants_mass, steps in ((False, 1), (True, 2)):
+        bench = Bench()
+        bench.submit(Classify([9, 8], alike, wants_mass=wants_mass))
+        bench.run()
+        assert len(bench.model.steps) == steps
 
 
 @given(LABELS)

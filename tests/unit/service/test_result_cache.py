@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,14 @@ def test_what_is_kept_is_the_answer_and_not_the_time_it_took(tasks: dict[str, Ta
     label, text = load(dump(LABEL), tasks["sentiment"]), load(dump(TEXT), tasks["title"])
     assert label == Result(FinishReason.LABEL, (7,), 30, 0, label=1, probabilities=(0.25, 0.75))
     assert text == Result(FinishReason.STOP, (5, 6, 7), 30, 0)
+
+
+def test_the_mass_of_labels_is_kept_where_it_was_found(tasks: dict[str, Task]) -> None:
+    weighed = replace(LABEL, label_mass=0.5)
+    found = load(dump(weighed), tasks["sentiment"])
+    assert found and found.label_mass == 0.5
+    for wrong in (1.5, -0.1, "much", True, None):
+        assert load(changed(label_mass=wrong), tasks["sentiment"]) is None
 
 
 def test_a_remembered_result_costs_nothing() -> None:
