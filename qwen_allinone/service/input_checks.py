@@ -1,4 +1,7 @@
-"""Inputs of a task: what is refused before anything is computed, and what is cleaned."""
+"""Inputs of a task: what is refused before anything is computed, and what is cleaned.
+
+Messages without a task are measured in completions.py, decisions in questions.py.
+"""
 
 from __future__ import annotations
 
