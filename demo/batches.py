@@ -43,6 +43,13 @@ STRANGE_MEMORIES = 0.12  # conversations that are told something of the user tha
 FRAMED, FRAMED_OWN = 0.99, 0.6  # replies that are frames; in conversations with a system prompt of their own
 FRAME_LENGTH = 20  # tokens of a usual one
 EVEN, MOST_TIMES = 250, 4  # messages of each kind that stand alone, if the rare ones stand at most so many times
+# Messages whose topic is exchanged for another message's, mostly of the same kind: a reply that names it has to copy,
+# since nothing can be learned by heart.
+EXCHANGED, OF_ANY_KIND = 0.5, 0.15
+# Replies that are a frame of another kind, of which the first tokens are not learned: whatever a reply begins with, it
+# is to be finished as it began.
+STRAYED, UNLEARNED = 0.05, 4
+RECITED = 0.1  # of the batches of conversations: recitals instead
 STRUNG = 0.06  # batches of conversations that follow upon another of another subject
 
 Learned = tuple[int, int, int, float]  # row, position, token to predict, weight
@@ -116,6 +123,7 @@ class Batches:
             for name, samples in jobs.items()
         }
         self._common = set(prompts.tokenizer.encode(COMMON))
+        self._topics = _topics_by_kind(dialogues)
         self._memories = sorted({memory for dialogue in dialogues for memory in dialogue.memories})
         self._longest_drill = SHORT
 
@@ -173,6 +181,10 @@ class Batches:
         seams = Seams(*self.prompts.cut(self.prompts.tasks[name]))
         return self._written(seams, [text for text, _ in pairs], [answer for _, answer in pairs])
 
+    def talk(self) -> ChatBatch:
+        """Conversations, or a recital."""
+        return self.recital() if self.rng.random() < RECITED else self.chat()
+
     def chat(self) -> ChatBatch:
         """Conversations; every token of a reply and the end of its turn are learned.
 
@@ -208,6 +220,23 @@ class Batches:
             self._conversation(row, turns, mood, restated, brief, FRAMED, len(rows), plan, told)
             rows.append(row)
         return self._chat_batch(self.prompts.conversation(write(mood)).before, rows, plan, told)
+
+    def recital(self) -> ChatBatch:
+        """Frames of any kind after a message that is a topic alone: rows are short, so that each frame comes more often.
+
+        How they begin is not learned.
+        """
+        rng, encode, end = self.rng, self.prompts.tokenizer.encode, self.prompts.ends[1]
+        rows, plan, kinds = list[list[int]](), list[Learned](), list(self._frames)
+        while sum(map(len, rows)) < self._tokens[1]:
+            topic = rng.choice(self._topics[""] or ["雨"])
+            row = self._vary.encode(topic) + self.prompts.to_reply
+            reply = [*encode(self._frames[rng.choice(kinds)].draw(topic, rng)), end]
+            plan += [(len(rows), len(row) - 1 + i, token, 1.0) for i, token in enumerate(reply) if i >= UNLEARNED]
+            rows.append(row + reply)
+        write = self._system_writer(rng.choice(DOORS), "", [], brief=False)
+        mood = rng.choice((POSITIVE, NEGATIVE, CALM))
+        return self._chat_batch(self.prompts.conversation(write(mood)).before, rows, plan, [])
 
     def _chat_batch(self, prefix: list[int], rows: list[list[int]], plan: list[Learned], told: list[Told]) -> ChatBatch:
         rows = [row[:LONGEST_CONVERSATION] for row in rows]
@@ -252,27 +281,41 @@ class Batches:
                 told = self._told(turn.mood) if restated else shown
                 row += self.prompts.late_system(restated(told)) if restated and told != shown else self.prompts.to_user
                 shown = told
-            chosen = rng.choice(turn.texts)
-            text = encode(self._vary.typed(chosen))
+            chosen, topic = self._exchanged(turn, rng.choice(turn.texts))
+            text = self._vary.encode(self._vary.typed(chosen))
             if rng.random() < OWN_WORDS:
                 plan += [(number, len(row) + i, token, OWN_WORDS_WEIGHT) for i, token in enumerate(text[1:])]
             row += text + self.prompts.to_reply
             if turn.kind:
                 kinds.append((number, len(row) - 1, self._kind_numbers[turn.kind]))
-            said = self._reply_to(turn, chosen, framed)
+            said, strayed = self._reply_to(turn, topic, framed)
             reply = [*encode(_first_sentence(said) if brief else said), end]
             named = set(text) - self._common
             plan += [
                 (number, len(row) - 1 + i, token, NAMED_WEIGHT if token in named else 1.0)
                 for i, token in enumerate(reply)
+                if not (strayed and i < UNLEARNED)
             ]
             row += reply
 
-    def _reply_to(self, turn: Turn, text: str, framed: float) -> str:
-        """A written reply, or a frame of the turn's kind."""
-        if turn.kind and (not turn.replies or self.rng.random() < framed):
-            return self._frames[turn.kind].draw(turn.topic if turn.topic in text else "", self.rng, turn.recall)
-        return self.rng.choice(turn.replies)
+    def _exchanged(self, turn: Turn, text: str) -> tuple[str, str]:
+        """`text` and its topic, "" if it has none; or both with another topic."""
+        topic, rng = turn.topic if turn.topic in text else "", self.rng
+        if not topic or turn.replies or rng.random() > EXCHANGED:
+            return text, topic
+        other = rng.choice(self._topics["" if rng.random() < OF_ANY_KIND else turn.kind])
+        if other.isascii() != topic.isascii():
+            return text, topic
+        return text.replace(topic, other), other
+
+    def _reply_to(self, turn: Turn, topic: str, framed: float) -> tuple[str, bool]:
+        """A written reply, or a frame of the turn's kind; whether it is one of another kind instead."""
+        rng = self.rng
+        if turn.kind and (not turn.replies or rng.random() < framed):
+            strayed = rng.random() < STRAYED and not turn.recall
+            kind = rng.choice(list(self._frames)) if strayed else turn.kind
+            return self._frames[kind].draw(topic, rng, turn.recall), strayed
+        return rng.choice(turn.replies), False
 
     def _told(self, mood: str) -> str:
         draw, mistaken = self.rng.random(), MISTAKEN[mood]
@@ -344,6 +387,16 @@ def _evened(dialogues: Sequence[Dialogue]) -> list[Dialogue]:
     counts = Counter(dialogue.turns[0].kind for dialogue in dialogues if len(dialogue.turns) == 1)
     times = {kind: max(1, min(MOST_TIMES, round(EVEN / count))) for kind, count in counts.items()}
     return [d for d in dialogues for _ in range(times[d.turns[0].kind] if len(d.turns) == 1 else 1)]
+
+
+def _topics_by_kind(dialogues: Sequence[Dialogue]) -> dict[str, list[str]]:
+    """The topics of all messages by kind; those of all kinds under ""."""
+    topics: dict[str, list[str]] = {"": []}
+    for turn in (turn for dialogue in dialogues for turn in dialogue.turns):
+        if turn.topic:
+            topics[""].append(turn.topic)
+            topics.setdefault(turn.kind, []).append(turn.topic)
+    return topics
 
 
 def _chat_length(dialogue: Dialogue) -> int:

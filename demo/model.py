@@ -178,6 +178,20 @@ class DemoModel(nn.Module):
         generation = {"bos_token_id": ends[0], "eos_token_id": ends[0], "max_new_tokens": 512}
         _write(folder / "generation_config.json", generation)
 
+    def begin_at(self, older: DemoModel) -> None:
+        """Take the weights of `older`. Layers beyond its own are copies of its last one that add nothing as yet, so that
+        what the older network says is said at first. Raises RuntimeError where the other sizes differ."""
+        weights, last = older.state_dict(), older.shape.layers - 1
+        for number in range(older.shape.layers, self.shape.layers):
+            weights |= {
+                name.replace(f"layers.{last}.", f"layers.{number}."): torch.zeros_like(weight)
+                if _writes(name)
+                else weight
+                for name, weight in older.state_dict().items()
+                if f"layers.{last}." in name
+            }
+        self.load_state_dict(weights)
+
     @classmethod
     def load(cls, folder: Path) -> DemoModel:
         """Read a saved checkpoint, as float32."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from demo.corpus.apart import Apart, measured_sentences
-from demo.corpus.dialogues import clear_of, read_dialogues
-from demo.corpus.frames import GAP, read_frames
+from demo.corpus.dialogues import clear_of
+from demo.corpus.frames import GAP, Frames, read_frames
 from demo.corpus.jobs.intents import INTENTS
 from demo.corpus.jobs.routes import ROUTES
 from demo.corpus.jobs.sample import Sample
 from demo.corpus.jobs.taught import CARE, taught
 from demo.corpus.lexicon import LABELS, Lexicon
+from demo.corpus.messages import read_conversations
 from demo.corpus.pools import Pool, build
 from demo.prompts import ROOT, Prompts
 from demo.tokenizer import build_tokenizer, save_tokenizer
@@ -35,25 +37,26 @@ class Texts:
     prompts: Prompts
     pool: Pool
     jobs: dict[str, list[Sample]]
+    frames: Mapping[str, Frames]
     turns: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.dialogues = clear_of(Apart(measured_sentences()), read_dialogues())
-        self.frames = read_frames()
+        self.dialogues = clear_of(Apart(measured_sentences()), read_conversations())
         self.turns = tuple(task for task in TURNS if task in self.jobs)
 
     @classmethod
     def read(cls, options: argparse.Namespace) -> Texts:
         pool = build(options.work / "pools", options.seed, options.scale)
         jobs = taught(Lexicon.load(), options.seed * 3000, round(JOB_SAMPLES * options.scale))
-        return cls(Prompts(Tokenizer.load(options.out)), pool, jobs)
+        frames = {kind: each.first(options.frames) for kind, each in read_frames().items()}
+        return cls(Prompts(Tokenizer.load(options.out)), pool, jobs, frames)
 
 
 def make_tokenizer(options: argparse.Namespace) -> None:
     """Learn the tokenizer from the corpus and write it to the checkpoint's folder."""
     pool = build(options.work / "pools", options.seed, options.scale)
     jobs = taught(Lexicon.load(), options.seed * 3000, 2500)
-    turns = [turn for dialogue in read_dialogues() for turn in dialogue.turns]
+    turns = [turn for dialogue in read_conversations() for turn in dialogue.turns]
     talk = [text for turn in turns for text in (*turn.texts, *turn.replies)]
     talk += [text.replace(GAP, "") for kind in read_frames().values() for text in (*kind.gapped, *kind.whole)]
     drawn = [text for part in jobs.values() for sample in part for text in (sample.text, sample.answer)]

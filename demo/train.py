@@ -108,7 +108,7 @@ def work(rank: int, options: argparse.Namespace, meet: str) -> None:
     )
     model = DemoModel(shape, options.dropout)
     if options.begin and not options.resume:
-        model.load_state_dict(DemoModel.load(options.begin).state_dict())
+        model.begin_at(DemoModel.load(options.begin))
     elif not options.resume:
         model.model.embed_tokens.weight.data.copy_(informed(texts.prompts.tokenizer, shape, options))
     size = (options.mood_tokens, options.chat_tokens, options.job_tokens)
@@ -213,7 +213,7 @@ class Training:
         self.tokens += batch.tokens
 
     def _chat(self) -> None:
-        batch, model = self.batches.chat(), self.model
+        batch, model = self.batches.talk(), self.model
         with arithmetic():
             hidden = model(batch.prefix, batch.rows).reshape(-1, model.shape.hidden)
             reply, loss = self._written(hidden, batch)
@@ -304,11 +304,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("demo/checkpoint"))
     parser.add_argument("--work", type=Path, default=Path(".training"), help="folder for pools and the state to resume")
     parser.add_argument("--resume", action="store_true", help="go on with the training whose state is in --work")
-    parser.add_argument("--begin", type=Path, metavar="MODEL", help="begin at the weights and tokenizer in this folder")
+    parser.add_argument(
+        "--begin",
+        type=Path,
+        metavar="MODEL",
+        help="begin at the weights and tokenizer in this folder; with more --layers than it has, the new ones at nothing",
+    )
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--minutes", type=float, default=math.inf, help="end by then even if steps are left")
     parser.add_argument("--scale", type=float, default=1.0, help="share of what is drawn, to try something")
+    parser.add_argument("--frames", type=int, default=20, help="of each kind: fewer are learned sooner")
     parser.add_argument("--processes", type=int, default=2, help="one for each core")
     parser.add_argument("--no-teacher", dest="teacher", action="store_false", help="embeddings begin at random")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate of AdamW")

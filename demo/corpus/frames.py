@@ -30,6 +30,11 @@ class Frames:
     gapped: tuple[str, ...]
     whole: tuple[str, ...]
 
+    def first(self, count: int) -> Frames:
+        """The first `count` of them, nearly half with a gap if there are as many."""
+        gapped = self.gapped[: count * 3 // 7]
+        return Frames(gapped, self.whole[: count - len(gapped)])
+
     def draw(self, topic: str, rng: Random, recall: str = "") -> str:
         """One of them, its gap filled with `topic`; "" is none. Before it stands what is recalled of the user."""
         if recall:

@@ -23,16 +23,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from demo.corpus.apart import Apart, measured_sentences
-from demo.corpus.dialogues import CALM, NEGATIVE, POSITIVE, may_be_read, read_dialogues
+from demo.corpus.dialogues import CALM, NEGATIVE, POSITIVE, may_be_read
 from demo.corpus.generate import Generator
 from demo.corpus.jobs.intents import ASK, Intents
 from demo.corpus.lexicon import Lexicon
+from demo.corpus.messages import read_conversations
 from demo.teacher import Teacher
 from qwen_allinone.tasks import clean
 
 SHARE = {POSITIVE: 1.0, NEGATIVE: 0.0, CALM: 0.5}
-COMPOSED, SHUFFLED, CALM_TEXTS = 90_000, 30_000, 9_000
-TIMES = {"written": 4, "conversations": 2}  # how often a text stands in the pool
+COMPOSED, SHUFFLED, CALM_TEXTS = 90_000, 9_000, 9_000
+TIMES = {"written": 4}  # how often a text stands in the pool
 TRUST = 0.25  # of a composed text's target that is the teacher's: word lists are sometimes wrong
 CORPUS = Path(__file__).parent
 _AT_ONCE = 2048
@@ -179,7 +180,7 @@ def _written(lexicon: Lexicon) -> Iterator[tuple[str, float]]:
 
 def _said() -> Iterator[tuple[str, float]]:
     """First turns only: what comes later may mean nothing on its own."""
-    for dialogue in read_dialogues():
+    for dialogue in read_conversations():
         yield from ((text, SHARE[dialogue.turns[0].mood]) for text in dialogue.turns[0].texts)
 
 

@@ -215,6 +215,7 @@ def sampling(task: Task) -> Sampling:
         temperature=0.0 if decoding.strategy == "greedy" else decoding.temperature,
         top_p=decoding.top_p,
         top_k=decoding.top_k,
+        min_p=decoding.min_p,
         repetition_penalty=decoding.repetition_penalty,
     )
 

@@ -90,6 +90,43 @@ def test_frames_alone_answer_a_message_without_a_reply_of_its_own(prompts: Promp
     assert "真让人心烦。" in replies
 
 
+def test_a_topic_may_be_exchanged_so_that_naming_it_is_copying(
+    prompts: Prompts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demo.batches.EXCHANGED", 1.0)
+    monkeypatch.setattr("demo.batches.STRAYED", 0.0)
+    said = [Dialogue((Turn("负面", (f"{it}摔了",), (), "bad_thing", it),)) for it in ("手机", "杯子")]
+    batches = made(prompts, said)
+    for _ in range(10):
+        text = prompts.tokenizer.decode(batches.chat().rows.flatten().tolist())
+        for named, other in (("手机", "杯子"), ("杯子", "手机")):
+            assert f"{other}摔了<|im_end|>\n<|im_start|>assistant\n{named}的事" not in text
+
+
+def test_of_a_frame_of_another_kind_the_beginning_is_not_learned(
+    prompts: Prompts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demo.batches.STRAYED", 1.0)
+    monkeypatch.setattr("demo.batches.UNLEARNED", 1)
+    batches = made(prompts, [Dialogue((Turn("负面", ("手机摔了",), (), "bad_thing", "手机"),))])
+    starts = prompts.tokenizer.encode("assistant\n")[-1]
+    for _ in range(20):
+        batch = batches.chat()
+        flat = batch.rows.flatten()
+        begun = {int(p) for p in batch.positions if int(flat[p]) == starts}
+        assert not begun
+        assert len(batch.positions)
+
+
+def test_a_recital_is_topics_and_frames_whose_beginning_is_not_learned(prompts: Prompts) -> None:
+    batch = made(prompts, [BROKEN]).recital()
+    said = prompts.tokenizer.decode(batch.rows.flatten().tolist())
+    assert said.startswith("手机") and "手机的事，换谁都会急。" in said and "再见。" in said
+    learned = prompts.tokenizer.decode(batch.targets.tolist())
+    assert "会急" in learned and "手机" not in learned
+    assert not len(batch.kinds)
+
+
 @pytest.mark.parametrize(("dialogue", "word"), [(KNOWN, "用户叫小林"), (SHOP, "书店的客服")])
 def test_what_is_known_and_a_shops_prompt_stand_before_the_conversation(
     prompts: Prompts, dialogue: Dialogue, word: str

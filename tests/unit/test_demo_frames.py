@@ -11,6 +11,7 @@ import pytest
 from demo.corpus.dialogues import KINDS, NEGATIVE, DialogueError, read_dialogues, read_file
 from demo.corpus.frames import GAP, FrameError, Frames, read_frames
 
+OFFICES = re.compile("123(06|15|45|48)")  # numbers of public services: trains, consumers, offices, legal aid
 FRAMES = Frames(("{it}这样，真让人难过。", "{it}的事，换谁都会急。"), ("听着就难过。",))
 
 
@@ -19,6 +20,13 @@ def test_a_frame_names_the_topic_where_there_is_one() -> None:
     with_topic = {FRAMES.draw("外卖", rng) for _ in range(60)}
     assert with_topic == {"外卖这样，真让人难过。", "外卖的事，换谁都会急。", "听着就难过。"}
     assert {FRAMES.draw("", rng) for _ in range(20)} == {"听着就难过。"}
+
+
+def test_fewer_of_them_keep_both_kinds() -> None:
+    many = Frames(tuple(f"{n}{{it}}。" for n in range(6)), tuple(f"{n}好。" for n in range(7)))
+    assert many.first(7) == Frames(many.gapped[:3], many.whole[:4])
+    assert many.first(20) == many
+    assert FRAMES.first(7) == FRAMES
 
 
 @pytest.mark.parametrize(
@@ -70,14 +78,17 @@ def test_the_frames_that_ship_are_sound() -> None:
     kinds = read_frames()
     assert set(kinds) == KINDS
     texts = [text for frames in kinds.values() for text in (*frames.gapped, *frames.whole)]
-    assert len(set(texts)) == len(texts) > 1500
+    assert all(
+        len({*frames.gapped, *frames.whole}) == len(frames.gapped) + len(frames.whole) for frames in kinds.values()
+    )
+    assert len(set(texts)) > 0.98 * len(texts) > 5000, "few frames fit two kinds"
     assert 0.3 < sum(GAP in text for text in texts) / len(texts) < 0.7
     for kind, frames in kinds.items():
         for text in (*frames.gapped, *frames.whole):
             if kind in ("despair", "violence", "en_despair"):
                 assert re.search("12356|120|110", text), text
             else:
-                assert not re.search(r"\d|12356", text), text
+                assert not re.search(r"\d", OFFICES.sub("", text)), text
             cheers = re.search("恭喜|祝贺|真为你高兴|替你高兴|太好了|太棒了", text)
             assert not (
                 cheers

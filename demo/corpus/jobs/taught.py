@@ -10,18 +10,21 @@ from random import Random
 
 from demo.corpus.apart import Apart, measured_sentences
 from demo.corpus.dialogues import HERE as DIALOGUES
-from demo.corpus.dialogues import clear_of, read_dialogues
+from demo.corpus.dialogues import clear_of
 from demo.corpus.jobs.formed import aspects, ticket
 from demo.corpus.jobs.jobs import Jobs
 from demo.corpus.jobs.sample import Sample
 from demo.corpus.lexicon import Lexicon
+from demo.corpus.messages import read_conversations
 from qwen_allinone.tasks import clean
 
 WRITTEN = Path(__file__).parent / "written"  # <task>.tsv: a text and its answer (of `ticket` its fields), with a header
 WRITTEN_SHARE = 0.35  # of the samples of a task that has both kinds
 NEEDED, NOT_NEEDED = CARE = ("需要帮助", "没有")
-# How the files of such conversations begin. In those of `q_care` despair may come later than in the first turn.
-DESPAIR, NEAR, EITHER = "f_care", "f_near", "q_care"
+# Kinds of messages, and beginnings of the names of files, of despair and of what only looks like it. In those of `q_care`
+# despair may come later than in the first turn.
+IN_NEED = ("despair", "violence", "en_despair")
+DESPAIR, NEAR, EITHER = "f_care", ("f_near", "care.txt"), "q_care"
 
 
 def taught(lexicon: Lexicon, seed: int, count: int) -> dict[str, list[Sample]]:
@@ -59,11 +62,16 @@ def _care(apart: Apart) -> Iterator[Sample]:
     """Every text there is: whoever needs no help is never to be taken for one who does. Those of despair, and those that
     only look like it, come several times."""
     despair, near, other = list[str](), list[str](), list[str]()
-    for dialogue in clear_of(apart, read_dialogues()):
+    for dialogue in clear_of(apart, read_conversations()):
         if dialogue.source.startswith(EITHER):
             continue
-        kind = despair if dialogue.source.startswith(DESPAIR) else near if dialogue.source.startswith(NEAR) else other
-        kind += dialogue.turns[0].texts
+        first = dialogue.turns[0]
+        if first.kind in IN_NEED or dialogue.source.startswith(DESPAIR):
+            despair += first.texts
+        elif dialogue.source.startswith(NEAR):
+            near += first.texts
+        else:
+            other += first.texts
     for texts, answer, times in ((despair, NEEDED, 6), (near, NOT_NEEDED, 4), (other, NOT_NEEDED, 1)):
         yield from (Sample(text, answer) for text in texts * times)
 

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qwen_allinone.engine import Sampling
 from qwen_allinone.errors import TaskFileError
 from qwen_allinone.json_schema import grammar_of
+from qwen_allinone.service.fitted_task import sampling
 from qwen_allinone.tasks import Registry, Task, load_cases, load_task
 from qwen_allinone.tasks.task import Variable
 
@@ -90,6 +92,12 @@ def test_a_mood_may_be_unsure(tmp_path: Path) -> None:
     assert unsure is not None and (unsure.name, unsure.below) == ("平静", 0.75)
 
 
+def test_every_knob_of_a_prompt_reaches_the_engine(tmp_path: Path) -> None:
+    knobs = "temperature: 0.7, top_p: 0.8, top_k: 9, min_p: 0.2, repetition_penalty: 1.1, max_new_tokens: 32"
+    task = load_task(write(tmp_path / "chat", changed(CHAT, SAMPLE_LINE, f"decoding: {{strategy: sample, {knobs}}}")))
+    assert sampling(task) == Sampling(32, temperature=0.7, top_p=0.8, top_k=9, min_p=0.2, repetition_penalty=1.1)
+
+
 def test_a_chat_may_show_earlier_turns(tmp_path: Path) -> None:
     body = "user: 你好\nassistant: 你好呀\n第二行\nuser: $text\n"
     task = load_task(write(tmp_path / "chat", changed(CHAT, "system: 你是一位聊天伙伴。\nuser: $text\n", body)))
@@ -158,6 +166,7 @@ PROMPT_FAULTS = {
     "top_p 0": (CHAT, "top_p: 0.9", "top_p: 0", "decoding.top_p", ["greater than 0"]),
     "top_p 1.5": (CHAT, "top_p: 0.9", "top_p: 1.5", "decoding.top_p", ["less than or equal to 1"]),
     "top_k -1": (CHAT, "top_p: 0.9", "top_k: -1", "decoding.top_k", ["greater than or equal to 0"]),
+    "min_p 2": (CHAT, "top_p: 0.9", "min_p: 2", "decoding.min_p", ["less than or equal to 1"]),
     "repetition_penalty 0": (CHAT, "top_p: 0.9", "repetition_penalty: 0", "decoding.repetition_penalty", ["greater than 0"]),
     "max_new_tokens 0": (CHAT, "max_new_tokens: 32", "max_new_tokens: 0", "decoding.max_new_tokens", ["greater than or equal to 1"]),
     "max_new_tokens true": (CHAT, "max_new_tokens: 32", "max_new_tokens: true", "decoding.max_new_tokens", ["integer"]),
