@@ -73,6 +73,7 @@ def wrap(service: Service, settings: Settings) -> Flask:
         telemetry=_telemetry(settings, service),
         ping_s=settings.ping_s,
         corrections=_corrections(settings),
+        remembers_completions=settings.memory_chat_completions,
     )
     app.extensions["memory"] = keeper
     return app

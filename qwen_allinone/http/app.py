@@ -99,12 +99,14 @@ def create_app(
     telemetry: Telemetry,
     ping_s: float = 10.0,
     corrections: Corrections | None = None,
+    remembers_completions: bool = False,
 ) -> OpenAPI:
     """Build the WSGI app around `service`.
 
     `memories` is None where nothing is remembered. The first of `model_names` goes into the header X-Model, the others
     are what clients may call the model too; `telemetry` hears of requests; streams ping every `ping_s` seconds when
-    they have nothing to say; `corrections` keeps answers for feedback.
+    they have nothing to say; `corrections` keeps answers for feedback. `remembers_completions`: chat completions with a
+    user have memory unless they say otherwise.
     """
     app = OpenAPI(
         __name__,
@@ -127,7 +129,16 @@ def create_app(
     guards.register(app, guarded_by)
     idempotency.register(app, once)
     app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see serving/worker.py
-    backend = Backend(service, conversations, kept_responses, memories, tuple(model_names), ping_s, corrections)
+    backend = Backend(
+        service,
+        conversations,
+        kept_responses,
+        memories,
+        remembers_completions,
+        tuple(model_names),
+        ping_s,
+        corrections,
+    )
     for routes in _ROUTES:
         routes.register(app, backend)
     feedback.register(app, backend, telemetry)
