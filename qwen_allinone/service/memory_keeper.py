@@ -1,9 +1,9 @@
 """The threads behind the answers: one finds in notes what is worth keeping, and makes the vectors that are missing;
 one erases what was forgotten, if the answer to that could not wait for it.
 
-The first asks the engine as any request does, one thing at a time, when nobody else wants it. What it does is written into the
-store in one step at its end, so it may be stopped or killed at any time: what is left is done by another worker, or
-after the next start.
+The first asks the engine as any request does, one thing at a time, when nobody else wants it. What it does is written
+into the store in one step at its end, so it may be stopped or killed at any time: what is left is done by another
+worker, or after the next start.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Completions for a user who is remembered: memories are put into a client's messages, and what he said is looked at."""
+"""Completions for a user who is remembered: memories go into a client's messages, and what he said is looked at."""
 
 from __future__ import annotations
 
