@@ -86,6 +86,7 @@ def wrap(service: Service, settings: Settings) -> Flask:
         batches_kept=batches,
         accounts=accounts,
         admins=settings.admins,
+        remembers_completions=settings.memory_chat_completions,
     )
     app.extensions["memory"] = keeper
     if batches:

@@ -183,6 +183,11 @@ class Settings(BaseModel):
     memory_ttl_s: float = Field(
         31_536_000.0, ge=1, le=315_360_000, description="Seconds after which a memory is forgotten unless said again"
     )
+    memory_chat_completions: bool = Field(
+        False,
+        description="`1`: `user` in `/v1/chat/completions` names whose memories are used and kept, "
+        "unless a request says `memory: false`; needs `QAIO_MEMORY=1`",
+    )
     feedback_file: Path | None = Field(
         None,
         description="File (SQLite; local disk) in which answers of label tasks wait a day for `POST /v1/feedback`, "
@@ -272,6 +277,8 @@ class Settings(BaseModel):
                 f"QAIO_STEP_TOKENS={self.step_tokens} is less than QAIO_SLOTS={self.slots}: "
                 "not every running reply would get a token in a step; raise the first or lower the second"
             )
+        if self.memory_chat_completions and not self.memory:
+            raise ValueError("QAIO_MEMORY_CHAT_COMPLETIONS=1 needs QAIO_MEMORY=1: set both or neither")
         jwt = ("jwt_algorithm", "jwt_key_file", "jwt_issuer", "jwt_audience")
         absent = [PREFIX + name.upper() for name in jwt if getattr(self, name) is None]
         if 0 < len(absent) < len(jwt):

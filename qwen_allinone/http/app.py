@@ -107,13 +107,15 @@ def create_app(
     batches_kept: Batches | None = None,
     accounts: UsageAccounts | None = None,
     admins: Collection[str] = (),
+    remembers_completions: bool = False,
 ) -> OpenAPI:
     """Build the WSGI app around `service`.
 
     `memories` is None where nothing is remembered. The first of `model_names` goes into the header X-Model, the others
     are what clients may call the model too; `telemetry` hears of requests; streams ping every `ping_s` seconds when
     they have nothing to say; `corrections` keeps answers for feedback; `batches_kept`: None where none are worked off;
-    `accounts` keeps what was used, which `admins` see of everybody.
+    `accounts` keeps what was used, which `admins` see of everybody. `remembers_completions`: chat completions with a
+    user have memory unless they say otherwise.
     """
     app = OpenAPI(
         __name__,
@@ -137,7 +139,15 @@ def create_app(
     idempotency.register(app, once)
     app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see serving/worker.py
     backend = Backend(
-        service, conversations, kept_responses, memories, tuple(model_names), ping_s, corrections, batches_kept
+        service,
+        conversations,
+        kept_responses,
+        memories,
+        remembers_completions,
+        tuple(model_names),
+        ping_s,
+        corrections,
+        batches_kept,
     )
     for routes in _ROUTES:
         routes.register(app, backend)

@@ -29,6 +29,7 @@ class Backend:
     sessions: Sessions
     responses: Responses
     memories: Memories | None  # None: nothing is remembered
+    remembers_completions: bool  # chat completions with a user, that do not say whether they want memory
     model_names: tuple[str, ...]
     ping_s: float
     corrections: Corrections | None = None

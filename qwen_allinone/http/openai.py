@@ -28,8 +28,9 @@ from qwen_allinone.http.reply_fields import (
 )
 from qwen_allinone.http.request_terms import needs_engine, parameters, terms
 from qwen_allinone.http.tool_fields import Functions, ToolChoice, Tools
-from qwen_allinone.service import Answer
-from qwen_allinone.service.completions import DEFAULT_MAX_TOKENS, Wanted, complete
+from qwen_allinone.service import Answer, Terms, UserMemories, whose
+from qwen_allinone.service.completions import DEFAULT_MAX_TOKENS, Utterance, Wanted, complete
+from qwen_allinone.service.reminded import Reminded, complete_reminded
 
 
 class NeutralFields(ReplyFields, ClientNotes):
@@ -52,6 +53,12 @@ class ChatCompletionRequest(NeutralFields):
     max_completion_tokens: int | None = Field(None, ge=1, description="与 max_tokens 相同，二者只能给一个")
     logprobs: bool = Field(False, description="true：附带每个 token 的对数概率，取自温度、惩罚和格式之前")
     top_logprobs: int = Field(0, ge=0, le=20, description="每处再列出概率最大的几个；要有 logprobs: true")
+    user: str = Field("", description="要用记忆时是说话的人；否则是客户端自己的备注，不作处理")
+    memory: bool | None = Field(
+        None,
+        description="true：记得 user 讲过的自己的情况，并记住新的，需要 QAIO_MEMORY=1；false：这一次既不用也不记；"
+        "缺省时看 QAIO_MEMORY_CHAT_COMPLETIONS",
+    )
 
     def wanted(self) -> Wanted:
         """As the service knows it; raises InvalidInput where fields contradict each other."""
@@ -107,27 +114,64 @@ def register(app: OpenAPI, backend: Backend) -> None:
     @app.post(
         "/v1/chat/completions",
         summary="续写对话（与 OpenAI 的接口相同）",
-        responses={200: ChatCompletion, **error_responses(NestedErrorBody, 400, 404, 413, 415, 500, 503, 504)},
+        responses={200: ChatCompletion, **error_responses(NestedErrorBody, 400, 404, 413, 415, 429, 500, 503, 504)},
         openapi_extensions=parameters() | sse.documented(_CHUNKS),
     )
     @needs_engine
     def chat_completions(body: ChatCompletionRequest) -> Response:
         backend.check_model(body.model)
         wanted, asked = body.wanted(), terms(backend)
-        messages = [message.pair for message in body.messages]
+        user, messages = _user(backend, body, asked), [message.pair for message in body.messages]
         if body.stream:
 
             def work(out: sse.Writer) -> None:
                 heading = head("chatcmpl", "chat.completion.chunk", body.model)
                 chunks = Chunks(out, body, heading, _Shape(backend))
                 heard = replace(asked, watch=out.watch, listener=chunks)
-                chunks.end(complete(backend.service, messages, wanted, heard))
+                done = _complete(backend, user, messages, wanted, heard)
+                if user:
+                    out.ping()  # whoever has left by now goes no further: nothing is kept of what nobody got whole
+                    _note(user, done)
+                chunks.end(done.answers, len(done.recalled) if user else None)
 
             return sse.respond(work, backend)
-        answers = complete(backend.service, messages, wanted, asked)
+        done = _complete(backend, user, messages, wanted, asked)
+        if user:
+            _note(user, done)
         shape = _Shape(backend)
-        choices = [shape.whole(number, answer) for number, answer in enumerate(answers)]
-        return jsonify(**head("chatcmpl", "chat.completion", body.model), choices=choices, usage=usage(answers))
+        choices = [shape.whole(number, answer) for number, answer in enumerate(done.answers)]
+        spent = usage(done.answers, memories=len(done.recalled) if user else None)
+        return jsonify(**head("chatcmpl", "chat.completion", body.model), choices=choices, usage=spent)
+
+
+def _user(backend: Backend, body: ChatCompletionRequest, asked: Terms) -> UserMemories | None:
+    """The memories that a request is to use and to add to; None if `user` is but a client's note.
+
+    Raises:
+        InvalidInput: memory is asked for where there is none, for nobody, or for what is no name. Memories.of's errors.
+    """
+    if not (backend.remembers_completions if body.memory is None else body.memory):
+        return None
+    if backend.memories is None:
+        raise InvalidInput("这个服务没有开启记忆（QAIO_MEMORY=1），请去掉 memory", param="memory")
+    if body.user:
+        return backend.memories.of(whose(asked.caller, body.user))
+    if body.memory:
+        raise InvalidInput("memory 为 true 时要带 user，请写明是谁", param="memory")
+    return None
+
+
+def _complete(
+    backend: Backend, user: UserMemories | None, messages: Sequence[Utterance], wanted: Wanted, asked: Terms
+) -> Reminded:
+    if user is None:
+        return Reminded(complete(backend.service, messages, wanted, asked))
+    return complete_reminded(backend.service, user.remind, messages, wanted, asked)
+
+
+def _note(user: UserMemories, done: Reminded) -> None:
+    if done.said:
+        user.note_said(done.said.text, done.said.mood)
 
 
 class _Shape:

@@ -42,12 +42,12 @@ class Chunks:
     def delta(self, text: str, choice: int = 0, logprobs: Sequence[Logprobs] = ()) -> None:
         self._send(self._shape.piece(choice, text, logprobs))
 
-    def end(self, answers: Sequence[Answer]) -> None:
-        """Send what comes after the replies."""
+    def end(self, answers: Sequence[Answer], memories: int | None = None) -> None:
+        """Send what comes after the replies; `memories` as in `usage`."""
         for number, answer in enumerate(answers):
             self._send(self._shape.ended(number) | {"finish_reason": answer.result.finish_reason.value})
         if self._body.wants_usage:
-            self._out.send(self._head | {"choices": [], "usage": usage(answers, self._prompts)})
+            self._out.send(self._head | {"choices": [], "usage": usage(answers, self._prompts, memories)})
         self._out.end("[DONE]")
 
     def _send(self, choice: dict[str, Any]) -> None:

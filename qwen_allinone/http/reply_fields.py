@@ -217,6 +217,9 @@ class CompletionUsage(BaseModel):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptDetails
+    memories: int | None = Field(
+        None, description="How many memories the prompt was told; absent where none are looked for"
+    )
 
 
 def head(prefix: str, kind: str, model_name: str) -> dict[str, Any]:
@@ -224,8 +227,11 @@ def head(prefix: str, kind: str, model_name: str) -> dict[str, Any]:
     return {"id": f"{prefix}-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model_name}
 
 
-def usage(answers: Sequence[Answer], prompts: int = 1) -> dict[str, Any]:
-    """Each of the `prompts` counts once, however many of the answers, which come in its order, are its replies."""
+def usage(answers: Sequence[Answer], prompts: int = 1, memories: int | None = None) -> dict[str, Any]:
+    """Each of the `prompts` counts once, however many of the answers, which come in its order, are its replies.
+
+    `memories`: so many were told to the prompt; None where none were looked for.
+    """
     results = [answer.result for answer in answers]
     firsts = results[:: len(results) // prompts]
     read, generated = sum(first.prompt_tokens for first in firsts), sum(len(result.ids) for result in results)
@@ -234,7 +240,8 @@ def usage(answers: Sequence[Answer], prompts: int = 1) -> dict[str, Any]:
         completion_tokens=generated,
         total_tokens=read + generated,
         prompt_tokens_details=PromptDetails(cached_tokens=sum(first.reused_tokens for first in firsts)),
-    ).model_dump()
+        memories=memories,
+    ).model_dump(exclude_none=True)
 
 
 def chosen_tokens(told: Sequence[Logprobs], tokenizer: Tokenizer) -> list[dict[str, Any]]:

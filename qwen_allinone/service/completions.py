@@ -51,9 +51,15 @@ def complete(
         ServiceError: busy, not ready, too late, failed, given up.
     """
     with service.request(terms) as request:
-        if messages and messages[-1][0] == "assistant":
-            raise InvalidInput(f"{param} 的最后一条不能是 assistant：不续写已有的回复，请以 user 结尾", param=param)
-        return _replies(request, [chat_ids(messages, request.codec, param)], wanted)
+        return replies_to(request, [checked_ids(messages, wanted, request.codec, param)], wanted)
+
+
+def checked_ids(messages: Sequence[Utterance], wanted: Wanted, codec: Codec, param: str = "messages") -> list[int]:
+    """Token ids of the messages, once all is checked that can be before anything is computed; raises as `complete`."""
+    if messages and messages[-1][0] == "assistant":
+        raise InvalidInput(f"{param} 的最后一条不能是 assistant：不续写已有的回复，请以 user 结尾", param=param)
+    _check_biases(wanted, codec)
+    return chat_ids(messages, codec, param)
 
 
 def continue_texts(
@@ -66,7 +72,8 @@ def continue_texts(
             as `complete`.
     """
     with service.request(terms) as request:
-        return _replies(request, [prompt_ids(prompt, request.codec) for prompt in prompts], wanted)
+        _check_biases(wanted, request.codec)
+        return replies_to(request, [prompt_ids(prompt, request.codec) for prompt in prompts], wanted)
 
 
 def text_ids(text: str, codec: Codec, param: str = "prompt") -> list[int]:
@@ -93,11 +100,14 @@ def prompt_ids(prompt: str | Sequence[int], codec: Codec, param: str = "prompt",
     return prompt
 
 
-def _replies(request: Request, prompts: Sequence[Sequence[int]], wanted: Wanted) -> list[Answer]:
-    """The replies to each prompt, one after the other; what they cost is noted."""
-    codec, terms = request.codec, request.terms
+def _check_biases(wanted: Wanted, codec: Codec) -> None:
     if not codec.tokenizer.ids.issuperset([token for token, _ in wanted.sampling.logit_bias]):
         raise InvalidInput("logit_bias 里有词表中没有的 token 编号", param="logit_bias")
+
+
+def replies_to(request: Request, prompts: Sequence[Sequence[int]], wanted: Wanted) -> list[Answer]:
+    """The replies to each prompt, one after the other; what they cost is noted. Prompts and biases are checked."""
+    codec, terms = request.codec, request.terms
     asked = list[tuple[Sequence[int], Sampling, GrammarForm | None]]()
     for ids in prompts:
         sampling = _within(wanted.sampling, codec.context - len(ids))

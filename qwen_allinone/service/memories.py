@@ -36,8 +36,12 @@ class UserMemories:
     def note(self, answer: ChatAnswer) -> None:
         """Have what the user told of himself found later. Words of despair are kept by nobody."""
         if not (answer.care and answer.care.fired):
-            self._store.note(self._whose, without_secrets(answer.turn.text), answer.sentiment.label)
-            self._changed()
+            self.note_said(answer.turn.text, answer.sentiment.label)
+
+    def note_said(self, text: str, mood: str | None) -> None:
+        """The same for a text that is known to be no word of despair. `mood` is its sentiment."""
+        self._store.note(self._whose, without_secrets(text), mood)
+        self._changed()
 
 
 class Memories:

@@ -1,8 +1,9 @@
-"""The thread behind the answers: finds in notes what is worth keeping, and makes the vectors that are missing.
+"""The threads behind the answers: one finds in notes what is worth keeping, and makes the vectors that are missing;
+one erases what was forgotten, if the answer to that could not wait for it.
 
-It asks the engine as any request does, one thing at a time, when nobody else wants it. What it does is written into the
-store in one step at its end, so it may be stopped or killed at any time: what is left is done by another worker, or
-after the next start.
+The first asks the engine as any request does, one thing at a time, when nobody else wants it. What it does is written
+into the store in one step at its end, so it may be stopped or killed at any time: what is left is done by another
+worker, or after the next start.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ _HOLD_BEHIND_S = 60.0
 # A note that fails so often, or whose process dies with it, is given up.
 _MOST_TRIES = 5
 _VECTORS_AT_ONCE = 16
+# How often it looks whether there is something to erase, however busy the engine is.
+_ERASES_EVERY_S = 2.0
 # What the prompt has a model say where there is nothing to remember.
 _NOTHING = frozenset({"无", "没有", "none", "无。", "none."})
 
@@ -46,9 +49,11 @@ class Keeper:
         self._stopping = threading.Event()
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
+        self._eraser = threading.Thread(target=self._erase, name="erasing", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+        self._eraser.start()
 
     def wake(self) -> None:
         """There is something to do."""
@@ -58,8 +63,10 @@ class Keeper:
         """End after what is in hand; what is left stays noted."""
         self._stopping.set()
         self._woken.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
+        ends = time.monotonic() + timeout
+        for thread in (self._thread, self._eraser):
+            if thread.is_alive():
+                thread.join(max(ends - time.monotonic(), 0.0))
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -73,6 +80,16 @@ class Keeper:
                 log.exception("memory: unexpected error; tried again later")
             if not worked:
                 self._woken.wait(_LOOKS_EVERY_S)
+
+    def _erase(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._store.erase()
+            except QaioError as error:  # said elsewhere
+                log.debug("memory: %s: erased later", type(error).__name__)
+            except Exception:
+                log.exception("memory: unexpected error; erased later")
+            self._stopping.wait(_ERASES_EVERY_S)
 
     def work(self) -> bool:
         """Work off one note, or else some missing vectors; says whether there was anything."""

@@ -23,7 +23,7 @@ from qwen_allinone.service.reply import Replies, Restoring
 from qwen_allinone.service.request import MOST_AT_ONCE, Request
 from qwen_allinone.service.result_cache import ResultCache, without_cost
 from qwen_allinone.state import Memory, Turn
-from qwen_allinone.tasks import CARE, CHAT, MEMORIES, ROUTE, Masking, Registry, Task, chat_tasks, routes_of
+from qwen_allinone.tasks import CARE, CHAT, MEMORIES, ROUTE, Input, Masking, Registry, Task, chat_tasks, routes_of
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Service:
         task `care` fires it is the vetted text, and nothing more is computed.
         """
         with self.request(terms or Terms()) as request:
-            sentiment, care = self._label(request, text)
+            sentiment, care = self.label(request, text)
             told = self._mood(sentiment)
             if request.terms.listener:
                 request.terms.listener.labelled(sentiment, care)
@@ -102,6 +102,19 @@ class Service:
             turn = Turn(text, str(sentiment.label), told, reply.text, reply.result.ids, first, at=time.time())
             heard = reply.task == CHAT and "sentiment" in self._chat.spec.inputs
             return ChatAnswer(sentiment, reply, turn, told if heard else None, care, recalled)
+
+    def label(self, request: Request, text: str) -> tuple[Answer, Answer | None]:
+        """The sentiment of what a user said, and what the task `care` says if there is one."""
+        tasks = [self._sentiment, *([self._care] if self._care else [])]
+        sentiment, *others = self._label_together(request, tasks, {"text": text})
+        fired = [replace(care, fired=care.label == tasks[1].labels[0]) for care in others]
+        request.terms.answers.extend([sentiment, *fired])
+        return sentiment, fired[0] if fired else None
+
+    @property
+    def memories_input(self) -> Input | None:
+        """How a prompt is told memories, as the task `chat` declares it; None if it does not."""
+        return self._chat.spec.inputs.get(MEMORIES)
 
     def route(self, text: str, terms: Terms | None = None, *, seed: int | None = None) -> RouteAnswer:
         """Let the task `route` pick the task for `text`, and run that, as one request."""
@@ -183,14 +196,6 @@ class Service:
             return replace(answer, cache="HIT", result=without_cost(result))
         return replace(answer, cache="MISS")
 
-    def _label(self, request: Request, text: str) -> tuple[Answer, Answer | None]:
-        """The sentiment of a chat's text, and what the task `care` says if there is one."""
-        tasks = [self._sentiment, *([self._care] if self._care else [])]
-        sentiment, *others = self._label_together(request, tasks, {"text": text})
-        fired = [replace(care, fired=care.label == tasks[1].labels[0]) for care in others]
-        request.terms.answers.extend([sentiment, *fired])
-        return sentiment, fired[0] if fired else None
-
     def _label_together(self, request: Request, tasks: Sequence[Task], inputs: Mapping[str, str]) -> list[Answer]:
         """Answers of label tasks on the same inputs: what is not remembered is computed in the same steps."""
         asked: dict[str, tuple[list[int], LabelTrie, str | None]] = {}
@@ -230,7 +235,7 @@ class Service:
         """What the prompt of a reply is told beside the text, and those of the memories that it has room for."""
         spec, codec = self._chat.spec, request.codec
         known = {"sentiment": mood} if "sentiment" in spec.inputs else {}
-        heard = spec.inputs.get(MEMORIES)
+        heard = self.memories_input
         if not recalled or heard is None:
             return known, ()
         alone = len(codec.tasks[CHAT].prompt({"text": text}, known))

@@ -110,7 +110,10 @@ class MemoryStore(Protocol):
         """Keep the vector of a statement, if that is still there."""
 
     def tidy(self) -> None:
-        """Remove what has expired, and what forgetting has left behind."""
+        """Remove what has expired, and `erase`."""
+
+    def erase(self) -> None:
+        """Have no byte of what was forgotten left, if that has not been done and it is time for it."""
 
 
 def form(text: str) -> bytes:

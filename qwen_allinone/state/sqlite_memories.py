@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import sqlite3
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,9 +61,22 @@ _TABLES = (
     *_counted("memories", _MEMORY_SIZE, "vector"),
     *_counted("memory_notes", _SIZE),
 )
+# Counts what was forgotten by request: of the `owed`, so many are `done`, no byte of them is left. `at`: when that was
+# last tried, Unix seconds; `took`: the seconds that it last needed.
+_ERASING = (
+    """
+    CREATE TABLE memory_erasing (owed INTEGER NOT NULL, done INTEGER NOT NULL, at REAL NOT NULL, took REAL NOT NULL)
+    """,
+    "INSERT INTO memory_erasing VALUES (0, 0, 0, 0)",
+)
+# A clock that was set back holds nothing up.
+_IS_DUE = "done < owed AND (at > :now OR at + :every * max(1.0, took) <= :now)"
 _COLUMNS = "id, text, source, mood, at, expires, replaced, model, vector"
 # Removed at a time whenever something is kept.
 _SWEEP = 8
+# Seconds between two times that the file is written anew, or so many times as long as that took, if it was over one:
+# whoever forgets again and again takes no more of the file's time than this.
+ERASE_EVERY_S = 10.0
 
 
 class SqliteMemories(SqliteFile):
@@ -81,12 +95,13 @@ class SqliteMemories(SqliteFile):
         owner_mb: int = 100,
         max_mb: int = 1000,
         busy_s: float = BUSY_S,
+        erase_every_s: float = ERASE_EVERY_S,
     ) -> None:
         super().__init__(file, max_mb=max_mb, busy_s=busy_s)
         self._ttl_s = ttl_s
         self._most = most
         self._owner_mb = owner_mb
-        self._left_behind = False
+        self._erase_every_s = erase_every_s
 
     def check_room(self, whose: Whose) -> None:
         with self._connection() as db:
@@ -112,13 +127,16 @@ class SqliteMemories(SqliteFile):
             found = db.execute("DELETE FROM memories WHERE id = ? AND owner = ? AND user = ?", (id, *_key(whose)))
             if not found.rowcount:
                 raise MemoryNotFound()
-        self._erase()
+            self._owe(db)
+        self.erase()
 
     def forget(self, whose: Whose) -> int:
         with self._writing() as db:
-            db.execute("DELETE FROM memory_notes WHERE owner = ? AND user = ?", _key(whose))
+            notes = db.execute("DELETE FROM memory_notes WHERE owner = ? AND user = ?", _key(whose)).rowcount
             count = db.execute("DELETE FROM memories WHERE owner = ? AND user = ?", _key(whose)).rowcount
-        self._erase()
+            if notes or count:
+                self._owe(db)
+        self.erase()
         return count
 
     def note(self, whose: Whose, text: str, mood: str | None) -> None:
@@ -177,8 +195,25 @@ class SqliteMemories(SqliteFile):
 
     def tidy(self) -> None:
         self._sweep()
-        if self._left_behind:
-            self._erase()
+        self.erase()
+
+    def erase(self) -> None:
+        """`secure_delete` overwrites the rows themselves; where SQLite has moved rows to another page, some of what
+        they held stays in the gap. So the file is written anew, which takes as long as it is large, and as much room
+        again. One worker does that for all that was forgotten before it, and not again for a while; who forgets
+        meanwhile is not kept waiting. What is owed stands in the file: any worker does it, and after a kill too.
+        """
+        with self._connection() as db:
+            given = {"now": now(), "every": self._erase_every_s}
+            # Most looks find nothing, and should keep nobody from writing.
+            if not db.execute(f"SELECT 1 FROM memory_erasing WHERE {_IS_DUE}", given).fetchall():
+                return
+            claim = f"UPDATE memory_erasing SET at = :now WHERE {_IS_DUE} RETURNING owed"
+            try:
+                for (owed,) in db.execute(claim, given).fetchall():  # none: another was faster
+                    self._write_anew(db, owed)
+            except sqlite3.OperationalError as error:  # somebody reads or writes, or the disk is full
+                log.info("memories: what was deleted will be erased later: %s", error)
 
     def _check_room(self, db: sqlite3.Connection, whose: Whose) -> None:
         found = db.execute("SELECT bytes FROM memory_shares WHERE owner = ?", (_key(whose)[0],)).fetchone()
@@ -228,28 +263,25 @@ class SqliteMemories(SqliteFile):
                 (now(), _SWEEP),
             )
 
-    def _erase(self) -> None:
-        """Have nothing of what was deleted in the file or its log. What holds that up now is left to `tidy`.
+    def _owe(self, db: sqlite3.Connection) -> None:
+        db.execute("UPDATE memory_erasing SET owed = owed + 1")
 
-        `secure_delete` overwrites the rows themselves; where SQLite has moved rows to another page, some of what
-        they held stays in the gap. So the file is written anew, which takes as long as it is large, and as much room
-        again.
-        """
-        self._left_behind = True
-        with self._connection() as db:
-            try:
-                db.execute("VACUUM")
-            except sqlite3.OperationalError as error:  # somebody reads or writes, or the disk is full
-                log.info("memories: what was deleted will be erased later: %s", error)
-                return
-            busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        self._left_behind = bool(busy)
+    def _write_anew(self, db: sqlite3.Connection, owed: int) -> None:
+        """Have nothing of the first `owed` that were forgotten in the file or its log, unless something holds it up."""
+        began = time.monotonic()
+        db.execute("VACUUM")
+        busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if not busy:
+            done = {"owed": owed, "now": now(), "took": time.monotonic() - began}
+            db.execute("UPDATE memory_erasing SET done = max(done, :owed), at = :now, took = :took", done)
 
     def _make_tables(self, db: sqlite3.Connection) -> None:
-        if not has_table(db, "memories"):
+        parts = {"memories": _TABLES, "memory_erasing": _ERASING}
+        if not all(has_table(db, name) for name in parts):
             db.execute("BEGIN IMMEDIATE")
-            for statement in () if has_table(db, "memories") else _TABLES:
-                db.execute(statement)
+            for statements in [statements for name, statements in parts.items() if not has_table(db, name)]:
+                for statement in statements:
+                    db.execute(statement)
             db.execute("COMMIT")
 
 

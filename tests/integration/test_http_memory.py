@@ -22,6 +22,7 @@ from tests.integration.conftest import Gate, Later, Server, serve, until
 from tests.integration.test_http_errors import problem
 from tests.integration.test_http_openapi import assert_documented
 from tests.support.events import read_events, without_pings
+from tests.support.openai_client import client_of
 from tests.support.tasks import PROJECT
 
 
@@ -43,6 +44,7 @@ def server(folder: Path, demo_checkpoint: Path) -> Iterator[Server]:
         "QAIO_FIT": "off",
         "QAIO_MEMORY": "1",
         "QAIO_MEMORY_ITEMS": "30",
+        "QAIO_MEMORY_CHAT_COMPLETIONS": "1",
     }
     with serve(given) as start:
         server = start()
@@ -254,6 +256,179 @@ def test_what_is_remembered_changes_no_label_whatever_it_orders(server: Server, 
     assert replies and all(prompt.startswith("reply 5: ") for prompt in replies), "control tokens stay text"
 
 
+SAID = ("今天真倒霉", "这家店太差了", "好难过", "等了一天也没人理", "又被骂了") + (
+    "终于放假了，好开心", "东西很好用", "今天升职了", "老师表扬了我", "还行吧",
+)  # fmt: skip
+
+
+def test_none_of_a_hundred_remembered_orders_changes_a_label(server: Server) -> None:
+    """Every answer is computed anew: one that came from the cache would show nothing."""
+
+    def computed(path: str, body: dict[str, Any]) -> Any:
+        headers = {"X-API-Key": server.app.config["KEYS"]["alice"], "Cache-Control": "no-store"}
+        answer = server.client.post(path, json={"detail": True, **body}, headers=headers)
+        assert answer.status_code == 200 and answer.headers.get("X-Cache") != "HIT", answer.data
+        return answer.get_json()
+
+    def chat_labels(text: str, **fields: Any) -> tuple[Any, Any]:
+        answer = computed("/chat", {"text": text, **fields})
+        told = answer["detail"]
+        assert told["sentiment"]["usage"]["prompt_tokens"] > 0
+        labels = answer["sentiment"], told["sentiment"]["probabilities"], told["care"], told["care_probability"]
+        return labels, told.get("memories")
+
+    def task_labels(text: str) -> Any:
+        answer = computed("/v1/tasks/sentiment", {"text": text})
+        return answer["label"], answer["detail"]["probabilities"]
+
+    orders = Path(__file__).with_name("orders.txt").read_text(encoding="utf-8").splitlines()
+    assert len(set(orders)) == len(orders) == 100
+    plain = {text: chat_labels(text)[0] for text in SAID}
+    alone = {text: task_labels(text) for text in SAID}
+    assert {labels[0] for labels in plain.values()} == {"正面", "负面"}
+    for number, order in enumerate(orders):
+        text, user = SAID[number % len(SAID)], f"u-order-{number}"
+        (id,) = add(server, user, order)
+        labels, told = chat_labels(text, user=user)
+        assert told == [] if labels[2] else [memory["id"] for memory in told] == [id]
+        assert labels == plain[text], order
+        assert task_labels(text) == alone[text], order
+
+
+COMPLETIONS = "/v1/chat/completions"
+
+
+def complete(server: Server, *said: str, user: str, key: str = "alice", **fields: Any) -> Any:
+    """Messages that begin with the user's, one in turn, the last his."""
+    messages = [{"role": ("user", "assistant")[number % 2], "content": text} for number, text in enumerate(said)]
+    body = {"model": "demo", "messages": messages, "max_tokens": 16, "user": user} | fields
+    return ask(server, "POST", COMPLETIONS, body, key)
+
+
+def told(answer: Any) -> Any:
+    """How many memories the reply was told; None if none were looked for."""
+    assert answer.status_code == 200, answer.data
+    return answer.get_json()["usage"].get("memories")
+
+
+def replies(prompts: list[str]) -> list[str]:
+    return [prompt for prompt in prompts if prompt.startswith("reply") and "找出说话人" not in prompt]
+
+
+def test_a_completion_is_told_what_is_remembered_and_what_its_user_says_is_found(
+    server: Server, prompts: list[str]
+) -> None:
+    assert told(complete(server, "我叫小林，在杭州做电商", user="c-told")) == 0
+    until(lambda: texts(server, "c-told") != [])
+    kept = ask(server, "GET", "/v1/memory/c-told").get_json()["memories"]
+    assert any("杭州" in memory["text"] for memory in kept)
+    assert {(memory["source"], memory["mood"] in ("正面", "负面")) for memory in kept} == {("chat", True)}
+    prompts.clear()
+    assert told(complete(server, "周末去哪儿玩好呢", user="c-told")) == len(kept)
+    (reply,) = replies(prompts)
+    assert "system\n你记得：\n- 用户" in reply and reply.index("杭州") < reply.index("周末去哪儿玩")
+
+
+def test_memories_join_the_system_message_or_stand_before_the_users_last_one(
+    server: Server, prompts: list[str]
+) -> None:
+    add(server, "c-place", "用户住在哈尔滨")
+    system = {"role": "system", "content": "你是一个友好的助手。"}
+    says = {"role": "user", "content": "今天好冷"}
+    assert told(complete(server, user="c-place", messages=[system, says])) == 1
+    assert told(complete(server, "今天好冷", "多穿点", "明天会下雪吗", user="c-place", memory=True)) == 1
+    joined, late = replies(prompts)
+    assert "你是一个友好的助手。\n你记得：\n- 用户住在哈尔滨" in joined
+    assert "多穿点" in late and late.index("多穿点") < late.index("system\n你记得：\n- 用户住在哈尔滨")
+    assert late.index("哈尔滨") < late.index("明天会下雪吗") and late.count("哈尔滨") == 1
+
+
+def test_a_stream_of_a_completion_tells_how_many_and_keeps_what_is_said(server: Server) -> None:
+    add(server, "c-stream", "用户养了一只叫煤球的猫")
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    lines = complete(server, "我对海鲜过敏", user="c-stream", **options).get_data(as_text=True).split("\n\n")
+    chunks = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+    assert lines[-2:] == ["data: [DONE]", ""] and chunks[-1]["usage"]["memories"] == 1
+    until(lambda: len(texts(server, "c-stream")) > 1)
+    assert "过敏" in texts(server, "c-stream")[0]
+
+
+def test_openais_client_turns_memory_off_and_on(server: Server, folder: Path, prompts: list[str]) -> None:
+    add(server, "c-off", "用户养了一只乌龟")
+    asked: Any = {"model": "demo", "messages": [{"role": "user", "content": "我搬到了长沙"}], "max_tokens": 8}
+    with client_of(server.app, api_key=server.app.config["KEYS"]["alice"]) as client:
+        off = client.chat.completions.create(**asked, user="c-off", extra_body={"memory": False})
+        nobody = client.chat.completions.create(**asked)
+        assert not any("乌龟" in prompt for prompt in replies(prompts))
+        idle(folder)
+        assert texts(server, "c-off") == ["用户养了一只乌龟"]
+        on = client.chat.completions.create(**asked, user="c-off", extra_body={"memory": True})
+    assert [answer.usage.to_dict().get("memories") for answer in (off, nobody, on)] == [None, None, 1]
+    assert any("乌龟" in prompt for prompt in replies(prompts))
+
+
+def test_a_completion_of_one_key_is_told_nothing_of_anothers_user(server: Server, folder: Path) -> None:
+    add(server, "c-1", "用户的银发奶奶叫桂香")
+    assert told(complete(server, "奶奶叫什么", user="c-1", key="bob")) == 0
+    assert told(complete(server, "我喜欢下棋", user="c-1", key="bob")) == 0
+    idle(folder)
+    assert texts(server, "c-1") == ["用户的银发奶奶叫桂香"] and "桂香" not in "".join(texts(server, "c-1", "bob"))
+
+
+def test_of_a_completion_neither_despair_nor_secrets_nor_what_is_too_long_are_kept(
+    server: Server, folder: Path
+) -> None:
+    complete(server, "我不想活了，活着没有意义", user="c-secret")
+    complete(server, "我叫老秦，卡号6222 0212 3456 7890 555", user="c-secret")
+    add(server, "c-secret", "用户喜欢下棋")
+    longer = complete(server, "我在学吉他，" + "今天好冷，" * 260, user="c-secret")
+    assert told(longer) in (0, 1), "it is answered"
+    assert all("不想活" not in text and "好冷" not in text for text, _ in noted(folder))
+    idle(folder)
+    kept = "".join(texts(server, "c-secret"))
+    assert "活" not in kept and "吉他" not in kept and "6222" not in kept
+    everything = b"".join(part.read_bytes() for part in folder.glob("sessions.db*"))
+    assert b"6222 0212 3456 7890 555" not in everything and "不想活了".encode() not in everything
+
+
+def test_memories_leave_a_reply_its_room(server: Server, prompts: list[str]) -> None:
+    add(server, "c-room", "用户住在哈尔滨", "用户喜欢爬山", "用户养了一只乌龟")
+    tokenizer, context = server.service.codec.tokenizer, server.service.codec.context
+    filler = "今天好冷，" * 10_000
+    long = tokenizer.decode(tokenizer.encode(filler)[: context - 60])
+    assert told(complete(server, long, "嗯", "明天会下雪吗", user="c-room", max_tokens=8)) in (1, 2)
+    assert told(complete(server, long, "嗯", "明天会下雪吗", user="c-room", max_tokens=40)) == 0
+    assert len(replies(prompts)) == 2
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"user": "a b"}, {"user": "甲"}, {"user": "", "memory": True}, {"user": "u-1", "memory": "no"}],
+)
+def test_a_completion_that_names_nobody_is_refused(server: Server, fields: dict[str, Any]) -> None:
+    for stream in (False, True):
+        answer = complete(server, "好", **{"stream": stream, **fields})
+        assert answer.status_code == 400 and problem(answer, "/v1")["code"] == "invalid_input"
+    assert told(complete(server, "好", user="a b", memory=False)) is None, "then it is but a note"
+
+
+def test_a_completions_user_is_a_note_where_nothing_else_is_configured(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Keeper, "start", lambda keeper: None)
+    body = {"model": "demo", "messages": [{"role": "user", "content": "我养了两只乌龟"}], "max_tokens": 4}
+    for memory in (False, True):
+        settings = Settings(model="demo", sessions_file=tmp_path / "sessions.db", memory=memory)
+        other = Server(bootstrap.wrap(server.service, settings), server.service)
+        assert "memories" not in other.post(COMPLETIONS, body | {"user": "a b"}).get_json()["usage"]
+        assert not list(tmp_path.iterdir())
+        asked = other.post(COMPLETIONS, body | {"user": "u-1", "memory": True})
+        if memory:
+            assert told(asked) == 0 and [text for text, _ in noted(tmp_path)] == ["我养了两只乌龟"]
+        else:
+            assert asked.status_code == 400 and "QAIO_MEMORY" in problem(asked, "/v1")["message"]
+
+
 def test_what_is_found_behind_answers_is_found_when_nobody_waits(
     server: Server, folder: Path, prompts: list[str]
 ) -> None:
@@ -318,6 +493,9 @@ def test_the_answers_are_as_documented(server: Server) -> None:
     document = ask(server, "GET", "/openapi.json").get_json()
     added = ask(server, "POST", "/v1/memory/u-doc", {"text": "用户喜欢下棋"})
     assert_documented(document, "POST", "/v1/memory/{user}", 200, added.get_json())
+    completed = complete(server, "周末去哪儿玩好呢", user="u-doc")
+    assert told(completed) == 1
+    assert_documented(document, "POST", COMPLETIONS, 200, completed.get_json())
     listed = ask(server, "GET", "/v1/memory/u-doc")
     assert_documented(document, "GET", "/v1/memory/{user}", 200, listed.get_json())
     answer = chat(server, "好", "u-doc", detail=True)

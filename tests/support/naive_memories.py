@@ -88,6 +88,9 @@ class NaiveMemories:
         now = self._clock()
         self._kept = [(owner, memory) for owner, memory in self._kept if memory.expires > now]
 
+    def erase(self) -> None:
+        pass
+
     def _keep(self, whose: Whose, new: Memory) -> Memory:
         new, now = replace(new, expires=new.at + self._ttl_s), self._clock()
         self._kept = [(o, m) for o, m in self._kept if o != whose or m.expires > now]

@@ -70,6 +70,7 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
         "memory_items": 1000,
         "memory_key_mb": 100,
         "memory_ttl_s": 31_536_000.0,
+        "memory_chat_completions": False,
         "feedback_file": None,
         "feedback_days": 90.0,
         "feedback_max_mb": 100,
@@ -152,6 +153,7 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
         ("QAIO_MEMORY_ITEMS", "7", "memory_items", 7),
         ("QAIO_MEMORY_KEY_MB", "7", "memory_key_mb", 7),
         ("QAIO_MEMORY_TTL_S", "60", "memory_ttl_s", 60.0),
+        ("QAIO_MEMORY_CHAT_COMPLETIONS", "1", "memory_chat_completions", True),
         ("QAIO_FEEDBACK_FILE", "/srv/feedback.db", "feedback_file", Path("/srv/feedback.db")),
         ("QAIO_FEEDBACK_DAYS", "0.5", "feedback_days", 0.5),
         ("QAIO_FEEDBACK_MAX_MB", "1", "feedback_max_mb", 1),
@@ -178,8 +180,8 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
     ],
 )
 def test_every_setting_is_read_from_its_variable(name: str, value: str, field: str, expected: object) -> None:
-    # Tokens need all their settings.
-    together = JWT if name in JWT else {}
+    # Tokens need all their settings, and one use of memory needs memory.
+    together = JWT if name in JWT else {"QAIO_MEMORY": "1"} if name == "QAIO_MEMORY_CHAT_COMPLETIONS" else {}
     settings = Settings.load(together | {name: value})
     assert getattr(settings, field) == expected
     assert type(getattr(settings, field)) is type(expected) or isinstance(expected, Path)
@@ -238,6 +240,7 @@ def test_the_table_above_names_every_setting() -> None:
         ({"QAIO_ALLOWED_HOSTS": "qaio,http://qaio"}, ["QAIO_ALLOWED_HOSTS", "'http://qaio'"]),
         ({"QAIO_CORS_ORIGINS": "app.example.com"}, ["QAIO_CORS_ORIGINS", "https://app.example.com"]),
         ({"QAIO_CORS_ORIGINS": "https://a.example/"}, ["QAIO_CORS_ORIGINS", "with no path"]),
+        ({"QAIO_MEMORY_CHAT_COMPLETIONS": "1"}, ["QAIO_MEMORY_CHAT_COMPLETIONS=1", "needs QAIO_MEMORY=1"]),
         ({"QAIO_RATE_REQUESTS": "-1"}, ["QAIO_RATE_REQUESTS='-1'"]),
         ({"QAIO_RATE_TOKENS": "1/minute"}, ["QAIO_RATE_TOKENS='1/minute'"]),
         ({"QAIO_SLOTS": "32", "QAIO_STEP_TOKENS": "31"}, ["QAIO_STEP_TOKENS=31", "QAIO_SLOTS=32", "lower the second"]),

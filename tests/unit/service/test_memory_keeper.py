@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
-from qwen_allinone.errors import Draining, EngineFailed, InputTooLong, QaioError, ServerBusy
-from qwen_allinone.service import Keeper
+from qwen_allinone.errors import Draining, EngineFailed, InputTooLong, MemoryUnavailable, QaioError, ServerBusy
+from qwen_allinone.service import Keeper, memory_keeper
 from qwen_allinone.service.answer_types import Answer
 from qwen_allinone.state import Whose
 from tests.support.engines import idle_engine
@@ -87,3 +88,32 @@ def test_a_note_that_fails_again_and_again_is_given_up(store: NaiveMemories, clo
 def test_a_text_that_no_task_takes_is_done_with(store: NaiveMemories) -> None:
     assert keeper(Said(InputTooLong("too long")), store).work()
     assert store.all(XIAO) == [] and store.take(1e9) is None
+
+
+def test_what_was_forgotten_is_erased_however_long_a_note_takes(
+    store: NaiveMemories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, asked, erased = threading.Event(), threading.Event(), threading.Semaphore(0)
+
+    class Slow(Said):
+        def run(self, name: str, inputs: Any, terms: Any) -> Answer:
+            asked.set()
+            assert held.wait(30)
+            return super().run(name, inputs, terms)
+
+    def erase() -> None:
+        erased.release()
+        raise MemoryUnavailable  # it goes on all the same
+
+    monkeypatch.setattr(memory_keeper, "_ERASES_EVERY_S", 0.01)
+    monkeypatch.setattr(store, "erase", erase)
+    keeping = keeper(Slow(()), store)
+    keeping.start()
+    try:
+        assert asked.wait(30)
+        while erased.acquire(blocking=False):
+            pass
+        assert erased.acquire(timeout=30) and erased.acquire(timeout=30)
+    finally:
+        held.set()
+        keeping.stop()

@@ -50,8 +50,8 @@ def file(tmp_path: Path) -> Path:
 def sqlite(file: Path) -> Iterator[Callable[..., SqliteMemories]]:
     opened: list[SqliteMemories] = []
 
-    def make(ttl_s: float = HOUR, most: int = 100, **more: int) -> SqliteMemories:
-        opened.append(SqliteMemories(file, ttl_s=ttl_s, most=most, **more))
+    def make(ttl_s: float = HOUR, most: int = 100, erase_every_s: float = 0.0, **more: int) -> SqliteMemories:
+        opened.append(SqliteMemories(file, ttl_s=ttl_s, most=most, erase_every_s=erase_every_s, **more))
         return opened[-1]
 
     yield make
@@ -347,6 +347,119 @@ def test_what_a_reader_keeps_from_being_erased_is_erased_later(
     store.tidy()
     assert_gone(file, [MARKED])
     reader.close()
+
+
+@pytest.fixture
+def written_anew(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How much was owed each time that a file was written anew."""
+    seen: list[int] = []
+    write = SqliteMemories._write_anew
+
+    def record(store: SqliteMemories, db: sqlite3.Connection, owed: int) -> None:
+        seen.append(owed)
+        write(store, db, owed)
+
+    monkeypatch.setattr(SqliteMemories, "_write_anew", record)
+    return seen
+
+
+def test_who_forgets_again_and_again_has_the_file_written_anew_once_in_a_while(
+    sqlite: Callable[..., SqliteMemories], file: Path, clock: Clock, written_anew: list[int]
+) -> None:
+    workers = [sqlite(erase_every_s=10.0) for _ in range(2)]
+    ids = [workers[0].add(XIAO, f"用户{MARKED.format(number)}.").id for number in range(40)]
+    workers[0].delete(XIAO, ids[0])
+    assert_gone(file, [MARKED.format("0.")])
+    for number in range(1, 40):
+        workers[number % 2].delete(XIAO, ids[number])
+    clock.time += 9.9
+    for worker in workers:
+        worker.tidy()
+    assert written_anew == [1] and texts(workers[0]) == []
+    assert "Quetzalcoatlus" in everything(file), "or the test shows nothing"
+    clock.time += 0.2
+    for worker in workers:
+        worker.erase()
+    assert_gone(file, ["Quetzalcoatlus"])
+    clock.time += 100
+    for worker in workers:
+        worker.erase()
+    assert written_anew == [1, 40]
+
+
+def test_a_file_that_takes_long_is_written_anew_more_seldom(
+    sqlite: Callable[..., SqliteMemories], file: Path, clock: Clock, written_anew: list[int]
+) -> None:
+    store = sqlite(erase_every_s=10.0)
+    for text in ("用户喜欢爬山", "用户喜欢下棋"):
+        store.delete(XIAO, store.add(XIAO, text).id)
+    with sqlite3.connect(file) as db:
+        db.execute("UPDATE memory_erasing SET took = 3")
+    for passes, times in ((29.0, 1), (1.5, 2)):
+        clock.time += passes
+        store.erase()
+        assert len(written_anew) == times
+    store.delete(XIAO, store.add(XIAO, "用户喜欢游泳").id)
+    clock.time -= 3600  # set back
+    store.erase()
+    assert len(written_anew) == 3
+
+
+def test_what_is_still_to_be_erased_is_known_to_whoever_opens_the_file_next(
+    sqlite: Callable[..., SqliteMemories], file: Path, clock: Clock
+) -> None:
+    killed = sqlite(erase_every_s=10.0)
+    for number in range(2):
+        killed.delete(XIAO, killed.add(XIAO, MARKED.format(number)).id)
+    killed.note(XIAO, MARKED.format("note"), None)
+    killed.forget(XIAO)
+    assert "Quetzalcoatlus" in everything(file), "or the test shows nothing"
+    clock.time += 11
+    sqlite(erase_every_s=10.0).erase()
+    assert_gone(file, ["Quetzalcoatlus"])
+
+
+def test_who_forgets_what_is_not_there_has_nothing_written_anew(make: Make, written_anew: list[int]) -> None:
+    store = make()
+    store.add(SAME_NAME, "用户喜欢下棋")
+    assert store.forget(XIAO) == 0
+    with pytest.raises(MemoryNotFound):
+        store.delete(XIAO, "0" * 16)
+    assert written_anew == []
+
+
+def test_who_forgets_is_answered_though_another_writes(
+    sqlite: Callable[..., SqliteMemories], file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another takes the file between the deletion and the erasure."""
+    store = sqlite(busy_s=0)
+    memory = store.add(XIAO, MARKED)
+    other = sqlite3.connect(file, isolation_level=None)
+    erase = store.erase
+
+    def late() -> None:
+        other.execute("BEGIN IMMEDIATE")
+        erase()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "erase", late)
+        store.delete(XIAO, memory.id)
+    assert texts(store) == [] and MARKED in everything(file)
+    other.execute("ROLLBACK")
+    other.close()
+    store.erase()
+    assert_gone(file, [MARKED])
+
+
+def test_a_file_of_before_learns_what_is_to_be_erased(sqlite: Callable[..., SqliteMemories], file: Path) -> None:
+    before = sqlite()
+    memory = before.add(XIAO, MARKED)
+    before.close()
+    with sqlite3.connect(file) as db:
+        db.execute("DROP TABLE memory_erasing")
+    after = sqlite()
+    after.delete(XIAO, memory.id)
+    assert_gone(file, [MARKED])
 
 
 def everything(file: Path) -> str:
