@@ -150,7 +150,8 @@ def _user(backend: Backend, body: ChatCompletionRequest, asked: Terms) -> UserMe
     Raises:
         InvalidInput: memory is asked for where there is none, for nobody, or for what is no name. Memories.of's errors.
     """
-    if not (backend.remembers_completions if body.memory is None else body.memory):
+    wanted = backend.remembers_completions if body.memory is None else body.memory
+    if not wanted or asked.behind:  # a line of a batch may be asked twice: it changes nothing
         return None
     if backend.memories is None:
         raise InvalidInput("这个服务没有开启记忆（QAIO_MEMORY=1），请去掉 memory", param="memory")

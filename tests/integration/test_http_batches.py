@@ -142,6 +142,7 @@ WRONG = [
     (jsonl([line("a", body=[1])]), "invalid_body", 1, "body"),
     (jsonl([line("a", body={"text": "a", "stream": True})]), "unsupported_field", 1, "body.stream"),
     (jsonl([line("a", body={"text": "a", "session": True})]), "unsupported_field", 1, "body.session"),
+    (jsonl([line("a", body={"text": "a", "memory": True})]), "unsupported_field", 1, "body.memory"),
     (b'{"custom_id": "a", "custom_id": "b", "method": "POST"}', "invalid_json_line", 1, None),
     (b'{"custom_id": "\\ud800", "method": "POST"}', "invalid_json_line", 1, None),
 ]

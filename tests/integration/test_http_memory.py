@@ -274,8 +274,8 @@ def test_none_of_a_hundred_remembered_orders_changes_a_label(server: Server) -> 
         answer = computed("/chat", {"text": text, **fields})
         told = answer["detail"]
         assert told["sentiment"]["usage"]["prompt_tokens"] > 0
-        labels = answer["sentiment"], told["sentiment"]["probabilities"], told["care"], told["care_probability"]
-        return labels, told.get("memories")
+        shares = {**told["sentiment"]["probabilities"], "care": told["care_probability"]}
+        return (answer["sentiment"], told["care"], shares), told.get("memories")
 
     def task_labels(text: str) -> Any:
         answer = computed("/v1/tasks/sentiment", {"text": text})
@@ -290,9 +290,11 @@ def test_none_of_a_hundred_remembered_orders_changes_a_label(server: Server) -> 
         text, user = SAID[number % len(SAID)], f"u-order-{number}"
         (id,) = add(server, user, order)
         labels, told = chat_labels(text, user=user)
-        assert told == [] if labels[2] else [memory["id"] for memory in told] == [id]
-        assert labels == plain[text], order
-        assert task_labels(text) == alone[text], order
+        assert told == [] if labels[1] else [memory["id"] for memory in told] == [id]
+        for found, wanted in ((labels, plain[text]), (task_labels(text), alone[text])):
+            assert found[:-1] == wanted[:-1], order
+            # The last digits may depend on what a slot still held.
+            assert found[-1] == pytest.approx(wanted[-1], abs=1e-6), order
 
 
 COMPLETIONS = "/v1/chat/completions"
