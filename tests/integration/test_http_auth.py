@@ -217,8 +217,9 @@ def test_the_document_tells_of_keys_and_what_it_tells_is_true(guarded: Guarded) 
     for path, operations in document["paths"].items():
         for operation in operations.values():
             assert ("security" in operation) == ("401" in operation["responses"]) == (path not in OPEN)
-            conversations = path in ("/chat", "/v1/responses")  # of one key take a share of the store at most
-            assert ("429" in operation["responses"]) == conversations, "nothing else is limited here"
+            # Conversations and memories of one key take a share of the store at most.
+            kept = path in ("/chat", "/v1/responses", "/v1/chat/completions")
+            assert ("429" in operation["responses"]) == kept, "nothing else is limited here"
     again = json.loads(guarded.get("/openapi.json", X_API_Key=guarded.key).data)
     assert again == document
 
