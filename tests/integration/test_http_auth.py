@@ -210,15 +210,18 @@ def test_no_key_or_token_is_logged(guarded: Guarded, caplog: pytest.LogCaptureFi
         assert secret not in caplog.text and secret[-20:] not in caplog.text
 
 
+# What these keep of one key takes a share of the store at most.
+KEEPING = ("/chat", "/v1/responses", "/v1/chat/completions", "/v1/files", "/v1/batches")
+
+
 def test_the_document_tells_of_keys_and_what_it_tells_is_true(guarded: Guarded) -> None:
     document = json.loads(guarded.get("/openapi.json", X_API_Key=guarded.key).data)
     validate(document)
     assert set(document["components"]["securitySchemes"]) == {"bearer", "api_key"}
     for path, operations in document["paths"].items():
-        for operation in operations.values():
+        for method, operation in operations.items():
             assert ("security" in operation) == ("401" in operation["responses"]) == (path not in OPEN)
-            # Conversations and memories of one key take a share of the store at most.
-            kept = path in ("/chat", "/v1/responses", "/v1/chat/completions")
+            kept = method == "post" and path in KEEPING
             assert ("429" in operation["responses"]) == kept, "nothing else is limited here"
     again = json.loads(guarded.get("/openapi.json", X_API_Key=guarded.key).data)
     assert again == document
