@@ -8,13 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from qwen_allinone.access.window_counters import MemoryRateCounters, RateCounters, Window
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture

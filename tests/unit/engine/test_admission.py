@@ -12,6 +12,7 @@ import pytest
 
 from qwen_allinone.engine import Admission, Permit, Ticket
 from qwen_allinone.errors import QaioError, ServerBusy
+from tests.support.clock import Clock
 from tests.support.fake_model import generate
 
 
@@ -19,19 +20,9 @@ def enter(admission: Admission[None], deadline: float = math.inf) -> Permit[None
     return admission.enter(deadline, None)
 
 
-class Clock:
-    """Stands in for time.monotonic."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+    clock = Clock(1000.0)
     monkeypatch.setattr(time, "monotonic", clock)
     return clock
 

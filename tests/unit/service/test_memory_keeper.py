@@ -11,6 +11,7 @@ from qwen_allinone.errors import Draining, EngineFailed, InputTooLong, MemoryUna
 from qwen_allinone.service import Keeper, memory_keeper
 from qwen_allinone.service.answer_types import Answer
 from qwen_allinone.state import Whose
+from tests.support.clock import Clock
 from tests.support.engines import idle_engine
 from tests.support.naive_memories import NaiveMemories
 
@@ -32,13 +33,6 @@ class Said:
         if isinstance(said, Exception):
             raise said
         return Answer(name, None, items=said)  # type: ignore[arg-type]
-
-
-class Clock:
-    time = 1_000.0
-
-    def __call__(self) -> float:
-        return self.time
 
 
 @pytest.fixture
@@ -70,7 +64,7 @@ def test_a_service_that_is_full_or_stopping_costs_a_note_nothing(store: NaiveMem
     for _ in range(20):
         with pytest.raises(QaioError):
             keeper(service, store).work()
-        clock.time += 5
+        clock.now += 5
     assert keeper(service, store).work() and len(store.all(XIAO)) == 1
 
 
@@ -80,7 +74,7 @@ def test_a_note_that_fails_again_and_again_is_given_up(store: NaiveMemories, clo
     for _ in range(5):
         with pytest.raises(type(error)):
             keeper(service, store).work()
-        clock.time += 1000
+        clock.now += 1000
     assert keeper(service, store).work(), "it is settled, and nobody is asked"
     assert store.all(XIAO) == [] and store.take(1.0) is None
 

@@ -34,22 +34,13 @@ from qwen_allinone.state import (
     sqlite_batches,
 )
 from qwen_allinone.state.lease import Lease
+from tests.support.clock import Clock
 
 TASK = "/v1/tasks/sentiment"
 DAY = 86_400.0
 SMALL = Quota(file_mb=1, owner_mb=2, owner_lines=100, owner_open=2)
 
 Make = Callable[..., SqliteBatches]
-
-
-class Clock:
-    """Time that passes when told."""
-
-    def __init__(self) -> None:
-        self.time = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.time
 
 
 @pytest.fixture
@@ -192,7 +183,7 @@ def test_who_has_lost_a_line_cannot_answer_it_too(make: Make, clock: Clock) -> N
     begun(store, 1)
     (slow,) = store.take(lease(60), 1)
     assert store.take(lease(), 1) == []
-    clock.time += 61
+    clock.now += 61
     (fast,) = store.take(lease(), 1)
     assert fast.tries == 2
     assert not store.finish(slow, b"late", good=True)
@@ -317,12 +308,12 @@ def test_a_batch_expires_after_a_day_with_what_was_answered_until_then(make: Mak
     batch = begun(store, 2)
     (line,) = store.take(lease(), 1)
     store.finish(line, answer(line), good=True)
-    clock.time += DAY
+    clock.now += DAY
     assert store.take(lease(), 1) == []
     store.settle(lease())
     batch = store.batch("alice", batch.id)
     assert (batch.status, batch.completed, batch.failed) == ("expired", 1, 1)
-    assert batch.times["expired_at"] == clock.time
+    assert batch.times["expired_at"] == clock.now
     assert output(store, batch) == ["row-1"]
     assert batch.error_file_id and b"batch_expired" in b"".join(store.content("alice", batch.error_file_id))
 
@@ -345,7 +336,7 @@ def test_whoever_looks_through_a_file_and_dies_is_followed_by_another(make: Make
     first = store.draft(held := lease(60))
     assert first and store.add_lines(first, lines_of(content)[:2], held)
     assert store.draft(lease()) is None
-    clock.time += 61
+    clock.now += 61
     second = store.draft(held_by_second := lease())
     assert second and not store.add_lines(first, lines_of(content)[2:], held)
     assert store.add_lines(second, lines_of(content), held_by_second)
@@ -360,7 +351,7 @@ def test_owners_take_turns(make: Make, clock: Clock) -> None:
         begun(store, 5, owner)
     turns = []
     for _ in range(6):
-        clock.time += 1
+        clock.now += 1
         (line,) = store.take(lease(), 1)
         turns.append(line.owner)
     assert turns.count("bob") == 3
@@ -421,12 +412,12 @@ def test_files_and_batches_are_forgotten_when_their_time_is_over(make: Make, clo
     store = make(keep_days=2)
     short = store.add_file("alice", "a", 2, 1, [b"a\n"], 3600.0)
     batch = begun(store, 1)
-    clock.time += 3601
+    clock.now += 3601
     with pytest.raises(BatchFileNotFound):
         store.file("alice", short.id)
     (line,) = store.take(lease(), 1)
     store.finish(line, answer(line), good=True)
-    clock.time += 4 * DAY
+    clock.now += 4 * DAY
     store.drop_expired()
     with pytest.raises(BatchNotFound):
         store.batch("alice", batch.id)

@@ -12,15 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_allinone.state.cache import MemoryCache, SingleFlightCache, key_of
+from tests.support.clock import Clock
 
 WAIT_S = 30.0
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Endless:

@@ -15,20 +15,11 @@ from qwen_allinone.errors import MemoryFull, MemoryNotFound, MemoryUnavailable
 from qwen_allinone.state import MemoryStore, SqliteMemories, SqliteStore, Whose, sqlite_memories
 from qwen_allinone.state.lease import Lease
 from qwen_allinone.state.memories import topic
+from tests.support.clock import Clock
 from tests.support.naive_memories import NaiveMemories
 
 HOUR = 3600.0
 XIAO, SAME_NAME, NOBODYS = Whose("alice", "u-1"), Whose("bob", "u-1"), Whose(None, "u-1")
-
-
-class Clock:
-    """Time that passes when told."""
-
-    def __init__(self) -> None:
-        self.time = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.time
 
 
 @pytest.fixture
@@ -95,9 +86,9 @@ def test_a_statement_is_kept_for_its_user_alone(make: Make) -> None:
 def test_what_is_said_again_is_kept_once_and_is_the_newest(make: Make, clock: Clock) -> None:
     store = make()
     first = store.add(XIAO, "用户养了一只猫")
-    clock.time += 10
+    clock.now += 10
     told(store, "用户喜欢爬山")
-    clock.time += 10
+    clock.now += 10
     told(store, "用户养了一只猫。", "用户养了一只猫！")
     assert texts(store) == ["用户养了一只猫", "用户喜欢爬山"]
     assert store.all(XIAO)[0].id == first.id and store.all(XIAO)[0].at == first.at + 20
@@ -106,12 +97,12 @@ def test_what_is_said_again_is_kept_once_and_is_the_newest(make: Make, clock: Cl
 def test_of_what_one_has_once_the_newest_holds_and_the_old_is_marked(make: Make, clock: Clock) -> None:
     store = make()
     for found in ("用户住在苏州", "用户喜欢住在苏州的日子", "用户刚搬到杭州", "用户的女儿住在北京"):
-        clock.time += 10
+        clock.now += 10
         told(store, found)
     assert texts(store) == ["用户的女儿住在北京", "用户刚搬到杭州", "用户喜欢住在苏州的日子"]
     (old,) = [memory for memory in store.all(XIAO) if memory.replaced]
-    assert (old.text, old.replaced) == ("用户住在苏州", clock.time - 10)
-    clock.time += 10
+    assert (old.text, old.replaced) == ("用户住在苏州", clock.now - 10)
+    clock.now += 10
     told(store, "用户住在苏州")  # back again
     assert texts(store)[0] == "用户住在苏州" and "用户刚搬到杭州" not in texts(store)
 
@@ -120,7 +111,7 @@ def test_a_note_that_comes_late_does_not_replace_what_was_said_after_it(make: Ma
     store = make()
     store.note(XIAO, "我住在苏州", None)
     late = store.take(60.0)
-    clock.time += 10
+    clock.now += 10
     store.add(XIAO, "用户住在杭州")
     assert late
     store.settle(late, ["用户住在苏州"])
@@ -157,7 +148,7 @@ def test_what_one_has_once_is_told_by_how_a_statement_begins(text: str, about: s
 def test_a_user_has_so_many_and_the_oldest_make_room_replaced_ones_first(make: Make, clock: Clock) -> None:
     store = make(most=3)
     for text in ("用户喜欢爬山", "用户住在苏州", "用户住在杭州", "用户不吃香菜", "用户喜欢下棋"):
-        clock.time += 1
+        clock.now += 1
         store.add(XIAO, text)
     assert texts(store, current=False) == ["用户喜欢下棋", "用户不吃香菜", "用户住在杭州"]
     store.add(SAME_NAME, "用户喜欢爬山")
@@ -168,9 +159,9 @@ def test_a_memory_lives_so_long_after_it_was_last_said(make: Make, clock: Clock)
     store = make(ttl_s=100.0)
     store.add(XIAO, "用户喜欢爬山")
     store.add(XIAO, "用户喜欢下棋")
-    clock.time += 90
+    clock.now += 90
     store.add(XIAO, "用户喜欢爬山")
-    clock.time += 20
+    clock.now += 20
     assert texts(store) == ["用户喜欢爬山"]
     store.tidy()
     assert texts(store) == ["用户喜欢爬山"]
@@ -198,12 +189,12 @@ def test_an_owner_whose_users_take_its_share_keeps_nothing_more_and_others_do(ma
 def test_a_note_is_taken_by_one_and_again_when_that_one_is_gone(make: Make, clock: Clock) -> None:
     store = make()
     store.note(XIAO, "我喜欢爬山", "正面")
-    clock.time += 1
+    clock.now += 1
     store.note(SAME_NAME, "我喜欢下棋", None)
     first, second = store.take(60.0), store.take(60.0)
     assert first and second and store.take(60.0) is None
     assert (first.text, first.mood, first.whose, second.text) == ("我喜欢爬山", "正面", XIAO, "我喜欢下棋")
-    clock.time += 61
+    clock.now += 61
     again = store.take(60.0)
     assert again and (again.id, again.tries) == (first.id, 2)
     store.settle(again, ["用户喜欢爬山"])
@@ -221,7 +212,7 @@ def test_a_note_that_is_put_back_is_taken_later_and_counts_only_what_was_tried(m
         tries.append(note.tries)
         store.put_back(note, 5.0, tried=tried)
         assert store.take(60.0) is None
-        clock.time += 5
+        clock.now += 5
     assert tries == [1, 2, 2, 2]
 
 
@@ -259,7 +250,7 @@ def test_both_do_the_same_whatever_is_done(sqlite: Callable[..., SqliteMemories]
         return list(rows)
 
     for _ in range(1500):
-        whose, clock.time = rng.choice(users), clock.time + rng.choice((0.0, 1.0, 20.0))
+        whose, clock.now = rng.choice(users), clock.now + rng.choice((0.0, 1.0, 20.0))
         step, text = rng.randrange(9), rng.choice(said)
         if step < 2:
             for store in (one, twin):
@@ -372,16 +363,16 @@ def test_who_forgets_again_and_again_has_the_file_written_anew_once_in_a_while(
     assert_gone(file, [MARKED.format("0.")])
     for number in range(1, 40):
         workers[number % 2].delete(XIAO, ids[number])
-    clock.time += 9.9
+    clock.now += 9.9
     for worker in workers:
         worker.tidy()
     assert written_anew == [1] and texts(workers[0]) == []
     assert "Quetzalcoatlus" in everything(file), "or the test shows nothing"
-    clock.time += 0.2
+    clock.now += 0.2
     for worker in workers:
         worker.erase()
     assert_gone(file, ["Quetzalcoatlus"])
-    clock.time += 100
+    clock.now += 100
     for worker in workers:
         worker.erase()
     assert written_anew == [1, 40]
@@ -396,11 +387,11 @@ def test_a_file_that_takes_long_is_written_anew_more_seldom(
     with sqlite3.connect(file) as db:
         db.execute("UPDATE memory_erasing SET took = 3")
     for passes, times in ((29.0, 1), (1.5, 2)):
-        clock.time += passes
+        clock.now += passes
         store.erase()
         assert len(written_anew) == times
     store.delete(XIAO, store.add(XIAO, "用户喜欢游泳").id)
-    clock.time -= 3600  # set back
+    clock.now -= 3600  # set back
     store.erase()
     assert len(written_anew) == 3
 
@@ -414,7 +405,7 @@ def test_what_is_still_to_be_erased_is_known_to_whoever_opens_the_file_next(
     killed.note(XIAO, MARKED.format("note"), None)
     killed.forget(XIAO)
     assert "Quetzalcoatlus" in everything(file), "or the test shows nothing"
-    clock.time += 11
+    clock.now += 11
     sqlite(erase_every_s=10.0).erase()
     assert_gone(file, ["Quetzalcoatlus"])
 

@@ -15,6 +15,7 @@ import pytest
 from qwen_allinone.errors import UsageUnavailable
 from qwen_allinone.state import Counts, RedisUsage, SqliteOnce, SqliteUsage, UsageAccounts, UsageLine, UsageStore, usage
 from qwen_allinone.state.lease import Lease
+from tests.support.clock import Clock
 from tests.support.redis_server import RedisServer
 
 MakeStore = Callable[[], UsageStore]
@@ -41,16 +42,8 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeS
         store.close()
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.at = JANUARY
-
-    def __call__(self) -> float:
-        return self.at
-
-
 def accounts(store: UsageStore, clock: Clock | None = None) -> UsageAccounts:
-    return UsageAccounts(store, days=3, clock=clock or Clock())
+    return UsageAccounts(store, days=3, clock=clock or Clock(JANUARY))
 
 
 def task(name: str = "chat", *counts: int) -> dict[tuple[Literal["route", "task"], str], Counts]:
@@ -85,10 +78,10 @@ def test_owners_are_told_apart_whatever_they_are_called(make_store: MakeStore) -
 
 
 def test_days_are_utc_and_only_some_are_kept(make_store: MakeStore) -> None:
-    clock = Clock()
+    clock = Clock(JANUARY)
     of = accounts(make_store(), clock)
     for number in range(5):
-        clock.at = JANUARY + number * DAY
+        clock.now = JANUARY + number * DAY
         of.add("alice", task("t", number + 1))
         of.flush()
     assert of.days() == (date(2026, 1, 3), date(2026, 1, 5))
@@ -100,13 +93,13 @@ def test_days_are_utc_and_only_some_are_kept(make_store: MakeStore) -> None:
 
 
 def test_old_days_leave_the_file(tmp_path: Path) -> None:
-    clock = Clock()
+    clock = Clock(JANUARY)
     with closing(SqliteUsage(tmp_path / "s.db", days=3)) as store:
         of = accounts(store, clock)
         for _ in range(5):
             of.add("alice", task())
             of.flush()
-            clock.at += DAY
+            clock.now += DAY
     with closing(sqlite3.connect(tmp_path / "s.db")) as db:
         assert [day for (day,) in db.execute("SELECT day FROM usage")] == ["2026-01-03", "2026-01-04", "2026-01-05"]
 
@@ -172,7 +165,7 @@ def test_memory_is_bounded_and_what_is_lost_is_told(
 
 
 def test_the_thread_writes_and_the_end_writes_what_is_left(tmp_path: Path) -> None:
-    of = UsageAccounts(SqliteUsage(tmp_path / "s.db", days=3), days=3, flush_s=0.01, clock=Clock())
+    of = UsageAccounts(SqliteUsage(tmp_path / "s.db", days=3), days=3, flush_s=0.01, clock=Clock(JANUARY))
     of.start()
     crowd = [Thread(target=lambda: [of.add("alice", task("t", 1)) for _ in range(500)]) for _ in range(4)]
     for one in crowd:
