@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from qwen_allinone import bootstrap
-from qwen_allinone.alerts import Alerts, SendFailed, Senders, load_alerts
+from qwen_allinone.alerts import Alerts, Senders, SendFailed, load_alerts
 from qwen_allinone.cli.terminal import AsJson, err, exit_with, out, print_json
 from qwen_allinone.did_you_mean import hint
 from qwen_allinone.errors import DataFileError, QaioError, SettingsError
