@@ -39,7 +39,7 @@ class Subject:
 def fires(rule: Rule, subject: Subject) -> bool:
     """Whether all that the rule asks for holds; a rate is not looked at."""
     when = rule.when
-    if subject.source not in rule.on:
+    if subject.source not in rule.sources:
         return False
     for task in when.tasks:
         heard = subject.answers.get(task)

@@ -126,7 +126,7 @@ class Rule(_Frozen):
     channels: Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1, max_length=20)]
     cooldown: Span | None = None
     show_text: bool = False
-    on: Annotated[tuple[Source, ...], BeforeValidator(_names), Field(min_length=1)] = ("live", "batch", "feedback")
+    sources: Annotated[tuple[Source, ...], BeforeValidator(_names), Field(min_length=1)] = ("live", "batch", "feedback")
 
     @property
     def pause_s(self) -> float:

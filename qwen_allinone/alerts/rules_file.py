@@ -134,8 +134,8 @@ class _Loader:
                 raise self._wrong((*path, "channels"), problem, f"write some of {', '.join(known)}")
         for task in sorted(rule.when.tasks):
             self._check_task(path, rule, task)
-        reasons = [reason for source in dict.fromkeys(rule.on) if (reason := self._never(source, rule))]
-        if len(reasons) == len(set(rule.on)):
+        reasons = [reason for source in dict.fromkeys(rule.sources) if (reason := self._never(source, rule))]
+        if len(reasons) == len(set(rule.sources)):
             raise self._wrong(path, f"can never fire: {'; '.join(reasons)}", "change it, or remove it")
 
     def _check_task(self, path: KeyPath, rule: Rule, task: str) -> None:

@@ -60,7 +60,7 @@ def test_a_text_without_a_rating_is_none_of_any_rating() -> None:
 
 
 def test_a_rule_looks_only_at_what_it_is_for() -> None:
-    live = Rule.model_validate({"name": "a", "when": {"intent": "投诉"}, "channels": "ops", "on": "live"})
+    live = Rule.model_validate({"name": "a", "when": {"intent": "投诉"}, "channels": "ops", "sources": "live"})
     assert not fires(live, ANGRY) and fires(live, replace(ANGRY, source="live"))
 
 
