@@ -75,6 +75,7 @@ def wrap(service: Service, settings: Settings) -> Flask:
     batches = _batches(settings, woken)
     accounts = _accounts(settings)
     telemetry = _telemetry(settings, service, accounts)
+    notices = _notices(settings, service.registry, telemetry.metrics)
     app = create_app(
         service,
         Sessions(store, max_turns=settings.session_turns, deadline_s=settings.deadline_s),
@@ -91,9 +92,9 @@ def wrap(service: Service, settings: Settings) -> Flask:
         accounts=accounts,
         admins=settings.admins,
         remembers_completions=settings.memory_chat_completions,
-        notices=_notices(settings, service.registry, telemetry.metrics),
+        notices=notices,
     )
-    app.extensions["memory"] = keeper
+    app.extensions.update(memory=keeper, alerts=notices)
     if batches:
         app.extensions["batches"] = _batch_runner(settings, app, service, batches.store, woken)
     return app

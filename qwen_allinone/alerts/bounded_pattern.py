@@ -167,8 +167,8 @@ class _Reader:
     def _repeats(self, size: _Size) -> _Size:
         found = self._next
         if found in ("*", "+"):
-            least = "0" if found == "*" else "1"
-            raise self._wrong("repeats without an end", f"say how often at most, as {{{least},20}}")
+            example = "{0,20}" if found == "*" else "{1,20}"
+            raise self._wrong("repeats without an end", f"say how often at most, as {example}")
         if found == "?":
             self._at += 1
             least, most = 0, 1

@@ -151,9 +151,9 @@ class SqliteOutbox(SqliteFile):
     def counts(self) -> Mapping[MessageState, int]:
         """How many messages there are of each state."""
         with self._connection() as db:
-            return {"waiting": 0, "dead": 0, "sent": 0} | dict(
-                db.execute("SELECT state, count(*) FROM messages GROUP BY state").fetchall()
-            )
+            found = db.execute("SELECT state, count(*) FROM messages GROUP BY state").fetchall()
+        counts: dict[MessageState, int] = {"waiting": 0, "dead": 0, "sent": 0}
+        return counts | dict(found)
 
     def retry(self, ids: Sequence[str] | None) -> int:
         """Make messages due now, those that were given up too; None: all. Returns how many."""
