@@ -98,7 +98,7 @@ class _Loader:
         if not isinstance(kind, str) or kind not in CHANNELS:
             meant = hint(str(kind), CHANNELS)
             raise self._wrong((*path, "kind"), f"{kind!r} is none{meant}", f"write one of {', '.join(CHANNELS)}")
-        return self._validated(CHANNELS[kind], entry, path)  # type: ignore[type-var]
+        return self._validated(CHANNELS[kind], entry, path)
 
     def _sender(self, number: int, channel: Channel) -> Sender:
         path: KeyPath = ("channels", number)

@@ -19,6 +19,9 @@ from qwen_allinone.alerts.channels import ChannelProblem, as_text
 from qwen_allinone.alerts.rules import MailChannel, TokenChannel
 from qwen_allinone.state import Message
 
+# Of a module of Python that Apprise looks at pictures with.
+pytestmark = pytest.mark.filterwarnings("ignore:.imghdr. is deprecated:DeprecationWarning")
+
 TOLD = {
     "rule": "a",
     "title": "退款投诉增多",
