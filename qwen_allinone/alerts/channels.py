@@ -116,7 +116,7 @@ def _robot_fields(kind: str, token: str, secret: str | None) -> dict[str, Any]:
     parts = token.split("/")
     if len(parts) != 3:
         raise ChannelProblem("token_file: a Slack token has three parts; write T.../B.../... as its address ends")
-    return {"schema": "slack", "mode": "webhook", **dict(zip(("token_a", "token_b", "token_c"), parts, strict=True))}
+    return {"schema": "slack", "mode": "hook", **dict(zip(("token_a", "token_b", "token_c"), parts, strict=True))}
 
 
 def _notifier(fields: Mapping[str, Any], what: str) -> Any:
