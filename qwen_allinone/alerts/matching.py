@@ -37,10 +37,10 @@ class Subject:
 
 
 def fires(rule: Rule, subject: Subject) -> bool:
-    """Whether all that the rule asks for holds; a rate is not looked at."""
+    """Whether all that the rule asks for holds; how often it did is not looked at."""
     when = rule.when
-    if subject.source not in rule.sources:
-        return False
+    if subject.source not in rule.sources or (rule.rate and subject.source == "feedback"):
+        return False  # rows of a file come all at once, so that no rate says anything of them
     for task in when.tasks:
         heard = subject.answers.get(task)
         if heard is None or not heard.label:

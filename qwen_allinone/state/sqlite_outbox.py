@@ -7,6 +7,7 @@ counted as tried before it is sent: where its sender dies, the next one sends it
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
@@ -17,6 +18,8 @@ from qwen_allinone.state.conversations import now
 from qwen_allinone.state.lease import Lease, is_dead
 from qwen_allinone.state.outbox import AlertEvent, Message, MessageState, Outcome
 from qwen_allinone.state.sqlite_file import BUSY_S, SqliteFile, has_table
+
+log = logging.getLogger(__name__)
 
 _TABLES = (
     "CREATE TABLE seen (id TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID",
@@ -39,7 +42,7 @@ class SqliteOutbox(SqliteFile):
     """Shared by all workers of this machine, and by the command line."""
 
     what = "alerts"
-    refused = "nothing; alerts wait: questions for them"
+    refused = ""
     unavailable = OutboxUnavailable
     setting = "QAIO_ALERTS_OUTBOX"
 
@@ -181,6 +184,11 @@ class SqliteOutbox(SqliteFile):
             db.execute("DELETE FROM hits WHERE at < ?", (at - KEEP_SENT_S,))
             db.execute("DELETE FROM messages WHERE state = 'sent' AND changed < ?", (at - KEEP_SENT_S,))
             db.execute("DELETE FROM messages WHERE state = 'dead' AND changed < ?", (at - KEEP_DEAD_S,))
+
+    def _complain(self, error: Exception) -> None:
+        if str(error) != self._complaint:  # no request is refused for it, as others are
+            log.error("alerts: %s: %s; alerts wait until that is mended (%s)", self._file, error, self.setting)
+            self._complaint = str(error)
 
     def _make_tables(self, db: sqlite3.Connection) -> None:
         if not has_table(db, "senders"):
