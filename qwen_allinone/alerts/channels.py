@@ -169,7 +169,7 @@ _answers = threading.local()
 
 
 class _Noting:
-    """Stands for `requests` in one of Apprise's modules, and keeps the answer to the last post."""
+    """Stands for `requests` in one of Apprise's modules, and keeps the last answer."""
 
     def __init__(self, requests: ModuleType) -> None:
         self._requests = requests
@@ -179,6 +179,10 @@ class _Noting:
 
     def post(self, *args: Any, **kwargs: Any) -> Any:
         _answers.last = self._requests.post(*args, **kwargs)
+        return _answers.last
+
+    def request(self, *args: Any, **kwargs: Any) -> Any:
+        _answers.last = self._requests.request(*args, **kwargs)
         return _answers.last
 
 
