@@ -32,9 +32,9 @@ $(VENV)/.installed: requirements.txt pyproject.toml setup.py $(wildcard native/*
 	@touch $@
 
 # What teaching adapters needs is not in the lock: it depends on torch, whose wheel depends on the machine.
-$(VENV)/.installed-dev: tests/requirements.lock requirements-tune.txt requirements-feedback.txt $(VENV)/.installed
+$(VENV)/.installed-dev: tests/requirements.lock requirements-tune.txt requirements-feedback.txt requirements-alerts.txt $(VENV)/.installed
 	$(PY) -m pip install --require-hashes -r tests/requirements.lock
-	$(PY) -m pip install $(PIP_ARGS) -r requirements-tune.txt -r requirements-feedback.txt
+	$(PY) -m pip install $(PIP_ARGS) -r requirements-tune.txt -r requirements-feedback.txt -r requirements-alerts.txt
 	@touch $@
 
 # The page needs neither the service nor torch; what both need has the same version, so one environment may hold both.

@@ -12,7 +12,9 @@ from flask import Flask
 
 from qwen_allinone import __version__
 from qwen_allinone.access import Credentials, RateCounters
+from qwen_allinone.alerts import Counts, Notices, Senders, Spool, load_alerts
 from qwen_allinone.engine import Capacity, Engine, Loaded, Status
+from qwen_allinone.errors import AlertsFileError
 from qwen_allinone.host import compute_threads, resident_bytes
 from qwen_allinone.http import WINDOW_S, Batches, BatchRunner, Browsers, Guards, Once, Quota, UsageMeter, create_app
 from qwen_allinone.model import checkpoint
@@ -31,6 +33,7 @@ from qwen_allinone.state import (
     SqliteBatches,
     SqliteMemories,
     SqliteOnce,
+    SqliteOutbox,
     SqliteStore,
     SqliteUsage,
     Store,
@@ -71,6 +74,8 @@ def wrap(service: Service, settings: Settings) -> Flask:
     woken = threading.Event()
     batches = _batches(settings, woken)
     accounts = _accounts(settings)
+    telemetry = _telemetry(settings, service, accounts)
+    notices = _notices(settings, service.registry, telemetry.metrics)
     app = create_app(
         service,
         Sessions(store, max_turns=settings.session_turns, deadline_s=settings.deadline_s),
@@ -80,15 +85,16 @@ def wrap(service: Service, settings: Settings) -> Flask:
         max_body_bytes=settings.max_body_bytes,
         guarded_by=_guards(settings),
         once=Once(_once(settings), settings.deadline_s),
-        telemetry=_telemetry(settings, service, accounts),
+        telemetry=telemetry,
         ping_s=settings.ping_s,
         corrections=_corrections(settings),
         batches_kept=batches,
         accounts=accounts,
         admins=settings.admins,
         remembers_completions=settings.memory_chat_completions,
+        notices=notices,
     )
-    app.extensions["memory"] = keeper
+    app.extensions.update(memory=keeper, alerts=notices)
     if batches:
         app.extensions["batches"] = _batch_runner(settings, app, service, batches.store, woken)
     return app
@@ -203,6 +209,42 @@ def _batch_runner(
     runner.start()
     atexit.register(runner.stop)
     return runner
+
+
+def _notices(settings: Settings, registry: Registry, counts: Counts) -> Notices | None:
+    """What has people told of texts, started; None if there are no rules.
+
+    A broken file stops the master, not a worker that starts later: it serves, tells nobody, and says so.
+    """
+    if settings.alerts is None:
+        return None
+    try:
+        alerts = load_alerts(settings.alerts, registry, settings.alerts_networks)
+    except AlertsFileError as error:
+        log.error("alerts: NOBODY IS TOLD ANYTHING until this is mended and the service restarted: %s", error)
+        return None
+    outbox = alerts_outbox(settings)
+    if problem := outbox.problem():
+        log.warning("alerts: %s: nobody is told anything until that is mended; set QAIO_ALERTS_OUTBOX", problem)
+    if _redis_url(settings):
+        log.warning("alerts: kept in %s on this machine alone, not in Redis", settings.alerts_outbox)
+    senders = Senders(alerts.senders, outbox, counts)
+    notices = Notices(alerts.rules, alerts_spool(settings), outbox, senders, counts)
+    notices.start()
+    atexit.register(outbox.close)
+    atexit.register(notices.stop)
+    return notices
+
+
+def alerts_outbox(settings: Settings) -> SqliteOutbox:
+    """Where alerts wait to be sent."""
+    return SqliteOutbox(settings.alerts_outbox)
+
+
+def alerts_spool(settings: Settings) -> Spool:
+    """What leads into it: a folder beside it."""
+    file = settings.alerts_outbox.absolute()
+    return Spool(file.with_name(f"{file.name}.spool"))
 
 
 def _accounts(settings: Settings) -> UsageAccounts | None:

@@ -42,6 +42,7 @@ QaioError
 │   ├── Cancelled           503     given up before it was done
 │   ├── StoreUnavailable    503     conversations can be neither read nor kept now, Retry-After
 │   │   ├── BatchesUnavailable 503  batches can be neither read nor kept now, Retry-After
+│   │   ├── OutboxUnavailable  503  alerts can be neither read nor kept now; no request is told
 │   │   ├── MemoryUnavailable 503   memories can be neither read nor kept now, Retry-After
 │   │   └── UsageUnavailable 503    usage can be neither read nor kept now, Retry-After
 │   ├── FeedbackUnavailable 503     feedback can be neither read nor kept now, Retry-After
@@ -54,6 +55,7 @@ QaioError
 └── StartupError                    the operator's; message in English, says which file or setting to fix
     ├── SettingsError               a QAIO_* name or value
     ├── TaskFileError               a file under prompts/
+    ├── AlertsFileError             the file of rules and channels of alerts
     ├── AccessFileError             the file of API keys or the key of JSON web tokens
     └── CheckpointError             the model cannot be found, verified or loaded
 """
@@ -408,6 +410,13 @@ class BatchesUnavailable(StoreUnavailable):
     message = "批处理和它的文件暂时无法读写，已保存的内容不受影响，请稍后再试；别的请求不受影响"
 
 
+class OutboxUnavailable(StoreUnavailable):
+    """No request asks for it: the sending of alerts waits."""
+
+    code = "alerts_unavailable"
+    message = "报警暂时无法读写，已保存的内容不受影响；请求不受影响"
+
+
 class MemoryUnavailable(StoreUnavailable):
     code = "memory_unavailable"
     message = '记忆暂时无法读写，已保存的内容不受影响，请稍后再试；带 "memory": false 的请求不受影响'
@@ -481,6 +490,18 @@ class TaskFileError(StartupError):
         super().__init__(f"{file}: {key}: {problem}. Fix: {fix}")
         self.file = file
         self.key = key
+
+
+class AlertsFileError(StartupError):
+    """The file of alerts does not say what it must.
+
+    Rendered as `FILE, line N: KEY: problem. Fix: what to write instead.`
+    """
+
+    def __init__(self, file: Path, line: int | None, key: str, problem: str, fix: str) -> None:
+        at = f", line {line}" if line else ""
+        super().__init__(f"{file}{at}: {key}: {problem}. Fix: {fix}")
+        self.line = line
 
 
 class AccessFileError(StartupError):

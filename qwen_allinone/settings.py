@@ -254,6 +254,18 @@ class Settings(BaseModel):
         16, ge=0, le=65_536, description="Memory per worker, in MB, for answers of greedy tasks; 0: all are computed"
     )
     cache_ttl_s: int = Field(3600, ge=1, le=2_592_000, description="Time for which an answer is remembered, in seconds")
+    alerts: Path | None = Field(
+        None, description="File of rules and channels of alerts, see [alerts.md](alerts.md); unset: nobody is told"
+    )
+    alerts_outbox: Path = Field(
+        Path("data/alerts.db"),
+        description="File of alerts on their way (SQLite; local disk), made when first needed",
+    )
+    alerts_networks: Networks = Field(
+        (),
+        description="Private networks or addresses that channels of alerts may reach, comma-separated; public ones "
+        "they may always",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log lines shown")
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="One line a record: `json`, `text`; `auto`: text if stderr is a terminal, else json"

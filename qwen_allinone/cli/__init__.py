@@ -6,6 +6,7 @@ import typer
 
 from qwen_allinone import __version__
 from qwen_allinone.cli import (
+    alert_commands,
     commands,
     correction_commands,
     feedback_command,
@@ -48,6 +49,12 @@ _keys.command("new")(key_commands.new_key)
 _keys.command("list")(key_commands.list_keys)
 _keys.command("remove")(key_commands.remove_key)
 app.add_typer(_keys, name="keys")
+
+_alerts = typer.Typer(help="Alerts to people: test, list, retry.", no_args_is_help=True)
+_alerts.command("test")(alert_commands.test)
+_alerts.command("list")(alert_commands.list_alerts)
+_alerts.command("retry")(alert_commands.retry)
+app.add_typer(_alerts, name="alerts")
 
 _corrections = typer.Typer(help="What people said of answers: export.", no_args_is_help=True)
 _corrections.command("export")(correction_commands.export)

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from qwen_allinone import bootstrap, desk
 from qwen_allinone.cli.asking import most_at_once
+from qwen_allinone.cli.feedback_alerts import Tell, row_alerts
 from qwen_allinone.cli.terminal import err, exit_with, key_of, load_service, load_settings, out
 from qwen_allinone.errors import DataFileError, QaioError
 from qwen_allinone.patience import RemoteService
@@ -59,7 +60,8 @@ def feedback(
         _make_folder(out_folder)
         about = _asked(table, clerk, tasks, sure)
         with desk.Journal(out_folder / JOURNAL, about, resume=resume) as journal:
-            _label(table, clerk, tasks, journal, survey.rows, sure, most_at_once(settings))
+            with row_alerts(settings, about, out_folder, journal) as tell:
+                _label(table, clerk, tasks, journal, survey.rows, sure, most_at_once(settings), tell)
             with err.status("writing the report"):
                 told = desk.About(
                     tuple(source.path.name for source in table.sources),
@@ -116,6 +118,7 @@ def _label(
     rows: int,
     sure: float,
     at_once: int,
+    tell: Tell | None,
 ) -> None:
     """With a bar on the terminal; Ctrl-C ends the command with a word on how to go on."""
     columns = (
@@ -133,7 +136,7 @@ def _label(
             progress.update(bar, advance=1, pace=f"{speed:.1f} rows/s" if speed else "")
 
         try:
-            desk.label(table, clerk, tasks, journal, sure=sure, at_once=at_once, on_done=done)
+            desk.label(table, clerk, tasks, journal, sure=sure, at_once=at_once, on_done=done, tell=tell)
         except KeyboardInterrupt:
             progress.stop()
             err.print(f"stopped: {journal.done} of {rows} rows are done and kept; go on with --resume", highlight=False)

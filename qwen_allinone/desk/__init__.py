@@ -2,14 +2,14 @@
 
 from qwen_allinone.desk.asking import TASKS, Clerk, check, in_process, over_http
 from qwen_allinone.desk.figures import Figures
-from qwen_allinone.desk.journal import Journal
+from qwen_allinone.desk.journal import Answers, Journal
 from qwen_allinone.desk.labelling import label
 from qwen_allinone.desk.outputs import ALERTS, LABELLED, REPORT, write
 from qwen_allinone.desk.report import About
-from qwen_allinone.desk.table import Columns, Survey, Table, open_table, survey
+from qwen_allinone.desk.table import Columns, Feedback, Survey, Table, open_table, survey
 
 __all__ = [
     "ALERTS", "LABELLED", "REPORT", "TASKS",
-    "About", "Clerk", "Columns", "Figures", "Journal", "Survey", "Table",
+    "About", "Answers", "Clerk", "Columns", "Feedback", "Figures", "Journal", "Survey", "Table",
     "check", "in_process", "label", "open_table", "over_http", "survey", "write",
 ]  # fmt: skip

@@ -164,6 +164,8 @@ def answer(clerk: Clerk, tasks: Sequence[str], text: str, sure: float, given_up:
         keywords,
         tuple(name for name in ALARMS if fired[name]),
         suggestion,
+        care=care.label,
+        care_probability=care.probability,
     )
 
 

@@ -30,6 +30,8 @@ class Answers:
     alarms: tuple[str, ...] = ()
     suggestion: str = ""
     problem: str = ""
+    care: str = ""
+    care_probability: float = 0.0
 
 
 class Journal:

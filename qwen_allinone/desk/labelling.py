@@ -24,8 +24,10 @@ def label(
     sure: float,
     at_once: int,
     on_done: Callable[[], None],
+    tell: Callable[[Feedback, Answers], None] | None = None,
 ) -> None:
-    """Go on behind the last row that is done, `at_once` rows at a time.
+    """Go on behind the last row that is done, `at_once` rows at a time. `tell` hears of each row before it counts as
+    done, and so of a row again that a kill came between; what it raises ends the labelling.
 
     However it ends, by Ctrl-C or an error, all that is done up to there is in the journal and on the disk.
 
@@ -33,7 +35,7 @@ def label(
         DataFileError: a file cannot be read, the model does not answer, or the disk is full.
     """
     given_up = Event()
-    pending: deque[Future[Answers]] = deque()
+    pending: deque[tuple[Feedback, Future[Answers]]] = deque()
 
     def ask(feedback: Feedback) -> Answers:
         if feedback.row.problem:
@@ -41,13 +43,17 @@ def label(
         return answer(clerk, tasks, feedback.text, sure, given_up)
 
     def take() -> None:
-        journal.add(pending.popleft().result())
+        feedback, answers = pending[0][0], pending[0][1].result()
+        if tell:
+            tell(feedback, answers)
+        pending.popleft()
+        journal.add(answers)
         on_done()
 
     with ThreadPoolExecutor(at_once) as pool:
         try:
             for feedback in islice(table.rows(), journal.done, None):
-                pending.append(pool.submit(ask, feedback))
+                pending.append((feedback, pool.submit(ask, feedback)))
                 if len(pending) >= _AHEAD * at_once:
                     take()
             while pending:
@@ -55,6 +61,12 @@ def label(
         finally:
             given_up.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            while pending and pending[0].done() and not pending[0].cancelled() and not pending[0].exception():
-                take()
-            journal.flush()
+            try:
+                while pending and _is_answered(pending[0][1]):
+                    take()
+            finally:
+                journal.flush()
+
+
+def _is_answered(asked: Future[Answers]) -> bool:
+    return asked.done() and not asked.cancelled() and not asked.exception()

@@ -10,6 +10,7 @@ from flask_openapi import Info, OpenAPI
 from pydantic import BaseModel
 
 from qwen_allinone import __version__
+from qwen_allinone.alerts import Notices
 from qwen_allinone.http import (
     analyze,
     batches,
@@ -108,6 +109,7 @@ def create_app(
     accounts: UsageAccounts | None = None,
     admins: Collection[str] = (),
     remembers_completions: bool = False,
+    notices: Notices | None = None,
 ) -> OpenAPI:
     """Build the WSGI app around `service`.
 
@@ -115,7 +117,7 @@ def create_app(
     are what clients may call the model too; `telemetry` hears of requests; streams ping every `ping_s` seconds when
     they have nothing to say; `corrections` keeps answers for feedback; `batches_kept`: None where none are worked off;
     `accounts` keeps what was used, which `admins` see of everybody. `remembers_completions`: chat completions with a
-    user have memory unless they say otherwise.
+    user have memory unless they say otherwise. `notices`: None where there are no rules of alerts.
     """
     app = OpenAPI(
         __name__,
@@ -132,7 +134,7 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    observe.register(app, telemetry, service.registry.masks)  # first, so that it sees whatever the others do
+    observe.register(app, telemetry, service.registry.masks, notices)  # first, so that it sees whatever the others do
     _carry_headers(app, model_names[0], service.registry.version)
     error_answers.register(app)
     guards.register(app, guarded_by)

@@ -19,9 +19,10 @@ _KEY = "qwen_allinone.batch_line"
 
 @dataclass(frozen=True)
 class LineCall:
-    """Whose line it is; in the environ of its request."""
+    """Whose line it is, and which: equal where it is asked again. In the environ of its request."""
 
     owner: str | None
+    key: str
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,7 @@ class BatchRunner:
 
     def _called(self, line: HeldLine, id: str) -> LineAnswer:
         body = batch_lines.read(line.raw)["body"]
-        return call(self._app, LineCall(line.owner), line.endpoint, body, id)
+        return call(self._app, LineCall(line.owner, f"{line.batch}/{line.number}"), line.endpoint, body, id)
 
     def _keep(self, line: HeldLine, told: object, *, good: bool) -> None:
         answer = json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()

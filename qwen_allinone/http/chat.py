@@ -170,6 +170,7 @@ def _stream(backend: Backend, body: ChatRequest, asked: Terms, out: sse.Writer) 
             user.note(answer)
         if conversation:
             conversation.keep_turn(answer.turn)
+        out.tell_alerts()
         out.send(done | _detail(body, answer, user), event="done")
 
 

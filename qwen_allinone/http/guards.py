@@ -46,7 +46,7 @@ def register(app: OpenAPI, guards: Guards) -> None:
     def guard() -> None:
         if line := batch_calls.line_in(request.environ):
             # Asked by this process itself: its file was let in with the key of its owner, whose limits a batch has.
-            state.caller, state.is_behind = line.owner, True
+            state.caller, state.is_behind, state.key = line.owner, True, line.key
             return
         if guards.credentials.required:
             auth.identify(guards.credentials)

@@ -63,6 +63,7 @@ def register(app: OpenAPI, once: Once) -> None:
         key, lease = key_of(state.caller or "", given), lease_for(None, once.longest_s)
         kept = store.begin(key, state.caller, _digest(), lease)
         if kept is None:
+            state.key = f"{key}/{_digest()}"
             after_this_request(partial(settle, key=key, lease=lease))
             return None
         return _load(kept)
@@ -71,6 +72,7 @@ def register(app: OpenAPI, once: Once) -> None:
         """Keep the answer, or let go of the key."""
         try:
             if 200 <= response.status_code < 300:
+                state.tell_alerts()  # before: whoever asks again gets what is kept, and nothing is told of that
                 store.keep(key, state.caller, _dump(response), lease)
             else:
                 store.release(key, state.caller, lease)

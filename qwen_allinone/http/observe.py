@@ -12,13 +12,15 @@ from typing import Any
 from flask import Response, g, request
 from flask_openapi import OpenAPI
 
+from qwen_allinone.alerts import Notices
+from qwen_allinone.http.alerting import teller
 from qwen_allinone.http.body import parse_json
 from qwen_allinone.http.request_state import RequestState
 from qwen_allinone.service import Answer
 from qwen_allinone.tasks import Masking, MaskKind
 from qwen_allinone.telemetry import AnswerRecord, RequestRecord, Telemetry
 from qwen_allinone.telemetry.logs import begin_request, end_request
-from qwen_allinone.telemetry.metrics import CONTENT_TYPE
+from qwen_allinone.telemetry.metrics import CONTENT_TYPE, FAILED
 
 METRICS = "/metrics"
 # Asked every few seconds by machines: no lines, no latencies.
@@ -33,20 +35,26 @@ _METRICS_ANSWER: dict[str | int, Any] = {
 }
 
 
-def register(app: OpenAPI, telemetry: Telemetry, masks: Collection[MaskKind] = ()) -> None:
+def register(
+    app: OpenAPI, telemetry: Telemetry, masks: Collection[MaskKind] = (), notices: Notices | None = None
+) -> None:
     """Add the hooks and /metrics. To be called before anything else is registered: first to begin, last to end.
 
-    `masks` are kinds of numbers that no log may show.
+    `masks` are kinds of numbers that no log and no alert may show. `notices`: None where there are no rules.
     """
+    alerts = teller(notices, masks) if notices else None
 
     @app.before_request
     def begin() -> None:
         given = request.headers.get("X-Request-Id", "")
         g.state = RequestState(given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex)
+        g.state.alerts = alerts
         begin_request(g.state.id)
 
     @app.after_request
     def watch_until_closed(response: Response) -> Response:
+        if response.status_code < FAILED and not response.is_streamed:
+            g.state.tell_alerts()
         finish = _finisher(response, telemetry, masks)
         if response.direct_passthrough:  # a file: werkzeug closes that and not the response
             finish()
@@ -73,6 +81,8 @@ def _finisher(response: Response, telemetry: Telemetry, masks: Collection[MaskKi
     inputs = _inputs(masking, masks) if masking else {}
 
     def finish() -> None:
+        if response.is_streamed:  # broken off, or one that ends without a word of its own
+            state.tell_alerts()
         record = RequestRecord(
             request_id=state.id,
             method=method,

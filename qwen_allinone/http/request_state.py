@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from math import ceil
@@ -38,7 +40,9 @@ class RequestState:
     is asked for, and none that holds was given. `address` is the client's, behind the trusted proxies; None before the
     guards have looked. `counted_as` is whose limits it counts towards, and `standings` how these stand by now.
     `answers` are all that the request took so far, see Terms.answers, and `errors` the codes that it was answered with:
-    who holds the lists sees later ones too. `is_behind`: a line of a batch, for which nobody waits.
+    who holds the lists sees later ones too. `is_behind`: a line of a batch, for which nobody waits. `key` is equal
+    where the same request is asked again and known to be the same, and for no other. `alerts` is told once what it was
+    answered, before the client is; None: nobody wants to know.
     """
 
     id: str
@@ -51,6 +55,14 @@ class RequestState:
     answers: list[Answer] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     is_behind: bool = False
+    key: str = field(default_factory=lambda: secrets.token_hex(12))
+    alerts: Callable[[RequestState], None] | None = None
+
+    def tell_alerts(self) -> None:
+        """The request is as good as answered. Called again it does nothing."""
+        tell, self.alerts = self.alerts, None
+        if tell:
+            tell(self)
 
 
 # As flask.request is the request in hand, this is its state.

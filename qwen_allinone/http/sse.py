@@ -97,6 +97,10 @@ class Writer:
         """Send something that says nothing; raises as `send`."""
         self._put(PING)
 
+    def tell_alerts(self) -> None:
+        """All is answered but for the last event, after which the client knows that it is."""
+        self._state.tell_alerts()
+
     def end(self, mark: str) -> None:
         """Send a last `mark` that is no JSON; raises as `send`."""
         self._put(f"data: {mark}\n\n".encode())

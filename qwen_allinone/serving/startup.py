@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from qwen_allinone.access import Credentials
+from qwen_allinone.alerts import load_alerts
 from qwen_allinone.errors import SettingsError
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import ROUTE, Registry, chat_tasks, routes_of
@@ -21,7 +22,8 @@ _GIVEN_SOCKETS = {"LISTEN_FDS", "GUNICORN_FD"}
 
 
 def checked_settings() -> Settings:
-    """The settings. Raises StartupError if a setting, a task folder, the keys or the audit file is at fault.
+    """The settings. Raises StartupError if a setting, a task folder, the keys, the alerts or the audit file is at
+    fault.
 
     What a task asks of the model's tokens and context shows when a worker has loaded the model, not here.
     """
@@ -31,6 +33,8 @@ def checked_settings() -> Settings:
     if ROUTE in registry:
         routes_of(registry)
     Credentials(settings).check()
+    if settings.alerts:
+        load_alerts(settings.alerts, registry, settings.alerts_networks)
     if settings.audit_file:
         audit.check(settings.audit_file)
     return settings

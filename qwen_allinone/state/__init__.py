@@ -1,11 +1,13 @@
 """What outlives a request: conversations, responses and answers to keys of clients', in a SQLite file or in Redis; what
-users told of themselves; corrections; usage; batches and their files; remembered answers (cache.py)."""
+users told of themselves; corrections; usage; batches and their files; alerts on their way; remembered answers
+(cache.py)."""
 
 from qwen_allinone.state.batches import Batch, Draft, HeldLine, InputLine, LineProblem, Quota, StoredFile, outcome
 from qwen_allinone.state.conversations import Conversation, Session, Sessions, Store, Turn, now
 from qwen_allinone.state.corrections import Correction, Corrections, LabelAnswer
 from qwen_allinone.state.memories import Memory, MemoryStore, Note, Whose
 from qwen_allinone.state.once import OnceStore
+from qwen_allinone.state.outbox import AlertEvent, Message, Outcome
 from qwen_allinone.state.redis_conversations import RedisStore
 from qwen_allinone.state.redis_once import RedisOnce
 from qwen_allinone.state.redis_usage import RedisUsage
@@ -14,10 +16,15 @@ from qwen_allinone.state.sqlite_batches import SqliteBatches
 from qwen_allinone.state.sqlite_conversations import SqliteStore
 from qwen_allinone.state.sqlite_memories import SqliteMemories
 from qwen_allinone.state.sqlite_once import SqliteOnce
+from qwen_allinone.state.sqlite_outbox import SqliteOutbox
 from qwen_allinone.state.sqlite_usage import SqliteUsage
 from qwen_allinone.state.usage import Counts, UsageAccounts, UsageLine, UsageStore
 
 __all__ = [
+    "AlertEvent",
+    "Message",
+    "Outcome",
+    "SqliteOutbox",
     "Batch",
     "Conversation",
     "Memory",

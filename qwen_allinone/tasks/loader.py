@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from qwen_allinone.did_you_mean import hint, names_within
+from qwen_allinone.did_you_mean import hint
 from qwen_allinone.errors import TaskFileError
 from qwen_allinone.json_schema import SchemaError, grammar_of
+from qwen_allinone.strict_yaml import StrictLoader, fix_for
 from qwen_allinone.tasks.adapter_files import load_adapter_files
 from qwen_allinone.tasks.task import (
     CARE,
@@ -177,22 +178,9 @@ def _split_front_matter(file: Path, text: str) -> tuple[str, str]:
     return match.group(1), match.group(2)
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML 1.1 without silent overwriting: a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
 def _parse_yaml(file: Path, text: str) -> Any:
     try:
-        return yaml.load(text, Loader=_StrictLoader)
+        return yaml.load(text, Loader=StrictLoader)
     except Exception as error:  # YAML's constructors raise what they like on impossible dates and numbers
         raise TaskFileError(file, "(yaml)", " ".join(str(error).split()), "correct the YAML at that line") from None
 
@@ -207,21 +195,7 @@ def _validated(model: type[M], raw: Any, file: Path, prefix: str = "") -> M:
         problem = str(detail["msg"]).removeprefix("Value error, ")
         problem, _, fix = problem.partition("; ")
         where = ": ".join(part for part in (prefix, key) if part) or "(front matter)"
-        raise TaskFileError(file, where, problem, fix or _fix_for(detail, model)) from None
-
-
-def _fix_for(detail: Any, model: type[BaseModel]) -> str:
-    kind, value = detail["type"], detail["input"]
-    if kind == "string_type" and isinstance(value, bool):
-        return f'YAML reads bare words such as yes, no, on and off as booleans; put quotes around it ("{value}")'
-    if kind == "string_type":
-        return f'put quotes around it ("{value}")' if isinstance(value, int | float) else "write text here"
-    if kind == "extra_forbidden":
-        meant = hint(str(detail["loc"][-1]), names_within(model.model_json_schema()))
-        return f"remove it, or correct the spelling{meant} (top-level keys are {', '.join(model.model_fields)})"
-    if kind == "missing":
-        return "add this key"
-    return f"it is {value!r} now; change it to what the message asks"
+        raise TaskFileError(file, where, problem, fix or fix_for(detail, model)) from None
 
 
 def _parse_messages(file: Path, body: str) -> tuple[Message, ...]:

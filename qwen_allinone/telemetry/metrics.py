@@ -84,6 +84,12 @@ class Metrics:
             "feedback", "Answers of label tasks of which people said what is right", "task", "right"
         )
         self._care = counter("care", "Chats answered with the vetted text of the task care")
+        self._alerts = counter(
+            "alerts", "Texts at which a rule of alerts held, by what became of that", "rule", "outcome"
+        )
+        self._alert_messages = counter(
+            "alert_messages", "Tries to send an alert, by what became of them", "channel", "outcome"
+        )
         self._prompt = counter("prompt_tokens", "Tokens of prompts, reused ones included")
         self._generated = counter("generation_tokens", "Tokens generated")
         self._queries = counter("prefix_cache_queries", "Prompt tokens looked for among kept keys and values")
@@ -167,6 +173,14 @@ class Metrics:
     def count_feedback(self, task: str, *, right: bool) -> None:
         """Count what somebody said of an answer for the first time."""
         self._feedback.labels(task, "yes" if right else "no").inc()
+
+    def count_alert(self, rule: str, outcome: str) -> None:
+        """Count what became of a text at which a rule held."""
+        self._alerts.labels(rule, outcome).inc()
+
+    def count_alert_message(self, channel: str, outcome: str) -> None:
+        """Count a try to send an alert."""
+        self._alert_messages.labels(channel, outcome).inc()
 
     def exposition(self) -> bytes:
         """All metrics of all workers in Prometheus' text format."""

@@ -30,6 +30,8 @@ def busy_metrics() -> Metrics:
     cost = AnswerRecord("sentiment", "正面", "label", 1, 1, 1, 0.1, 0.1, 0.1, 0.1)
     metrics.count(RequestRecord("a", "POST", "/chat", 200, 1.0, code="odd", answers=(cost,)), timed=True)
     metrics.count_feedback("sentiment", right=True)
+    metrics.count_alert("refunds", "fired")
+    metrics.count_alert_message("ops", "sent")
     metrics.watch(lambda: Vitals(True, 1, 1, 1, 0, 0, gold_accuracy={"sentiment": 0.9}))
     metrics.stop()
     return metrics

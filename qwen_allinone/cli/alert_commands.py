@@ -1,0 +1,124 @@
+"""`qwen-allinone alerts`: try the channels, look at what waits or was given up, send it again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from qwen_allinone import bootstrap
+from qwen_allinone.alerts import Alerts, Senders, SendFailed, load_alerts
+from qwen_allinone.cli.terminal import AsJson, err, exit_with, out, print_json
+from qwen_allinone.did_you_mean import hint
+from qwen_allinone.errors import DataFileError, QaioError, SettingsError
+from qwen_allinone.settings import Settings
+from qwen_allinone.state import Message, SqliteOutbox, now
+from qwen_allinone.tasks import Registry
+
+FAILED = 1
+
+
+def test(
+    channels: Annotated[list[str] | None, typer.Argument(help="Channels; all if none is named")] = None,
+) -> None:
+    """Check QAIO_ALERTS, and send a test message to each channel, at once and past the outbox."""
+    try:
+        alerts = _alerts(Settings.load())
+        wanted = channels or list(alerts.senders)
+        for name in wanted:
+            if name not in alerts.senders:
+                known = ", ".join(alerts.senders)
+                raise DataFileError(f"there is no channel {name!r}{hint(name, alerts.senders)} (there are: {known})")
+    except QaioError as error:
+        raise exit_with(str(error)) from None
+    out.print(f"{len(alerts.rules)} rules, {len(alerts.senders)} channels: the file is in order", highlight=False)
+    failed = False
+    for name in wanted:
+        try:
+            alerts.senders[name].send(_test_message(name))
+            out.print(f"{name}: sent", highlight=False)
+        except SendFailed as error:
+            failed = True
+            out.print(f"{name}: not sent: {escape(str(error))}", highlight=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def list_alerts(as_json: AsJson = False) -> None:
+    """Show the alerts that wait, with why, and the dead ones: those that were given up."""
+    try:
+        outbox = _outbox(Settings.load())
+        counts = outbox.counts() if outbox.exists else {}
+        found = [m for state in ("waiting", "dead") if counts for m in outbox.messages(state, 1000)]
+    except QaioError as error:
+        raise exit_with(str(error)) from None
+    if as_json:
+        shown = [{k: v for k, v in asdict(message).items() if k != "body"} for message in found]
+        print_json({"counts": dict(counts), "messages": shown})
+        return
+    for message in found:
+        at = datetime.fromtimestamp(message.created).isoformat(" ", "seconds")
+        line = f"{message.id}  {message.state:<7}  {at}  {message.rule} -> {message.channel}  {message.tries} tries"
+        out.print(line + (f": {message.error}" if message.error else ""), highlight=False, markup=False, soft_wrap=True)
+    numbers = {"waiting": 0, "dead": 0, "sent": 0} | dict(counts)
+    err.print(", ".join(f"{number} {state}" for state, number in numbers.items()), highlight=False)
+
+
+def retry(
+    ids: Annotated[
+        list[str] | None, typer.Argument(help="Messages, as `list` shows them; all if none is named")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0, max=3600, help="Wait so long for them to be sent")] = 30.0,
+) -> None:
+    """Make waiting and dead alerts due now, and send them: with the running service, or here if there is none."""
+    try:
+        settings = Settings.load()
+        alerts, outbox = _alerts(settings), _outbox(settings)
+        count = outbox.retry(ids or None) if outbox.exists else 0
+        if ids and count < len(set(ids)):
+            raise DataFileError(f"{len(set(ids)) - count} of them neither wait nor are dead: see alerts list")
+        left = send_what_waits(alerts, outbox, seconds) if count else 0
+    except QaioError as error:
+        raise exit_with(str(error)) from None
+    out.print(f"{count} due, {left} still waiting", highlight=False)
+    if left:
+        raise typer.Exit(FAILED)
+
+
+def send_what_waits(alerts: Alerts, outbox: SqliteOutbox, seconds: float) -> int:
+    """Send in this process what no other sends; returns how many messages wait after so many seconds.
+
+    Raises OutboxUnavailable.
+    """
+    senders = Senders(alerts.senders, outbox)
+    senders.start()
+    try:
+        return senders.wait_until_sent(seconds)
+    finally:
+        senders.stop()
+
+
+def _alerts(settings: Settings) -> Alerts:
+    if settings.alerts is None:
+        raise SettingsError("QAIO_ALERTS is not set: name the file of rules and channels, see docs/alerts.md")
+    return load_alerts(settings.alerts, Registry.load(settings.prompts), settings.alerts_networks)
+
+
+def _outbox(settings: Settings) -> SqliteOutbox:
+    return bootstrap.alerts_outbox(settings)
+
+
+def _test_message(channel: str) -> Message:
+    told: dict[str, Any] = {
+        "rule": "test",
+        "title": "测试 test",
+        "source": "live",
+        "place": "qwen-allinone alerts test",
+        "labels": {},
+        "at": now(),
+    }
+    return Message(f"msg_test_{int(now())}", channel, "test", now(), json.dumps(told), "waiting", 1, now())

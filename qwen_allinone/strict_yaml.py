@@ -1,0 +1,60 @@
+"""YAML written by hand, read strictly: nothing is overwritten in silence, a complaint has its line and its fix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from qwen_allinone.did_you_mean import hint, names_within
+
+Path = tuple[str | int, ...]
+
+
+class StrictLoader(yaml.SafeLoader):
+    """YAML 1.1 without silent overwriting: a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def lines_of(text: str) -> Mapping[Path, int]:
+    """The line, counted from 1, on which each key or item of a YAML text begins, by its path from the top."""
+    root = yaml.compose(text, Loader=StrictLoader)
+    return dict(_lines((), root)) if root is not None else {}
+
+
+def _lines(path: Path, node: yaml.Node) -> Iterator[tuple[Path, int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner = (*path, str(key.value))
+            yield inner, key.start_mark.line + 1
+            yield from _lines(inner, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            inner = (*path, number)
+            yield inner, item.start_mark.line + 1
+            yield from _lines(inner, item)
+
+
+def fix_for(detail: Any, model: type[BaseModel]) -> str:
+    """What to do about one of the errors of a ValidationError of `model`."""
+    kind, value = detail["type"], detail["input"]
+    if kind == "string_type" and isinstance(value, bool):
+        return f'YAML reads bare words such as yes, no, on and off as booleans; put quotes around it ("{value}")'
+    if kind == "string_type":
+        return f'put quotes around it ("{value}")' if isinstance(value, int | float) else "write text here"
+    if kind == "extra_forbidden":
+        meant = hint(str(detail["loc"][-1]), names_within(model.model_json_schema()))
+        return f"remove it, or correct the spelling{meant} (top-level keys are {', '.join(model.model_fields)})"
+    if kind == "missing":
+        return "add this key"
+    return f"it is {value!r} now; change it to what the message asks"
