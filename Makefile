@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 PIP_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve ui test test-real faults check lock sbom audit wheels install install-dev install-ui install-ui-tests clean
+.PHONY: help demo serve ui test test-real faults fault-bodies fault-turns fault-steady check lock sbom audit wheels install install-dev install-ui install-ui-tests clean
 
 help:
 	@echo "make demo    start the service on port 5000 with the embedded demo model"
@@ -16,6 +16,7 @@ help:
 	@echo "make test    install what tests need and run them all"
 	@echo "make test-real  the same on a real language model, SmolLM2 (93 MB); not part of make test"
 	@echo "make faults  kills, floods and cuts off real servers for most of an hour; see docs/faults.md"
+	@echo "make fault-bodies, fault-turns, fault-steady  100,000 generated bodies, 5,000 turns, half an hour; go on where they were cut"
 	@echo "make check   ruff, mypy, import-linter, READMEs and docs against the code"
 	@echo "make lock    write the locks (requirements.lock and so on) anew, after a change of requirements"
 	@echo "make sbom    list all that is installed in sbom.cdx.json (CycloneDX)"
@@ -77,6 +78,10 @@ test-real: $(VENV)/.installed-real
 
 faults: install-dev
 	$(PY) -m tests.faults
+
+# What takes hours, in portions noted in data/faults/: a run that was cut goes on. See docs/faults.md.
+fault-bodies fault-turns fault-steady: fault-%: install-dev
+	$(PY) -m tests.faults.long_runs $*
 
 # For old and new Linux on both kinds of processor: zig compiles for all of them on any.
 wheels: | $(VENV)/bin/python

@@ -284,6 +284,7 @@ def build_service(settings: Settings, registry: Registry | None = None) -> Servi
         slots=settings.slots,
         kv_tokens=settings.kv_tokens,
         step_tokens=settings.step_tokens,
+        share_tokens=settings.share_tokens,
         max_waiting=settings.max_waiting,
     )
     engine = Engine(lambda: _load(settings, registry), capacity, stuck_s=settings.stuck_s)

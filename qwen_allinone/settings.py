@@ -87,6 +87,12 @@ class Settings(BaseModel):
     step_tokens: int = Field(
         256, ge=16, le=8192, description="Most tokens one forward pass computes; long prompts are cut"
     )
+    share_tokens: int = Field(
+        16,
+        ge=1,
+        le=8192,
+        description="Most tokens of one caller's prompts that a forward pass computes while other callers are about",
+    )
     max_waiting: int = Field(
         32, ge=0, le=4096, description="Requests that may wait for a slot, per worker; beyond: 503"
     )

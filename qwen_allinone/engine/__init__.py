@@ -7,6 +7,7 @@ from qwen_allinone.engine.forms import Form
 from qwen_allinone.engine.label_trie import LabelTrie
 from qwen_allinone.engine.lifecycle import Status
 from qwen_allinone.engine.option_scoring import Question, ScoreOptions
+from qwen_allinone.engine.pace import Pace
 from qwen_allinone.engine.sampling import Logprobs, Sampling
 from qwen_allinone.engine.ticket import Ticket
 from qwen_allinone.engine.work import Classify, Embed, FinishReason, Generate, Result, Work
@@ -24,6 +25,7 @@ __all__ = [
     "LabelTrie",
     "Loaded",
     "Logprobs",
+    "Pace",
     "Permit",
     "Question",
     "Result",

@@ -39,4 +39,5 @@ class Capacity:
     slots: int = 8
     kv_tokens: int = 4096
     step_tokens: int = 256
+    share_tokens: int = 16
     max_waiting: int = 32

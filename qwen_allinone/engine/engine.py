@@ -17,6 +17,7 @@ from qwen_allinone.engine.admission import Admission, Permit
 from qwen_allinone.engine.contract import Capacity, Loaded, T
 from qwen_allinone.engine.failure import fail_step
 from qwen_allinone.engine.lifecycle import Life, Status
+from qwen_allinone.engine.pace import Pace
 from qwen_allinone.engine.scheduler import Scheduler
 from qwen_allinone.engine.slots import SlotTable
 from qwen_allinone.engine.step import compute_first, compute_prefix, step
@@ -73,6 +74,7 @@ class Engine(Generic[T]):
         self._capacity = capacity
         self._retry_load_s = retry_load_s
         self._admission: Admission[T] = Admission(capacity.slots, capacity.max_waiting)
+        self.pace = Pace(self._others_about)
         self._watchdog = Watchdog(self._steps_if_due, stuck_s, self._give_up) if stuck_s else None
         self._steps = 0
         self._stopping = threading.Event()
@@ -247,7 +249,9 @@ class Engine(Generic[T]):
         for adapter, prefix in loaded.adapted_prefixes.items():
             compute_prefix(prefix, model, cache, slots, adapter)
         longest = min(model.context, capacity.kv_tokens)
-        scheduler = Scheduler(slots, step_tokens=capacity.step_tokens, longest=longest)
+        scheduler = Scheduler(
+            slots, step_tokens=capacity.step_tokens, longest=longest, share_tokens=capacity.share_tokens
+        )
 
         def compute(works: Sequence[Work]) -> list[Result]:
             if self._stopping.is_set():  # it may take a while, and nobody waits for it any more
@@ -289,6 +293,9 @@ class Engine(Generic[T]):
                     raise error
             finally:
                 self._steps += 1
+
+    def _others_about(self, caller: str | None) -> bool:
+        return serving.scheduler.others_about(caller) if (serving := self._serving) else False
 
     def _steps_if_due(self) -> int | None:
         """For the watchdog: steps so far, None while there is nothing to compute."""

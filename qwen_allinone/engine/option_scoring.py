@@ -23,6 +23,7 @@ from qwen_allinone.model.attention import Chunk, Tree
 
 # Tokens of questions computed together, if more than one question: about a forward pass.
 _ROUND = 256
+_SEEN = b"\1"
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,16 @@ class ScoreOptions:
 
     def read(self, logits: Tensor) -> FinishReason | None:
         """Score what may follow the next nodes; after the last of a round, begin the next, if there is one."""
-        norms = torch.logsumexp(logits.float(), -1)
-        for row, norm in zip(logits, norms.tolist(), strict=True):
+        scored = list[tuple[int, int, int]]()  # row, question and node of its trie
+        for row in range(len(logits)):
             node = self._pending.pop()
             assert node.scored is not None
-            trie, found = self._tries[node.question], self._found[node.question]
-            children = trie.children(node.scored)
-            for child, logit in zip(children, row[[trie.tokens[c] for c in children]].tolist(), strict=True):
-                found[child] = logit - norm
+            scored += [(row, node.question, child) for child in self._tries[node.question].children(node.scored)]
+        norms = torch.logsumexp(logits.float(), -1).tolist()
+        tokens = [self._tries[question].tokens[child] for _, question, child in scored]
+        picked = logits[[row for row, _, _ in scored], tokens].tolist()
+        for (row, question, child), logit in zip(scored, picked, strict=True):
+            self._found[question][child] = logit - norms[row]
         if self._pending:
             return None
         if not self._rounds:
@@ -112,34 +115,40 @@ class ScoreOptions:
         return {"scores": scores}
 
     def _tree(self, start: int, end: int) -> Tree | None:
-        """How `tokens[start:end]` see each other; None where they are the text's."""
+        """How `tokens[start:end]` see each other; None where they are the text's.
+
+        The mask is made in plain bytes: an operation of torch lets go of the interpreter, and where other threads want
+        it this one, which all requests wait for, would be kept waiting at every row.
+        """
         first = len(self._text)
         if end <= first:
             return None
-        visible = torch.zeros(end - start, end, dtype=torch.bool)
+        visible = bytearray((end - start) * end)  # a row behind the other
         positions, wanted = [], []
         for row, index in enumerate(range(start, end)):
             if index < first:
-                visible[row, : index + 1] = True
+                visible[row * end : row * end + index + 1] = _SEEN * (index + 1)
                 positions.append(index)
                 continue
             node = self._nodes[index - first]
-            self._see_ancestors(visible, row, node, start)
-            visible[row, index] = True
+            self._see_ancestors(visible, row, node, start, end)
+            visible[row * end + index] = True
             positions.append(node.position)
             if node.scored is not None:
                 wanted.append(row)
-        return Tree(positions, visible, wanted)
+        return Tree(positions, torch.frombuffer(visible, dtype=torch.bool).view(end - start, end), wanted)
 
-    def _see_ancestors(self, visible: Tensor, row: int, node: _Node, start: int) -> None:
-        """Let the token of `row` see what its parent sees, and the parent; `start`: slot index of row 0."""
-        first, parent = len(self._text), node.parent
+    def _see_ancestors(self, visible: bytearray, row: int, node: _Node, start: int, end: int) -> None:
+        """Let the token of `row` see what its parent sees, and the parent. `start`: slot index of row 0; rows have
+        `end` bytes."""
+        first, parent, begin = len(self._text), node.parent, row * end
         if parent >= start:
-            visible[row] = visible[parent - start]
+            above = (parent - start) * end
+            visible[begin : begin + end] = visible[above : above + end]
             return
-        visible[row, :first] = True
+        visible[begin : begin + first] = _SEEN * first
         while parent >= first:
-            visible[row, parent] = True
+            visible[begin + parent] = True
             parent = self._nodes[parent - first].parent
 
     def _begin_round(self) -> None:

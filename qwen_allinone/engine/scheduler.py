@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qwen_allinone.engine.slots import Slot, SlotTable, common_prefix
@@ -19,9 +19,10 @@ from qwen_allinone.model.attention import Chunk
 _NO_TOKEN = -1
 # Steps for which a prompt may be passed over for shorter ones.
 _PATIENCE = 8
-# While several callers are about, which they are so long after their last work, one's prompts get a part in so many of
-# a step: another's label waits for the end of that step, and of one more.
-_ABOUT_S, _PARTS = 1.0, 4
+# Callers are about so long after their last work.
+_ABOUT_S = 1.0
+# So many shares may be saved, and computed at once.
+_SAVED = 4
 
 
 @dataclass(eq=False)
@@ -55,13 +56,21 @@ class Scheduler:
     The line is as long as those who are admitted make it, see Admission.
     """
 
-    def __init__(self, slots: SlotTable, *, step_tokens: int, longest: int) -> None:
+    def __init__(self, slots: SlotTable, *, step_tokens: int, longest: int, share_tokens: int = 16) -> None:
+        """`share_tokens`: what a step computes of one caller's prompts while others are about; what he does not need of
+        that he may have later, as in deficit round robin (Shreedhar and Varghese, SIGCOMM 1995), up to a few shares.
+
+        Another's label waits for the end of such a step, and of one more; another's reply for each of its tokens. A
+        step of one token takes about as long as a dozen more do, so sixteen make it twice as long, or a little more.
+        """
         self._slots = slots
         self._step_tokens = step_tokens
+        self._share_tokens = min(share_tokens, step_tokens)
         self._longest = longest
         self._waiting: list[Ticket] = []
         self._running: list[Running] = []
         self._about = dict[str | None, float]()  # when a step last had anything of a caller
+        self._saved = dict[str | None, int]()  # tokens of prompts that each who is about may have now
         self._changed = threading.Condition()
         self._closed: Exception | None = None
 
@@ -105,9 +114,9 @@ class Scheduler:
         missing = [(len(r.ticket.work.tokens) - len(r.slot.tokens), r) for r in self._running]
         decoding = [(count, running) for count, running in missing if count <= 1][: self._step_tokens]
         prompts = [(count, running) for count, running in missing if count > 1]
-        most = max(self._step_tokens // _PARTS, 1) if self._several_about(now) else self._step_tokens
+        self._note_callers(now)
         plan = []
-        for count, running in (*decoding, *self._shares(prompts, self._step_tokens - len(decoding), most)):
+        for count, running in (*decoding, *self._shares(prompts, self._step_tokens - len(decoding))):
             work, start = running.ticket.work, len(running.slot.tokens)
             end = start + count
             chunk = work.chunk(running.slot.index, start, end)
@@ -155,6 +164,11 @@ class Scheduler:
         for ticket in left:
             ticket.cancel()
             ticket.fail(error)
+
+    def others_about(self, caller: str | None) -> bool:
+        """Whether anybody but `caller` has something computed that he waits for, or had until a moment ago."""
+        now = time.monotonic()
+        return any(now - at < _ABOUT_S for other, at in self._about.items() if other != caller)
 
     def forget_idle(self) -> None:
         """Give back the memory of what finished requests left in their slots."""
@@ -204,8 +218,12 @@ class Scheduler:
         """Whose turn it is; those whose caller has so much that others find no room wait until he has less."""
         held = Counter(running.ticket.caller for running in self._running)
         with self._changed:
-            fair = [t for t in self._waiting if self._slots.leaves_room(t.caller, t.work.most_tokens)]
+            fair = [t for t in self._waiting if self._leaves_room(t)]
         return min(fair, key=lambda ticket: (ticket.behind, held[ticket.caller], ticket.rank), default=None)
+
+    def _leaves_room(self, ticket: Ticket) -> bool:
+        others = len(self._about.keys() - {ticket.caller})
+        return self._slots.leaves_room(ticket.caller, ticket.work.most_tokens, others)
 
     def _make_way(self, among: Sequence[Running]) -> None:
         """Have the youngest of those that nobody waits for give its slot up: its work is asked again later."""
@@ -213,21 +231,28 @@ class Scheduler:
         if behind and not any(running.ticket.cancelled for running in behind):  # one at a time
             max(behind, key=lambda r: r.ticket.rank).ticket.cancel()
 
-    def _shares(self, prompts: list[tuple[int, Running]], budget: int, most: int) -> list[tuple[int, Running]]:
-        """As `_shared_out`, but those that nobody waits for get what is left, and of that a part where others run."""
+    def _shares(self, prompts: list[tuple[int, Running]], budget: int) -> list[tuple[int, Running]]:
+        """As `_shared_out`, but those that nobody waits for get what is left, and of that a share where others run."""
         first = [item for item in prompts if not item[1].ticket.behind]
         behind = [item for item in prompts if item[1].ticket.behind]
-        shares = _shared_out(first, budget, most)
+        shares = _shared_out(first, budget, self._saved if len(self._about) > 1 else {})
+        for count, running in shares:
+            caller = running.ticket.caller
+            self._saved[caller] = max(self._saved.get(caller, 0) - count, 0)
         left = budget - _total(shares)
         if any(not running.ticket.behind for running in self._running):
-            left = min(left, max(self._step_tokens // _PARTS, 1))
-        return shares + (_shared_out(behind, left, left) if left else [])
+            left = min(left, self._share_tokens)
+        return shares + (_shared_out(behind, left, {}) if left else [])
 
-    def _several_about(self, now: float) -> bool:
-        """Whether more than one caller has something running that he waits for, or had until a moment ago."""
-        self._about |= dict.fromkeys([r.ticket.caller for r in self._running if not r.ticket.behind], now)
-        self._about = {caller: at for caller, at in self._about.items() if now - at < _ABOUT_S}
-        return len(self._about) > 1
+    def _note_callers(self, now: float) -> None:
+        """Note who is about: has something running that he waits for, or had until a moment ago; each gets a share."""
+        about = self._about | dict.fromkeys([r.ticket.caller for r in self._running if not r.ticket.behind], now)
+        self._about = {
+            caller: at for caller, at in about.items() if now - at < _ABOUT_S
+        }  # never changed, see others_about
+        most = _SAVED * self._share_tokens
+        saved = {caller: self._saved.get(caller, most) + self._share_tokens for caller in self._about}
+        self._saved = {caller: min(tokens, most) for caller, tokens in saved.items()}
 
     def _remove(self, running: Running) -> None:
         """The request has ended well or was given up: its slot keeps what it holds."""
@@ -235,23 +260,24 @@ class Scheduler:
         self._slots.release(running.slot)
 
 
-def _shared_out(prompts: list[tuple[int, Running]], budget: int, most: int) -> list[tuple[int, Running]]:
+def _shared_out(
+    prompts: list[tuple[int, Running]], budget: int, most: Mapping[str | None, int]
+) -> list[tuple[int, Running]]:
     """How many of the tokens missing of each prompt a step computes, `budget` together.
 
-    `most` are one caller's, but for him who asks least of several.
-
-    Callers get equal shares, and what one does not need goes to the others (max-min fairness). Of one caller's prompts
-    the shortest comes first, so that a label need not wait for a long text, but none is passed over for ever.
+    `most` are those of a caller, if it has him. Callers get equal shares, and what one does not need goes to the others
+    (max-min fairness). Of one caller's prompts the shortest comes first, so that a label need not wait for a long text,
+    but none is passed over for ever.
     """
     of_caller = defaultdict[str | None, list[tuple[int, Running]]](list)
     for count, running in sorted(prompts, key=lambda item: (item[1].passed_over < _PATIENCE, item[0])):
         of_caller[running.ticket.caller].append((count, running))
-    least_first = sorted(of_caller.values(), key=lambda group: (group[0][1].passed_over < _PATIENCE, _total(group)))
+    # However long one's prompts have been passed over for his own: he has had his share all the time.
+    least_first = sorted(of_caller.items(), key=lambda item: _total(item[1]))
     shares = []
-    for place, group in enumerate(least_first):
+    for place, (caller, group) in enumerate(least_first):
         share = math.ceil(budget / (len(least_first) - place))
-        if place or len(least_first) == 1:  # the least of several goes on at once
-            share = min(share, most)
+        share = min(share, most.get(caller, share))
         for count, running in group:
             taken = min(count, share)
             share, budget = share - taken, budget - taken

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from qwen_allinone.model.kv import KVCache, Saved
 
-# One slot in so many, one at least, and one part in so many of their memory are kept for callers who have none.
+# One slot in so many, or one and one more for each other caller who is about, but half of them at most, and one part in
+# so many of their memory are kept for callers who have none.
 _KEPT_SLOTS, _KEPT_MEMORY = 8, 4
 
 
@@ -86,16 +87,18 @@ class SlotTable:
         best.held = most_tokens
         return best
 
-    def leaves_room(self, caller: str | None, most_tokens: int) -> bool:
+    def leaves_room(self, caller: str | None, most_tokens: int, others: int = 0) -> bool:
         """Whether others find a slot, and memory for a short request, if `caller` gets one more of `most_tokens`.
 
-        Who has none is never kept waiting for that, nor is it asked where there are no callers to tell apart.
+        `others`: how many of them are about. Who has none is never kept waiting for that, nor is it asked where there
+        are no callers to tell apart.
         """
         own = [slot.held for slot in self._slots if slot.busy and slot.caller == caller]
         if caller is None or not own:
             return True
         count = len(self._slots)
-        enough = len(own) < count - max(count // _KEPT_SLOTS, 1)
+        kept = max(count // _KEPT_SLOTS, min(1 + others, count // 2), 1)
+        enough = len(own) < count - kept
         return enough and sum(own) + most_tokens <= self._kv_tokens - self._kv_tokens // _KEPT_MEMORY
 
     def release(self, slot: Slot) -> None:

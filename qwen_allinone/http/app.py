@@ -23,6 +23,7 @@ from qwen_allinone.http import (
     files,
     guards,
     idempotency,
+    large_bodies,
     memory,
     models,
     observe,
@@ -138,6 +139,7 @@ def create_app(
     _carry_headers(app, model_names[0], service.registry.version)
     error_answers.register(app)
     guards.register(app, guarded_by)
+    large_bodies.register(app, service.engine.pace)
     idempotency.register(app, once)
     app.extensions.update(engine=service.engine, telemetry=telemetry)  # for the Gunicorn worker, see serving/worker.py
     backend = Backend(

@@ -26,9 +26,10 @@ def embed(service: Service, texts: Sequence[str | Sequence[int]], terms: Terms) 
         codec = request.codec
         before, after = codec.tokenizer.encode(BEFORE), codec.tokenizer.encode(AFTER)
         beside = len(before) + len(after)
-        prompts = [
-            [*before, *prompt_ids(text, codec, f"input[{number}]", beside), *after] for number, text in enumerate(texts)
-        ]
+        prompts = list[list[int]]()
+        for number, text in enumerate(texts):
+            with request.piece():
+                prompts.append([*before, *prompt_ids(text, codec, f"input[{number}]", beside), *after])
         results = request.embed_all(EMBEDDING, prompts)
         answers = [Answer(EMBEDDING, result, model_id=codec.model_id) for result in results]
         terms.answers.extend(answers)

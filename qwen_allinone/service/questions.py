@@ -156,8 +156,9 @@ def score_options(
     asked, options = list[list[int]](), list[tuple[tuple[int, ...], ...]]()
     for number, question in enumerate(questions):
         request.permit.check()  # long texts take the tokenizer a while: whoever has left meanwhile is not served
-        options.append(tuple(tuple(encode(option.text)) for option in question.in_prompt))
-        asked.append(prompts.encode(number, question, max(map(len, options[number]))))
+        with request.piece():
+            options.append(tuple(tuple(encode(option.text)) for option in question.in_prompt))
+            asked.append(prompts.encode(number, question, max(map(len, options[number]))))
     # What the first and the last in order have in common, all have.
     together = [prompts.lead, *asked]
     common = common_prefix(min(together), max(together))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 
 from qwen_allinone.engine import (
@@ -101,7 +102,13 @@ class Request:
 
     def score(self, name: str, text: Sequence[int], questions: Sequence[Question]) -> Result:
         """The log-probability of each option of each question after `text`, see ScoreOptions."""
-        return self._compute([(name, ScoreOptions(text, questions, self.codec.context))])[0]
+        with self.piece():
+            work = ScoreOptions(text, questions, self.codec.context)
+        return self._compute([(name, work)])[0]
+
+    def piece(self) -> AbstractContextManager[None]:
+        """For one of many pieces of work in Python, as encoding a text is: see Pace."""
+        return self._engine.pace.piece(self.permit.caller)
 
     def _compute(
         self, works: Sequence[tuple[str, Work]], replies: Replies | None = None, first: int = 0

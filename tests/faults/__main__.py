@@ -101,7 +101,7 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows to this file too")] = None,
 ) -> None:
     """Fault scenarios against real servers on loopback; exit status 1 if one does not hold."""
-    signal.signal(signal.SIGTERM, _interrupt)  # so that what was started is ended
+    signal.signal(signal.SIGTERM, interrupt)  # so that what was started is ended
     console = Console(width=None if sys.stdout.isatty() else 160)
     rows: list[tuple[str, Check]] = []
     for scenario in scenarios(only):
@@ -116,7 +116,8 @@ def main(
     raise typer.Exit(0 if all(check.ok for _, check in rows) else 1)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """A handler of SIGTERM with which what was started is ended."""
     raise KeyboardInterrupt
 
 

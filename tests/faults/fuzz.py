@@ -1,4 +1,5 @@
-"""Thousands of requests made from /openapi.json, right and wrong ones, and bytes that are no request: never a 500."""
+"""Thousands of requests made from /openapi.json, right, wrong and with odd values in every field, and bytes that are no
+request: never a 500, and the memory comes back."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,11 +22,15 @@ from requests.adapters import HTTPAdapter
 from schemathesis import GenerationMode
 
 from tests.e2e.conftest import Service
+from tests.faults.process import resident_mib
 from tests.faults.scenario import Bench, Scenario
 
 THREADS = 4
 PATIENCE_S = 30.0
 LONGEST_S = 900.0
+MOST_GROWTH_MIB = 50.0
+# Memory is compared with what it was when this share of the requests had been sent.
+_WARM = 0.2
 ALLOWED = (503, 504)  # full, and a time limit that the request itself set
 POSTS = ("/chat", "/v1/tasks/sentiment", "/v1/tasks/chat")
 
@@ -33,11 +38,11 @@ POSTS = ("/chat", "/v1/tasks/sentiment", "/v1/tasks/chat")
 class Tally:
     """What came back, from all threads; says when it is enough."""
 
-    def __init__(self, wanted: int, say: Callable[[str], None]) -> None:
+    def __init__(self, wanted: int, say: Callable[[str], None], longest_s: float) -> None:
         self.ends: Counter[str] = Counter()
         self.bad: list[str] = []
         self._wanted, self._say = wanted, say
-        self._deadline = time.monotonic() + LONGEST_S
+        self._deadline = time.monotonic() + longest_s
         self._lock = threading.Lock()
 
     @property
@@ -58,6 +63,11 @@ class Tally:
 
 
 def run(bench: Bench) -> None:
+    bodies(bench, bench.size(20_000, 400), 0, LONGEST_S)
+
+
+def bodies(bench: Bench, wanted: int, start: int, longest_s: float) -> int:
+    """Send `wanted` requests, others for each `start`, for `longest_s` seconds at most; returns how many had an end."""
     service = bench.start(
         QAIO_WORKERS="2",
         QAIO_MAX_BODY_BYTES="65536",
@@ -65,21 +75,32 @@ def run(bench: Bench) -> None:
         QAIO_DEADLINE_S="20",
     )
     workers = service.workers
-    tally = Tally(bench.size(20_000, 400), bench.say)
-    threads = [threading.Thread(target=_fuzz, args=(service, tally, number), daemon=True) for number in range(THREADS)]
+    tally = Tally(wanted, bench.say, longest_s)
+    numbers = range(start, start + THREADS)
+    threads = [threading.Thread(target=_fuzz, args=(service, tally, number), daemon=True) for number in numbers]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join(LONGEST_S + 120)
+    before, ends = 0.0, time.monotonic() + longest_s + 120
+    while any(thread.is_alive() for thread in threads) and time.monotonic() < ends:
+        if not before and tally.count >= _WARM * wanted:
+            before = _memory(service)
+        time.sleep(0.1)
     hanging = sum(thread.is_alive() for thread in threads)
     shown = ", ".join(f"{end}: {count}" for end, count in tally.ends.most_common())
-    wanted = bench.size(20_000, 400)
     ok = not tally.bad and tally.count >= wanted and not hanging and tally.ends["200"] > 0 and tally.ends["400"] > 0
     example = f"; {len(tally.bad)} bad, such as {tally.bad[0]}" if tally.bad else ""
     bench.check(f"{wanted} generated requests: no 500, none without an answer", f"{tally.count}: {shown}{example}", ok)
+    growth = _memory(service) - before
+    asked = f"memory is back within {MOST_GROWTH_MIB:g} MiB of what it was after {_WARM:.0%} of them"
+    bench.check(asked, f"{growth:+.0f} MiB", before > 0 and growth <= MOST_GROWTH_MIB)
     bench.check("the same workers before and after", str(service.workers == workers), service.workers == workers)
     traces = service.log.count("Traceback")
     bench.check("no traceback in the log", traces, not traces)
+    return tally.count
+
+
+def _memory(service: Service) -> float:
+    return sum(map(resident_mib, service.workers))
 
 
 def _fuzz(service: Service, tally: Tally, number: int) -> None:
@@ -97,9 +118,11 @@ def _fuzz(service: Service, tally: Tally, number: int) -> None:
         # Half of the work goes where there is a body.
         for _ in range(3 if operation.method == "post" else 1)
     ]
+    odd = _odd([operation for operation in operations if operation.method == "post"])
+    others = [*[BODIES] * 6, *[RAW] * 2, *[odd] * (len(strategies) // 2)]
     rounds = random.Random(number)
     while not tally.enough:
-        strategy = rounds.choice([*strategies, *[BODIES] * 6, *[RAW] * 2])
+        strategy = rounds.choice([*strategies, *others])
         with suppress(Exception):  # of hypothesis, for a strategy that can make nothing
             _round(strategy, lambda made: _send(made, service, session, base, tally), rounds.randrange(1 << 30), tally)
 
@@ -186,6 +209,43 @@ BODIES = st.tuples(
     st.sampled_from(["application/json"] * 6 + ["application/json; charset=gbk", "text/plain", "x"]),
     st.binary(max_size=300) | _broken() | TEXT_OBJECTS.map(str.encode) | NESTED,
 )
+# Values as they stand in JSON, each of which some parser or check somewhere has stumbled over.
+_ODD_VALUES = (
+    *(r'"\ud800"', r'"\udfff\ud800a"', r'"\u0000"', '"\u202e\u200d"', '""', '" "', '"' + "长" * 3000 + '"', '"-1"'),
+    *("NaN", "Infinity", "-Infinity", "1e999", "-1e-999", "9" * 400, "-" + "9" * 5000, "18446744073709551616", "-0", "0.1"),
+    *("null", "true", "[]", "{}", "[null]", '{"": 1}', r'{"\ud800": 1}', "[" * 60 + "]" * 60, '{"a":' * 60 + "1" + "}" * 60),
+    *("[" * 200 + "]" * 200, '{"a":1,"a":2}', "[" + "1," * 3000 + "1]"),
+)  # fmt: skip
+_MARK = "where the odd value goes"
+
+
+def _places(value: Any) -> Iterator[tuple[Any, ...]]:
+    """The way to each value inside, and to the whole."""
+    yield ()
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for part, item in inner:
+        yield from ((part, *place) for place in _places(item))
+
+
+def _with_mark(value: Any, place: Sequence[Any]) -> Any:
+    """`value` with the mark at `place`."""
+    if not place:
+        return _MARK
+    if isinstance(value, dict):
+        return value | {place[0]: _with_mark(value[place[0]], place[1:])}
+    return [_with_mark(item, place[1:]) if number == place[0] else item for number, item in enumerate(value)]
+
+
+@st.composite
+def _odd(draw: st.DrawFn, operations: Sequence[Any]) -> tuple[str, str, bytes]:
+    """A right body but for one field, which has an odd value."""
+    case = draw(draw(st.sampled_from(operations)).as_strategy(generation_mode=GenerationMode.POSITIVE))
+    body = case.body if isinstance(case.body, dict) else {"text": "a"}
+    marked = json.dumps(_with_mark(body, draw(st.sampled_from(list(_places(body))))))
+    whole = marked.replace(json.dumps(_MARK), draw(st.sampled_from(_ODD_VALUES)))
+    return case.formatted_path, "application/json", whole.encode("utf-8", "surrogatepass")
+
+
 _HEADS = (
     b"GET / HTTP/1.1\r\n",
     b"POST /chat HTTP/1.1\r\nHost: localhost\r\n",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.faults.callers import CHAT, LABEL, compare, pair, under
 from tests.faults.scenario import Bench, Scenario, milliseconds
 
-MOST_TIMES = 3.0
+MOST_TIMES = 1.5
 REFUSED_S = 0.25
 JUNK = {
     "104,000 unknown keys": (CHAT, b'{"text": "a"' + b"".join(b',"%x":1' % (number + 0x1000) for number in range(104_000)) + b"}"),

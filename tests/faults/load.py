@@ -23,6 +23,7 @@ from typing import Any
 
 from tests.faults.scenario import python
 
+_MOST_TURNS = 20  # of one conversation
 TEXTS = ("今天心情特别差，工作也不顺利", "我升职了，今天好开心！", "房间干净，前台也很热情", "等了两个小时没人理我")
 
 
@@ -43,6 +44,7 @@ class Plan:
     obey: bool = True  # wait as Retry-After says
     key: str = ""  # shown as X-API-Key
     callers: bool = False  # each request from an address of its own, as a proxy would tell
+    mixed: bool = False  # by turns: a question alone, a turn of a conversation, a stream
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class Connection:
         writer.write(f"{head}Connection: {'keep-alive' if self._keep else 'close'}\r\n\r\n".encode() + body)
         first, *rest = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in rest)}
-        answer = await reader.readexactly(int(headers["content-length"]))
+        answer = await _whole(reader, headers)
         if not self._keep or headers.get("connection") == "close":
             self.close()
         return int(first.split()[1]), headers, answer
@@ -150,6 +152,18 @@ class Connection:
             self._streams = None
 
 
+async def _whole(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
+    """The body of an answer, of known length or in chunks (RFC 9112, 7.1)."""
+    if headers.get("transfer-encoding") != "chunked":
+        return await reader.readexactly(int(headers["content-length"]))
+    body = b""
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        body += await reader.readexactly(size)
+        await reader.readexactly(2)
+    await reader.readuntil(b"\r\n")
+    return body
+
+
 class Crowd:
     """Runs a Plan and collects outcomes."""
 
@@ -158,6 +172,7 @@ class Crowd:
         self._ends = time.monotonic() + plan.seconds
         self._random = random.Random(1)
         self._numbers = 0
+        self._talks: list[tuple[str, int]] = []  # conversations nobody is in: id and turns
         self.outcomes: list[Outcome] = []
 
     @property
@@ -209,7 +224,14 @@ class Crowd:
         plan = self._plan
         self._numbers += 1
         name = f"load-{self._numbers}"
-        body = json.dumps({"text": self._random.choice(plan.texts)}).encode()
+        asked: dict[str, object] = {"text": self._random.choice(plan.texts)}
+        kind = ("alone", "talk", "stream")[self._numbers % 3] if plan.mixed else "alone"
+        talk = self._talks.pop(0) if kind == "talk" and self._talks else ("", 0)
+        if kind == "talk":
+            asked |= {"session_id": talk[0]} if talk[0] else {"session": True}
+        elif kind == "stream":
+            asked["stream"] = True
+        body = json.dumps(asked).encode()
         head = f"POST {plan.path} HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: {name}\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         if plan.key:
@@ -223,6 +245,10 @@ class Crowd:
             limit = plan.leave_after_s or plan.timeout_s
             status, headers, answer = await asyncio.wait_for(connection.ask(head, body), limit)
             end = str(status)
+            if kind == "talk" and status == 200 and talk[1] < _MOST_TURNS:
+                self._talks.append((json.loads(answer)["session_id"], talk[1] + 1))
+            if kind == "stream" and status == 200 and b"event: done" not in answer:
+                end = "closed"
             if status >= 400:
                 error = json.loads(answer)
                 code = error["code"] if "code" in error else error["error"]["code"]

@@ -130,7 +130,7 @@ def _oldest_first(app: Any) -> None:
         return shares
 
     scheduler._shared_out = shared_out
-    SlotTable.leaves_room = lambda self, caller, most_tokens: True  # type: ignore[method-assign]
+    SlotTable.leaves_room = lambda self, caller, most_tokens, others=0: True  # type: ignore[method-assign]
 
 
 def _no_shares(app: Any) -> None:

@@ -1,4 +1,5 @@
-"""Half an hour at most of what the service can do: no error that is not a plain refusal, and no growth."""
+"""Half an hour at most of what the service can do, with conversations and streams in it: no error that is not a plain
+refusal, and no growth."""
 
 from __future__ import annotations
 
@@ -10,17 +11,17 @@ from tests.faults.process import resident_mib
 from tests.faults.scenario import Bench, Scenario
 
 SHARE = 0.8
-MOST_GROWTH_MIB = 50.0
+MOST_GROWTH_MIB = 15.0
 PLANNED = {"server_busy"}
 
 
 def run(bench: Bench) -> None:
-    service = bench.start()
+    service = bench.start(QAIO_SESSIONS_FILE=str(bench.home / "sessions.db"))
     peak_s, seconds, settle_s = bench.size(60.0, 4.0), bench.size(1800.0, 15.0), bench.size(300.0, 5.0)
     bench.say(f"peak: 40 clients for {peak_s:g} s")
-    peak = goodput(Load(Plan(service.port, 40, peak_s)).wait(), peak_s)
+    peak = goodput(Load(Plan(service.port, 40, peak_s, mixed=True)).wait(), peak_s)
     workers = service.workers
-    load = Load(Plan(service.port, 500, seconds, rate=max(SHARE * peak, 0.5), obey=False))
+    load = Load(Plan(service.port, 500, seconds, rate=max(SHARE * peak, 0.5), obey=False, mixed=True))
     samples: list[tuple[float, float]] = []
     began = time.monotonic()
     try:

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,8 @@ from tests.faults.scenario import Bench, Scenario
 
 TALKERS = 6
 TURNS = 40  # of a conversation, before the next begins
+WANTED = 5_000  # turns in all
+LONGEST_S = 3600.0
 DISK_MB = 24
 LOCKED_S, FULL_S = 3.0, 2.0
 # For a store or a worker to come back.
@@ -35,7 +37,8 @@ class Talker:
     over: threading.Event
     ends: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
-    kept: int = 0  # turns of conversations that were looked through at their end
+    said: int = 0  # turns that were answered, or found stored
+    kept: int = 0  # those of conversations that were looked through at their end
 
     def talk(self) -> None:
         while not self.over.is_set():
@@ -44,6 +47,7 @@ class Talker:
                 said = str(len(known))
                 if self._say({"text": said, "session_id": id}) is not None:
                     known.append(said)
+                    self.said += 1
                     continue
                 stored = self._stored(id)
                 if stored == [*known, said]:
@@ -94,6 +98,12 @@ class Talker:
 
 
 def run(bench: Bench) -> None:
+    turns(bench, bench.size(WANTED, 1), LONGEST_S)
+
+
+def turns(bench: Bench, wanted: int, longest_s: float) -> int:
+    """Faults, all kinds in turn, until `wanted` turns are said or `longest_s` seconds over; returns how many were."""
+    ends = time.monotonic() + longest_s
     with _disk(bench.home / "disk") as small:
         greedy, _ = pair(
             bench,
@@ -107,25 +117,34 @@ def run(bench: Bench) -> None:
         for thread in threads:
             thread.start()
         done = Counter[str]()
-        for number in range(bench.size(4, 1)):
+        number = 0
+        while number == 0 or (said(talkers) < wanted and time.monotonic() < ends):
             for name, fault in {"kill": _kill, "lock": _lock, "full": _fill}.items():
-                bench.say(f"{name} {number + 1}")
+                bench.say(f"{said(talkers)} of {wanted} turns; {name} {number + 1}")
                 time.sleep(bench.size(2.0, 0.5))
                 if name != "full" or small:
                     fault(service, bench.home / "disk", number)
                     done[name] += 1
+            number += 1
         time.sleep(1.0)
         over.set()
         for thread in threads:
             thread.join(2 * PATIENCE_S)
     wrong = [problem for talker in talkers for problem in talker.wrong]
-    ends = sum([talker.ends for talker in talkers], Counter[str]())
+    answers = sum([talker.ends for talker in talkers], Counter[str]())
     kept = sum(talker.kept for talker in talkers)
     faults = f"{done['kill']} kills, {done['lock']} locks, {done['full'] or 'no (may not mount)'} full disks"
-    measured = f"{kept} turns, {len(wrong)} wrong{'; ' + wrong[0] if wrong else ''}; {dict(ends)}"
+    measured = f"{kept} turns, {len(wrong)} wrong{'; ' + wrong[0] if wrong else ''}; {dict(answers)}"
     alive = not any(thread.is_alive() for thread in threads)
-    bench.check(f"{faults}: no answered turn is lost or doubled", measured, not wrong and kept > 0 and alive)
-    bench.check("each fault was felt", dict(ends), ends["closed"] > 0 and ends["503"] > 0)
+    enough = kept >= wanted > 0
+    bench.check(f"{wanted} turns, {faults}: none answered is lost or doubled", measured, not wrong and enough and alive)
+    bench.check("each fault was felt", dict(answers), answers["closed"] > 0 and answers["503"] > 0)
+    return kept
+
+
+def said(talkers: Sequence[Talker]) -> int:
+    """How many turns there are by now."""
+    return sum(talker.said for talker in talkers)
 
 
 def _kill(service: Service, disk: Path, number: int) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import PROJECT
-from tests.faults.scenario import percentile, python
+from tests.faults.fuzz import _places, _with_mark
+from tests.faults.long_runs import go_on, read, summed
+from tests.faults.scenario import Check, percentile, python
 
 BOUND_S = 300
 
@@ -48,3 +50,38 @@ def test_an_unknown_scenario_is_refused_with_the_names_there_are(tmp_path: Path)
 )
 def test_percentiles_are_of_the_values(values: list[float], percent: int, expected: float) -> None:
     assert percentile(values, percent) == pytest.approx(expected)
+
+
+def test_a_long_run_goes_on_behind_its_last_whole_portion(tmp_path: Path) -> None:
+    notes, asked = tmp_path / "new" / "notes.jsonl", list[tuple[int, int]]()
+
+    def carry(count: int, start: int) -> tuple[int, list[Check]]:
+        asked.append((count, start))
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return count, [Check("holds", f"{start}", start != 4)]
+
+    with pytest.raises(KeyboardInterrupt):
+        go_on(10, 4, notes, carry, lambda text: None)
+    with notes.open("a") as file:
+        file.write('{"start": 8, "do')  # killed while it was written
+    portions = go_on(10, 4, notes, carry, lambda text: None)
+    assert asked == [(4, 0), (4, 4), (2, 8), (2, 8)]
+    assert portions == read(notes) and [portion.done for portion in portions] == [4, 4, 2]
+    assert summed(portions, "bodies", 10) == [
+        Check("10 bodies", "10 in 3 portions", True),
+        Check("holds", "1 of 3 do not hold, the first: 4", False),
+    ]
+
+
+def test_a_long_run_whose_portion_does_nothing_ends(tmp_path: Path) -> None:
+    portions = go_on(10, 4, tmp_path / "notes", lambda count, start: (0, []), lambda text: None)
+    assert [row.ok for row in summed(portions, "bodies", 10)] == [False]
+
+
+def test_an_odd_value_gets_into_every_field() -> None:
+    body = {"a": [1, {"b": 2}], "c": {}}
+    places = list(_places(body))
+    assert places == [(), ("a",), ("a", 0), ("a", 1), ("a", 1, "b"), ("c",)]
+    marked = [json.dumps(_with_mark(body, place)).count("odd") for place in places]
+    assert marked == [1] * 6 and body == {"a": [1, {"b": 2}], "c": {}}

@@ -1,4 +1,4 @@
-"""What one caller may learn of another: nothing, not even from what an answer saved."""
+"""What one caller may learn of another: nothing, not even from what an answer saved. What he may take: a share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from qwen_allinone.access import keys
+from qwen_allinone.engine import Pace
 from tests.integration.conftest import Server, serve
 
 SECRET = "我下个月要从研究所辞职，去青岛开一家卖海鲜面的小店，这件事还没有告诉任何人"
@@ -56,3 +57,65 @@ def test_ones_own_text_is_still_not_computed_twice(callers: tuple[Server, str, s
     server, alice, bob = callers
     first = cached(server, bob, SECRET)
     assert cached(server, bob, SECRET) > first + 10
+
+
+JUNK = b'{"text": "a"' + b"".join(b',"%x":1' % number for number in range(104_000)) + b"}"
+
+
+class Watched:
+    """Stands where the clock and the sleep of the service's pace are: nothing passes but by sleeping."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, server: Server, others: set[str]) -> None:
+        self.now, self.slept = 0.0, list[float]()
+        pace = Pace(lambda caller: bool(others - {caller}), clock=lambda: self.now, sleep=self._sleep)
+        for name in ("_others_about", "_clock", "_sleep", "_free_at"):
+            monkeypatch.setattr(server.service.engine.pace, name, getattr(pace, name))
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def status(server: Server, key: str, body: bytes = JUNK) -> int:
+    answer = server.client.post("/chat", data=body, headers={"X-API-Key": key, "Content-Type": "application/json"})
+    return answer.status_code
+
+
+def test_who_sends_large_bodies_for_nothing_rests_between_them(
+    callers: tuple[Server, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, alice, bob = callers
+    watched = Watched(monkeypatch, server, {"bob"})
+    assert [status(server, alice) for _ in range(3)] == [400, 400, 400]
+    assert len(watched.slept) == 2 and all(0 < seconds <= 0.25 for seconds in watched.slept)
+    assert status(server, alice, b'{"text": 1}') == 400
+    assert status(server, bob) == 400
+    assert len(watched.slept) == 2, "a small body is not waited with, nor is anybody else's"
+
+
+def test_alone_nobody_rests_and_large_bodies_that_are_answered_cost_no_rest(
+    callers: tuple[Server, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, alice, _ = callers
+    watched = Watched(monkeypatch, server, {"alice"})
+    assert [status(server, alice) for _ in range(2)] == [400, 400]
+    assert watched.slept == []
+    watched = Watched(monkeypatch, server, {"bob"})
+    for _ in range(2):
+        assert status(server, alice, b'{"text": "a"}' + b" " * 20_000) == 200
+    assert watched.slept == []
+
+
+def test_a_callers_questions_are_encoded_at_his_pace(
+    callers: tuple[Server, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, alice, _ = callers
+    questions = [{"type": "predicate", "instructions": f"说了第 {number} 件事"} for number in range(20)]
+    body = {"model": "demo", "input": "今天心情很差", "questions": questions}
+    probabilities = []
+    for others in ({"alice"}, {"bob"}):
+        watched = Watched(monkeypatch, server, others)
+        answer = server.client.post("/v1/decisions", json=body, headers={"X-API-Key": alice})
+        assert answer.status_code == 200
+        probabilities.append([found["probability"] for found in answer.get_json()["answers"]])
+    assert probabilities[0] == probabilities[1] and len(watched.slept) >= 19

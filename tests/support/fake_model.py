@@ -75,11 +75,14 @@ class Bench:
         context: int = 64,
         kv_tokens: int = 256,
         step_tokens: int = 16,
+        share_tokens: int = 16,
     ) -> None:
         self.model = FakeModel(context)
         self.cache = self.model.new_cache(slots)
         self.slots = SlotTable(self.cache, slots, kv_tokens)
-        self.scheduler = Scheduler(self.slots, step_tokens=step_tokens, longest=min(context, kv_tokens))
+        self.scheduler = Scheduler(
+            self.slots, step_tokens=step_tokens, longest=min(context, kv_tokens), share_tokens=share_tokens
+        )
 
     def submit(
         self, work: Work, deadline: float = math.inf, rank: int = 0, caller: str | None = None, *, behind: bool = False

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from qwen_allinone.engine import Capacity, Engine, Generate, Question, Result, Sampling, ScoreOptions, Ticket
 from qwen_allinone.engine.scheduler import Scheduler
@@ -83,6 +85,28 @@ def alone(model: Qwen2, shared: Sequence[int], question: Question) -> list[float
             total += float(torch.log_softmax(model.logits(hidden)[0], -1)[token])
         scores.append(total)
     return scores
+
+
+class _Operations(TorchDispatchMode):
+    """Counts operations of torch: at each the engine's thread lets go of the interpreter."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_more_tokens_and_options_take_no_more_operations_of_torch(model: Qwen2) -> None:
+    def operations(count: int) -> int:
+        work = ScoreOptions(SHARED, [Question(ids(12), tuple((token, 1) for token in range(count)))], 512)
+        with _Operations() as counted:
+            chunk = work.chunk(0, len(SHARED), len(work.tokens))
+            assert len(chunk.tokens) == 12 + count and len(chunk.wanted) == 1 + count
+            work.read(torch.zeros(len(chunk.wanted), 340))
+        return counted.count
+
+    assert 0 < operations(200) == operations(2)
 
 
 @pytest.mark.parametrize("step_tokens", [2, 7, 64, 256])

@@ -157,18 +157,35 @@ def test_who_has_fewer_slots_comes_first_however_many_another_has_in_line() -> N
 
 
 def test_callers_share_a_step_and_what_one_does_not_need_goes_to_the_other() -> None:
-    bench = Bench(step_tokens=8)
-    bench.submit(generate([1] * 20, 1), caller="alice")
-    bench.submit(generate([2] * 20, 1), caller="alice")
+    bench = Bench(step_tokens=8, share_tokens=2)
+    bench.submit(generate([1] * 28, 1), caller="alice")
+    bench.submit(generate([2] * 28, 1), caller="alice")
+    bench.step()
     bench.submit(generate([3] * 6, 1), caller="bob")
     steps = [[(chunk.tokens[0], len(chunk.tokens)) for chunk in bench.step()] for _ in range(2)]
-    assert steps == [[(3, 4), (1, 2)], [(3, 2), (1, 2)]], (
-        "half of a step is bob's; of what is left a quarter is alice's"
-    )
+    assert steps == [[(3, 4), (1, 2)], [(3, 2), (1, 2)]], "half of a step is bob's; a share of what is left is alice's"
 
 
-def test_one_callers_prompts_take_a_quarter_of_a_step_while_another_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(step_tokens=16)
+def test_what_a_caller_saves_goes_at_once_and_is_a_few_shares() -> None:
+    bench = Bench(slots=4, context=512, kv_tokens=2048, step_tokens=256)
+    bench.submit(generate([1] * 500, 1), caller="alice")
+    bench.step()
+    bench.submit(generate([2] * 200, 1), caller="bob")
+    assert [chunk_sizes(bench) for _ in range(3)] == [[64, 16], [16, 16], [16, 16]], "bob has not had anything before"
+
+
+def test_a_caller_with_many_prompts_gets_no_more_for_those_that_are_passed_over() -> None:
+    bench = Bench(slots=8, context=512, kv_tokens=4096, step_tokens=256)
+    for number in range(6):
+        bench.submit(generate([number] * 300, 1), rank=number, caller="alice")
+    bench.step()
+    for number in range(40):
+        bench.submit(classify([60 + number % 30], [[1], [2]]), rank=10 + number, caller="bob")
+        assert sum(chunk_sizes(bench)) == 16 + 1
+
+
+def test_one_callers_prompts_take_a_share_of_a_step_while_another_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(step_tokens=16, share_tokens=4)
     bench.submit(generate([1] * 60, 1), caller="alice")
     assert chunk_sizes(bench) == [16], "nobody else is there"
     bench.submit(generate([2] * 2, 1), caller="bob")
@@ -176,6 +193,39 @@ def test_one_callers_prompts_take_a_quarter_of_a_step_while_another_is_about(mon
     assert chunk_sizes(bench) == [4], "bob may well ask again"
     monkeypatch.setattr(scheduler, "_ABOUT_S", 0.0)
     assert chunk_sizes(bench) == [16], "he has left"
+
+
+def test_a_short_request_waits_for_two_short_steps_however_much_another_asks() -> None:
+    """As many tokens as are computed from the worst moment it may come, right behind the start of a step, to its end."""
+    bench = Bench(slots=8, context=512, kv_tokens=4096, step_tokens=256)
+    # Carol's replies, alice's many and long prompts, and bob, who asks again and again.
+    talking = bench.submit(generate([1, 2, 3], 400), caller="carol")
+    bench.step()
+    for number in range(12):
+        bench.submit(generate([10 + number] * 400, 1), rank=number, caller="alice")
+    assert sum(chunk_sizes(bench)) == 1 + 64, "alice has not had anything before"
+    waits = []
+    for number in range(50):
+        ahead = sum(chunk_sizes(bench))  # the step that is under way when it comes
+        label = bench.submit(classify([60 + number % 30, 2, 3], [[1], [2]]), rank=100 + number, caller="bob")
+        own = 0
+        while not label.future.done():
+            own += sum(chunk_sizes(bench))
+        waits.append((ahead, own))
+    assert max(waits) == (1 + 16, 1 + 16 + 3), "carol's token, alice's share, and its own three"
+    assert len(talking.work.tokens) >= 3 + 100, "a reply gets its token in each of these steps"
+
+
+def test_what_one_caller_computes_beside_another_is_told_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    assert not bench.scheduler.others_about("alice")
+    bench.submit(generate([1], 1), caller="bob")
+    bench.submit(generate([2], 1), caller="carol", behind=True)
+    bench.run()
+    assert bench.scheduler.others_about("alice") and bench.scheduler.others_about("carol")
+    assert not bench.scheduler.others_about("bob"), "nobody waits for carol's"
+    monkeypatch.setattr(scheduler, "_ABOUT_S", 0.0)
+    assert not bench.scheduler.others_about("alice")
 
 
 def test_a_caller_who_could_take_all_leaves_a_slot_and_memory_to_others() -> None:
@@ -189,6 +239,18 @@ def test_a_caller_who_could_take_all_leaves_a_slot_and_memory_to_others() -> Non
         assert label.future.done()
         bench.run()
         assert all(ticket.future.done() for ticket in crowd)
+
+
+def test_a_caller_leaves_a_slot_to_each_other_who_is_about_and_one_more() -> None:
+    for others, most in ((0, 7), (1, 6), (2, 5), (3, 4), (4, 4)):
+        bench = Bench(slots=8, kv_tokens=4096)
+        for number in range(others):
+            bench.submit(generate([number], 1), caller=f"other {number}")
+        bench.run()
+        for number in range(8):
+            bench.submit(generate([number], 20), rank=number, caller="alice")
+        bench.step()
+        assert bench.scheduler.running == most, f"beside {others} others"
 
 
 def test_without_callers_to_tell_apart_all_slots_are_used() -> None:
@@ -550,8 +612,8 @@ def test_a_caller_does_not_wait_for_his_own_batch() -> None:
     bench.run()
 
 
-def test_a_prompt_that_nobody_waits_for_gets_what_is_left_of_a_step_and_a_quarter_at_most() -> None:
-    bench = Bench(slots=3, step_tokens=16)
+def test_a_prompt_that_nobody_waits_for_gets_what_is_left_of_a_step_and_a_share_at_most() -> None:
+    bench = Bench(slots=3, step_tokens=16, share_tokens=4)
     bench.submit(generate([1], 40), rank=0)
     bench.step()
     bench.submit(generate(range(40), 1), rank=1, behind=True)
