@@ -27,6 +27,7 @@ from qwen_allinone.http import (
     observe,
     openai,
     ops,
+    prompt_bench,
     request_terms,
     responses,
     route,
@@ -37,7 +38,7 @@ from qwen_allinone.http import (
     tokenize,
     usage,
 )
-from qwen_allinone.http.backend import Backend, Batches
+from qwen_allinone.http.backend import Backend, Batches, PromptBench
 from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.guards import Guards
 from qwen_allinone.http.idempotency import Once
@@ -48,7 +49,7 @@ from qwen_allinone.telemetry import Telemetry
 
 _ROUTES = (
     request_terms,  # a hook, before any route is asked
-    *(chat, sessions, memory, tasks, route, analyze),
+    *(chat, sessions, memory, tasks, route, analyze, prompt_bench),
     *(
         models,
         openai,
@@ -108,6 +109,7 @@ def create_app(
     accounts: UsageAccounts | None = None,
     admins: Collection[str] = (),
     remembers_completions: bool = False,
+    bench: PromptBench | None = None,
 ) -> OpenAPI:
     """Build the WSGI app around `service`.
 
@@ -115,7 +117,7 @@ def create_app(
     are what clients may call the model too; `telemetry` hears of requests; streams ping every `ping_s` seconds when
     they have nothing to say; `corrections` keeps answers for feedback; `batches_kept`: None where none are worked off;
     `accounts` keeps what was used, which `admins` see of everybody. `remembers_completions`: chat completions with a
-    user have memory unless they say otherwise.
+    user have memory unless they say otherwise. `bench`: where prompts are edited, None: nowhere.
     """
     app = OpenAPI(
         __name__,
@@ -148,6 +150,7 @@ def create_app(
         ping_s,
         corrections,
         batches_kept,
+        bench,
     )
     for routes in _ROUTES:
         routes.register(app, backend)
