@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from qwen_allinone.engine import Classify, Generate, Result, Work
-from qwen_allinone.errors import RequestError
+from qwen_allinone.errors import InputTooLong, RequestError
 from qwen_allinone.service.answer_types import Answer, Terms
 from qwen_allinone.service.codec import Codec, fit_task
 from qwen_allinone.service.fitted_task import FittedTask
@@ -90,13 +90,18 @@ def _tried(request: Request, fitted: FittedTask, cases: Sequence[Case]) -> Tried
 def _work(codec: Codec, fitted: FittedTask, case: Case, masking: Masking) -> Work:
     """Raises RequestError: the service would not take the case."""
     ids = fitted.prompt(fitted.task.hidden(case.inputs, masking), {})
+    work: Work
     if fitted.trie is not None:
-        return Classify(ids, fitted.trie, fitted.adapter)
-    form = codec.forms.begin(fitted.task.grammar) if fitted.task.grammar else None
-    return Generate(ids, replace(fitted.sampling, seed=0), codec.stop_ids, None, form, fitted.adapter)
+        work = Classify(ids, fitted.trie, fitted.adapter)
+    else:
+        form = codec.forms.begin(fitted.task.grammar) if fitted.task.grammar else None
+        work = Generate(ids, replace(fitted.sampling, seed=0), codec.stop_ids, None, form, fitted.adapter)
+    if work.most_tokens > codec.context:  # one case is not to end the others
+        raise InputTooLong(f"提示词加输入和回复最多 {codec.context} 个 token，请缩短提示词")
+    return work
 
 
 def _computed(request: Request, works: Sequence[Work]) -> list[Result]:
     results = request.compute(TRIAL, works)
-    request.terms.answers += [Answer(TRIAL, result, model_id=request.codec.model_id) for result in results]
+    request.terms.answers.extend([Answer(TRIAL, result, model_id=request.codec.model_id) for result in results])
     return results

@@ -107,6 +107,16 @@ def test_texts_are_tried_too_and_a_prompt_of_another_kind_stands_alone(server: S
     assert other.get_json()["before"] is None and other.get_json()["results"][0]["before"] is None
 
 
+def test_a_prompt_that_fills_the_context_is_wrong_on_every_case(server: Server, folder: Path) -> None:
+    prompt = prompt_of(folder, "sentiment").replace("输入：$text", "很长" * 3000 + "输入：$text")
+    answer = ask(server, "POST", "sentiment/trial", {"prompt": prompt})
+    assert answer.status_code == 200, answer.text
+    assert {one["now"]["problem"] for one in answer.get_json()["results"]} == {
+        "提示词加输入和回复最多 1536 个 token，请缩短提示词"
+    }
+    assert answer.get_json()["now"]["accuracy"] == 0
+
+
 @pytest.mark.parametrize(
     ("body", "told"),
     [

@@ -201,7 +201,7 @@ def test_without_batches_a_file_comes_back_labelled_with_its_shares_and_its_bad_
     front.plant("/v1/batches?limit=1", Planted(404, b'{"error": {"message": "off", "code": "batches_off"}}'))
     visitor = visit()
     visitor.open_tab("批量反馈")
-    assert visitor.page.locator("#desk").count() == 0, "no report where the service works no batches off"
+    assert not visitor.page.locator("#desk").is_visible(), "no report where the service works no batches off"
     visitor.page.locator("input[type=file]").set_input_files(str(book))
     visitor.page.get_by_text("另存为“CSV UTF-8”").wait_for()
     assert visitor.page.locator("#start").is_disabled()
