@@ -170,8 +170,10 @@ class DeskJob:
     def outcome(self, text: str) -> Outcome | None:
         """Of the label task; after `fetch`."""
         line = self._line(self.labelled.task.name, text)
-        if line is None or line.error:
-            return line and Outcome(error=line.error)
+        if line is None:
+            return None
+        if line.error:
+            return Outcome(error=line.error)
         said = _said(line)
         return Outcome(said.label, said.probability) if said.label else Outcome(error="服务没有给出标签")
 

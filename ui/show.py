@@ -153,7 +153,7 @@ def progress(done: int, total: int, said: str) -> str:
     """How far a run is."""
     share = done / total if total else 1.0
     return (
-        f'<div class="progress" role="progressbar" aria-valuemin="0" aria-valuemax="{total}" aria-valuenow="{done}">'
+        f'<div class="progress" role="progressbar" aria-label="进度" aria-valuemax="{total}" aria-valuenow="{done}">'
         f'<div class="bar-track"><div class="bar-fill" style="width:{share:.2%}"></div></div>'
         f"<p>{escape(said)}</p></div>"
     )

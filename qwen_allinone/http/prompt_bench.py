@@ -168,7 +168,10 @@ def _share(tried: Tried | None) -> Any:
 
 def _result(case: Case, before: Outcome | None, now: Outcome) -> CaseResult:
     return CaseResult(
-        inputs=dict(case.inputs), expected=_expected(case), before=before and _answer(before), now=_answer(now)
+        inputs=dict(case.inputs),
+        expected=_expected(case),
+        before=_answer(before) if before else None,
+        now=_answer(now),
     )
 
 
