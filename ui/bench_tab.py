@@ -47,7 +47,8 @@ def add(api: Api, about: gr.State, tab: gr.Tab) -> WhenConnected:
     async def open_bench(known: About | None) -> Changes:
         if known is None or not known.bench:
             return {tab: gr.update(visible=False)}
-        choices = [(f"{one.description}（{one.name}）", one.name) for one in known.tasks]
+        tasks = sorted(known.tasks, key=lambda one: one.name != "sentiment")  # what most come for stands first
+        choices = [(f"{one.description}（{one.name}）", one.name) for one in tasks]
         return {
             tab: gr.update(visible=True),
             task: gr.update(choices=choices, value=choices[0][1] if choices else None),

@@ -14,6 +14,7 @@ from ui.feedback import BadRow
 
 _COLOURS = 6  # in style.css: c0 to c5
 _BAD_ROWS_SHOWN = 20
+_SHORT = 8  # characters of an answer that stay in one line
 
 
 @dataclass
@@ -303,9 +304,7 @@ def _case(case: Case) -> str:
 def _side(side: Side | None) -> str:
     if side is None:
         return "—"
-    mark = (
-        '<span class="mark" aria-label="对">✓</span>'
-        if side.right
-        else '<span class="mark fault" aria-label="错">✗</span>'
-    )
-    return f"{mark} {escape(side.answer)}"
+    tone, said, sign = ("", "对", "✓") if side.right else (" fault", "错", "✗")
+    mark = f'<span class="mark{tone}" aria-label="{said}" role="img">{sign}</span>'
+    whole = ' class="whole"' if len(side.answer) <= _SHORT else ""
+    return f"<span{whole}>{mark} {escape(side.answer)}</span>"
