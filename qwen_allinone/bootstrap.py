@@ -16,7 +16,18 @@ from qwen_allinone.alerts import Counts, Notices, Senders, Spool, load_alerts
 from qwen_allinone.engine import Capacity, Engine, Loaded, Status
 from qwen_allinone.errors import AlertsFileError
 from qwen_allinone.host import compute_threads, resident_bytes
-from qwen_allinone.http import WINDOW_S, Batches, BatchRunner, Browsers, Guards, Once, Quota, UsageMeter, create_app
+from qwen_allinone.http import (
+    WINDOW_S,
+    Batches,
+    BatchRunner,
+    Browsers,
+    Guards,
+    Once,
+    PromptBench,
+    Quota,
+    UsageMeter,
+    create_app,
+)
 from qwen_allinone.model import checkpoint
 from qwen_allinone.service import Codec, Fitting, Keeper, Memories, ResultCache, Service, fit
 from qwen_allinone.serving.multiprocess import metrics_share
@@ -61,14 +72,14 @@ def build_app(settings: Settings | None = None) -> Flask:
         StartupError: a setting or a task file is at fault.
     """
     settings = settings or Settings.load()
-    settings = settings.model_copy(update={"prompts": prompts_in_force(settings)})
+    edited, settings = settings.prompts, settings.model_copy(update={"prompts": prompts_in_force(settings)})
     logs.configure(settings)
     sys.setswitchinterval(_SWITCH_S)
-    return wrap(build_service(settings), settings)
+    return wrap(build_service(settings), settings, edited)
 
 
-def wrap(service: Service, settings: Settings) -> Flask:
-    """The WSGI app around a service."""
+def wrap(service: Service, settings: Settings, edited: Path | None = None) -> Flask:
+    """The WSGI app around a service. `edited` is where people edit the tasks, if it serves a copy of them."""
     store = _store(settings)
     memories, keeper = _memories(settings, service)
     woken = threading.Event()
@@ -93,6 +104,7 @@ def wrap(service: Service, settings: Settings) -> Flask:
         admins=settings.admins,
         remembers_completions=settings.memory_chat_completions,
         notices=notices,
+        bench=_bench(settings, edited or settings.prompts),
     )
     app.extensions.update(memory=keeper, alerts=notices)
     if batches:
@@ -162,6 +174,16 @@ def _memories(settings: Settings, service: Service) -> tuple[Memories, Keeper] |
     atexit.register(store.close)
     atexit.register(keeper.stop)
     return Memories(store, keeper.wake), keeper
+
+
+def _bench(settings: Settings, edited: Path) -> PromptBench | None:
+    """Where prompts are tried and saved; None if nobody may."""
+    if not settings.prompt_edit:
+        return None
+    if not settings.asks_for_keys:
+        log.warning("prompts: no keys are asked for: whoever reaches this service may try prompts and add tasks")
+    editors = settings.admins if settings.asks_for_keys else None
+    return PromptBench(settings.prompts, edited, editors, settings.fit)
 
 
 def _corrections(settings: Settings) -> Corrections | None:

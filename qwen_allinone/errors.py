@@ -10,6 +10,7 @@ QaioError
 │   ├── Unauthorized        401     no key or token, or one that does not hold
 │   ├── WrongOrigin         403     an upload by a web page of another site
 │   ├── UsageForbidden      403     another caller's usage
+│   ├── PromptsForbidden    403     trying and saving prompts, for a caller that may not
 │   ├── WrongHost           421     asked for under a host name that is not this service's
 │   ├── UnknownTask         404
 │   ├── UnknownModel        404
@@ -27,6 +28,7 @@ QaioError
 │   ├── OnceMismatch        409     this Idempotency-Key was used for another request
 │   ├── BatchFileInUse      409     a batch works on this file
 │   ├── BatchOver           409     this batch has ended and cannot be cancelled
+│   ├── TaskTaken           409     a task folder of this name is there already
 │   ├── PayloadTooLarge     413
 │   ├── UnsupportedMediaType 415
 │   ├── OwnerFull           429     this caller's conversations take all the space that one's may
@@ -47,6 +49,7 @@ QaioError
 │   │   └── UsageUnavailable 503    usage can be neither read nor kept now, Retry-After
 │   ├── FeedbackUnavailable 503     feedback can be neither read nor kept now, Retry-After
 │   │   └── OnceUnavailable 503     no Idempotency-Key can be honoured now, Retry-After
+│   ├── PromptsUnwritable   503     no task folder can be made where the tasks are
 │   ├── OutOfMemory         503     there was no memory for the step this request was part of, Retry-After
 │   ├── FormFailed          500     a task's schema takes too much to follow
 │   └── EngineFailed        500     the step this request was part of raised
@@ -256,6 +259,22 @@ class UsageForbidden(RequestError):
         super().__init__("这个密钥只能看自己的用量，请去掉 key，或由管理者把它写进 QAIO_ADMINS", param="key")
 
 
+class PromptsForbidden(RequestError):
+    status = 403
+    code = "prompts_forbidden"
+
+    def __init__(self) -> None:
+        super().__init__("这个密钥不能试改提示词，请换一个，或由管理者把它写进 QAIO_ADMINS")
+
+
+class TaskTaken(RequestError):
+    status = 409
+    code = "task_taken"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"已经有名为 {name} 的任务文件夹，请换一个名字", param="name")
+
+
 class ResponseNotFound(RequestError):
     status = 404
     code = "response_not_found"
@@ -434,6 +453,12 @@ class FeedbackUnavailable(ServiceError):
     message = "更正暂时无法读写，请稍后再试；别的请求不受影响"
 
 
+class PromptsUnwritable(ServiceError):
+    status = 503
+    code = "prompts_unwritable"
+    message = "任务文件夹里写不进新的文件夹，请管理者让服务能够写入 QAIO_PROMPTS"
+
+
 class OutOfMemory(ServiceError):
     status = 503
     code = "out_of_memory"
@@ -490,6 +515,12 @@ class TaskFileError(StartupError):
         super().__init__(f"{file}: {key}: {problem}. Fix: {fix}")
         self.file = file
         self.key = key
+        self.problem = problem
+        self.fix = fix
+
+    def below(self, folder: Path) -> TaskFileError:
+        """The same, its file told as seen from `folder`."""
+        return TaskFileError(self.file.relative_to(folder), self.key, self.problem, self.fix)
 
 
 class AlertsFileError(StartupError):

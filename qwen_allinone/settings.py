@@ -253,8 +253,13 @@ class Settings(BaseModel):
     )
     admins: Names = Field(
         (),
-        description="Keys by their names, tokens as `jwt:` and their subject, that may see what all have used, "
-        "comma-separated",
+        description="Keys by their names, tokens as `jwt:` and their subject, that may see what all have used and edit "
+        "prompts (`QAIO_PROMPT_EDIT`), comma-separated",
+    )
+    prompt_edit: bool = Field(
+        False,
+        description="`1`: changed prompts can be tried on their gold cases and saved as new folders over HTTP and on "
+        "the page, see [page.md](page.md#prompt-bench); where keys are asked for, by `QAIO_ADMINS` alone",
     )
     cache_mb: int = Field(
         16, ge=0, le=65_536, description="Memory per worker, in MB, for answers of greedy tasks; 0: all are computed"
@@ -295,6 +300,8 @@ class Settings(BaseModel):
                 f"QAIO_STEP_TOKENS={self.step_tokens} is less than QAIO_SLOTS={self.slots}: "
                 "not every running reply would get a token in a step; raise the first or lower the second"
             )
+        if self.prompt_edit and self.asks_for_keys and not self.admins:
+            raise ValueError("QAIO_PROMPT_EDIT=1 needs QAIO_ADMINS where keys are asked for: nobody else may edit")
         if self.memory_chat_completions and not self.memory:
             raise ValueError("QAIO_MEMORY_CHAT_COMPLETIONS=1 needs QAIO_MEMORY=1: set both or neither")
         jwt = ("jwt_algorithm", "jwt_key_file", "jwt_issuer", "jwt_audience")

@@ -47,12 +47,17 @@ class Task:
 
 @dataclass(frozen=True)
 class About:
-    """What the service can do, by its own word. `router` picks one of the tasks for a text and runs that, if it can."""
+    """What the service can do, by its own word. `router` picks one of the tasks for a text and runs that, if it can;
+    `memory`: it remembers what users tell of themselves; `batches`: it answers files of requests in its own time;
+    `bench`: changed prompts can be tried there."""
 
     model: str
     tasks: tuple[Task, ...]
     sessions: bool
     router: Task | None = None
+    memory: bool = False
+    batches: bool = False
+    bench: bool = False
 
     @property
     def jobs(self) -> tuple[Task, ...]:
@@ -78,6 +83,13 @@ class Delta:
     """The next piece of a reply."""
 
     text: str
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What the reply was reminded of, known when it is whole."""
+
+    memories: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -118,8 +130,21 @@ class Api:
                 tuple(_task(entry, document) for entry in tasks),
                 "session_id" in _fields_of(document, "/chat"),
                 _router(document),
+                "/v1/memory/{user}" in document.get("paths", {}),
+                await self._works_batches_off(document),
+                "/v1/prompts/{task}" in document.get("paths", {}),
             )
         return self._about
+
+    async def _works_batches_off(self, document: dict[str, Any]) -> bool:
+        """The routes are there either way, and say so where batches are off."""
+        if "/v1/batches" not in document.get("paths", {}):
+            return False
+        try:
+            await self._ask("GET", "/v1/batches?limit=1")
+        except ApiError:
+            return False
+        return True
 
     async def run(self, task: Task, inputs: Mapping[str, str]) -> Answer:
         """POST to the task's path, with probabilities where the service gives them."""
@@ -135,12 +160,17 @@ class Api:
             data.get("task"),
         )
 
-    async def chat(self, text: str, session: str | None) -> AsyncGenerator[Sentiment | Delta, None]:
+    async def chat(
+        self, text: str, session: str | None, user: str | None = None
+    ) -> AsyncGenerator[Sentiment | Delta | Recalled, None]:
         """POST /chat as a stream: the sentiment, then the reply piece by piece. Ends only after a whole reply.
 
-        `session` continues that conversation; None begins one where the service keeps conversations.
+        `session` continues that conversation; None begins one where the service keeps conversations. With `user` the
+        service uses what it remembers of him and adds to it, and says in the end what it used.
         """
         body: dict[str, Any] = {"text": text, "stream": True}
+        if user is not None:
+            body |= {"user": user, "detail": True}
         if (await self.about()).sessions:
             body |= {"session_id": session} if session else {"session": True}
         try:
@@ -158,6 +188,8 @@ class Api:
                     elif name == "error":
                         raise ApiError(data.get("error") or "服务出错了，请稍后再试", code=data.get("code", ""))
                     elif name == "done":
+                        if recalled := (data.get("detail") or {}).get("memories"):
+                            yield Recalled(tuple(memory["text"] for memory in recalled))
                         return
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
@@ -169,9 +201,17 @@ class Api:
         """DELETE /v1/sessions/<id>."""
         await self._ask("DELETE", f"/v1/sessions/{session}")
 
-    async def _ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
+    async def ask(self, method: str, path: str, body: Any = None, **form: Any) -> dict[str, Any]:
+        """Any other request, with `body` as JSON or a `form` as httpx takes it; the JSON of its answer."""
+        return _json(await self._ask(method, path, body, **form))
+
+    async def read(self, path: str) -> bytes:
+        """GET what is no JSON."""
+        return (await self._ask("GET", path)).content
+
+    async def _ask(self, method: str, path: str, body: Any = None, **form: Any) -> httpx.Response:
         try:
-            response = await self._http.request(method, path, json=body)
+            response = await self._http.request(method, path, json=body, **form)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         if response.status_code != 200:

@@ -1,4 +1,4 @@
-"""The page in Gradio: three tabs over one service. What they show comes from show.py, what they do from the rest."""
+"""The page in Gradio: its tabs over one service. What they show comes from show.py, what they do from the rest."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import gradio as gr
 
-from ui import chat_tab, feedback_tab, show, tasks_tab
+from ui import bench_tab, chat_tab, feedback_tab, show, tasks_tab
 from ui.client import About, Api, ApiError, Task
-from ui.parts import QUIET, html
+from ui.parts import QUIET, html, kept_in_browser
 from ui.settings import Settings
 from ui.talking import told
 
@@ -43,17 +43,21 @@ def build(api: Api, settings: Settings) -> gr.Blocks:
     """The whole page."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
         about = gr.State(None)
+        # Outside the tabs: what is in one is read only once that is opened.
+        my_memory, my_file = kept_in_browser("memory"), kept_in_browser("feedback")
         with gr.Row(elem_classes="masthead"):
             banner = html(_banner(None))
             again = gr.Button("重新连接", size="sm", visible=False, scale=0, elem_id="again")
         trouble = html()
         with gr.Tabs():
             with gr.Tab("对话", id="chat"):
-                chat_tab.add(api)
+                memory = chat_tab.add(api, about, my_memory)
             with gr.Tab("更多任务", id="tasks"):
                 task = tasks_tab.add(api, about)
             with gr.Tab("批量反馈", id="feedback"):
-                labeller = feedback_tab.add(api, settings, about)
+                labeller, files = feedback_tab.add(api, settings, about, my_file)
+            with gr.Tab("试验台", id="bench", visible=False) as bench_page:
+                bench = bench_tab.add(api, about, bench_page)
 
         async def connect() -> list[Any]:
             try:
@@ -74,8 +78,10 @@ def build(api: Api, settings: Settings) -> gr.Blocks:
             ]
 
         found = [about, banner, again, trouble, task, labeller]
-        page.load(connect, outputs=found, **QUIET)
-        again.click(connect, outputs=found, **QUIET)
+        for event in (page.load, again.click):
+            connected = event(connect, outputs=found, **QUIET)
+            for part in (memory, files, bench):
+                connected.then(part.run, inputs=part.inputs, outputs=part.outputs, **QUIET)
     return page
 
 

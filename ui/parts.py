@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -15,3 +17,18 @@ MOST_AT_ONCE = 64
 def html(value: str = "", **given: Any) -> gr.HTML:
     """HTML in the look of style.css alone, shown as it is: Gradio does not read the value as a template."""
     return gr.HTML(value, apply_default_css=False, **given)
+
+
+def kept_in_browser(name: str) -> gr.BrowserState:
+    """Something that a browser has again when it comes back."""
+    # The secret hides nothing: who can read a browser's storage has the browser. It is the same after a restart.
+    return gr.BrowserState(None, storage_key=f"qwen-allinone-{name}", secret="qwen-allinone")
+
+
+@dataclass(frozen=True)
+class WhenConnected:
+    """What a part of the page does once it is known what the service can do: `run` with `inputs`, into `outputs`."""
+
+    run: Callable[..., Any]
+    inputs: Sequence[Any]
+    outputs: Sequence[Any]

@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from ui.bench import Case, Side, Trial
 from ui.client import Answer, Task
 from ui.feedback import BadRow
 
 _COLOURS = 6  # in style.css: c0 to c5
 _BAD_ROWS_SHOWN = 20
+_SHORT = 8  # characters of an answer that stay in one line
 
 
 @dataclass
 class Turn:
-    """One exchange. `state` is waiting, streaming, done, stopped or failed; `error` says why it failed."""
+    """One exchange. `state` is waiting, streaming, done, stopped or failed; `error` says why it failed. `recalled`: the
+    memories that the reply was told."""
 
     text: str
     emoji: str = ""
@@ -27,6 +30,7 @@ class Turn:
     state: str = "waiting"
     error: str = ""
     remark: str = ""
+    recalled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ def _turn(turn: Turn) -> str:
         said.append(f'<div class="reply">{escape(turn.reply)}{caret}</div>')
     elif turn.state in ("waiting", "streaming"):
         said.append('<div class="dots" aria-label="正在回答"><i></i><i></i><i></i></div>')
+    if turn.recalled:
+        said.append(f'<p class="remark recalled">想起了：{escape("；".join(turn.recalled))}</p>')
     if turn.state == "stopped":
         said.append('<p class="remark">已停止</p>')
     if turn.error:
@@ -148,7 +154,7 @@ def progress(done: int, total: int, said: str) -> str:
     """How far a run is."""
     share = done / total if total else 1.0
     return (
-        f'<div class="progress" role="progressbar" aria-valuemin="0" aria-valuemax="{total}" aria-valuenow="{done}">'
+        f'<div class="progress" role="progressbar" aria-label="进度" aria-valuemax="{total}" aria-valuenow="{done}">'
         f'<div class="bar-track"><div class="bar-fill" style="width:{share:.2%}"></div></div>'
         f"<p>{escape(said)}</p></div>"
     )
@@ -211,3 +217,94 @@ def _share(count: int, total: int) -> str:
 def percent(share: float) -> str:
     """A share from 0 to 1."""
     return f"{share:.1%}"
+
+
+def duration(seconds: float) -> str:
+    """As people say it."""
+    return f"{seconds:.0f} 秒" if seconds < 90 else f"{seconds / 60:.0f} 分钟"
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A row that somebody should look at: how soon, why, what it says, where it stands, what could be answered."""
+
+    level: str
+    names: Sequence[str]
+    text: str
+    where: str
+    suggestion: str
+
+
+def alarms(total: int, shown: Sequence[Alarm]) -> str:
+    """The gravest of `total` alarms with their suggested replies."""
+    if not total:
+        return '<div class="notice hint">没有警报</div>'
+    listed = "".join(map(_alarm, shown))
+    more = f"，这里列出最要紧的 {len(shown)} 条" if len(shown) < total else ""
+    return (
+        f'<div class="card"><h3>警报 {total} 条{more}</h3><p class="remark">建议回复只是草稿，发出前请改好</p>'
+        f'<ul class="alarms scroll" tabindex="0" aria-label="警报">{listed}</ul></div>'
+    )
+
+
+def _alarm(one: Alarm) -> str:
+    tone = "c2" if one.level == "一般" else "c1"
+    reply = f'<p class="suggestion">建议回复：{escape(one.suggestion)}</p>' if one.suggestion else ""
+    return (
+        f'<li class="alarm"><div class="verdict"><span class="chip {tone}">{escape(one.level)}</span>'
+        f'<span>{escape("、".join(one.names))}</span><span class="sure">{escape(one.where)}</span></div>'
+        f'<p class="said">{escape(one.text)}</p>{reply}</li>'
+    )
+
+
+def document(title: str, page: str) -> str:
+    """A whole HTML page inside this one; nothing in it runs."""
+    return f'<iframe class="document" title="{escape(title)}" sandbox srcdoc="{escape(page)}"></iframe>'
+
+
+def trial(tried: Trial) -> str:
+    """A changed prompt beside the old one: how many are right, and each case, those that changed first."""
+    sides = [("原来", tried.before, "c5"), ("改后", tried.now, "c0")]
+    rows = [_bar(name, share, percent(share), tone) for name, share, tone in sides if share is not None]
+    broken = sum(_kind(case) == 0 for case in tried.cases)
+    mended = sum(_kind(case) == 1 for case in tried.cases)
+    other = sum(case.before is not None and case.before.answer != case.now.answer for case in tried.cases)
+    told = f"{len(tried.cases)} 条用例：{mended} 条变对，{broken} 条变错，{other} 条回答不同"
+    if tried.before is None:
+        told = f"{len(tried.cases)} 条用例；原来的提示词输入或种类不同，不能比较"
+    body = "".join(map(_case, sorted(tried.cases, key=_kind)))
+    return (
+        f'<div class="card"><h3>正确率</h3><div class="bars" role="list">{"".join(rows)}</div>'
+        f'<p class="remark">{told}</p></div><div class="scroll tall" tabindex="0"><table class="rows cases"><thead><tr>'
+        f"<th></th><th>输入</th><th>应为</th><th>原来</th><th>改后</th></tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+_KINDS = (("变错", "c1"), ("变对", "c0"), ("仍错", "c2"), ("仍对", "c5"))
+
+
+def _kind(case: Case) -> int:
+    """Which of `_KINDS`."""
+    if case.before is None or case.before.right == case.now.right:
+        return 3 if case.now.right else 2
+    return 1 if case.now.right else 0
+
+
+def _case(case: Case) -> str:
+    name, tone = _KINDS[_kind(case)]
+    if case.before is None:
+        name = "对" if case.now.right else "错"
+    given = case.inputs.values() if len(case.inputs) == 1 else (f"{n}：{text}" for n, text in case.inputs.items())
+    return (
+        f'<tr><td><span class="chip {tone}">{name}</span></td><td class="text">{escape(chr(10).join(given))}</td>'
+        f"<td>{escape(case.expected)}</td><td>{_side(case.before)}</td><td>{_side(case.now)}</td></tr>"
+    )
+
+
+def _side(side: Side | None) -> str:
+    if side is None:
+        return "—"
+    tone, said, sign = ("", "对", "✓") if side.right else (" fault", "错", "✗")
+    mark = f'<span class="mark{tone}" aria-label="{said}" role="img">{sign}</span>'
+    whole = ' class="whole"' if len(side.answer) <= _SHORT else ""
+    return f"<span{whole}>{mark} {escape(side.answer)}</span>"

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import TypeVar
 
-from ui.client import Api, ApiError, Sentiment
+from ui.client import Api, ApiError, Delta, Sentiment
 from ui.show import Turn
 
 _T = TypeVar("_T")
@@ -45,14 +45,14 @@ class Talk:
             with suppress(ApiError):
                 await api.forget(self.session)
 
-    async def say(self, api: Api, text: str) -> AsyncGenerator[None, None]:
-        """Add a turn and let it grow; yields whenever there is something new to show."""
+    async def say(self, api: Api, text: str, user: str | None = None) -> AsyncGenerator[None, None]:
+        """Add a turn and let it grow; yields whenever there is something new to show. `user` has it remembered."""
         turn = Turn(text)
         self.turns.append(turn)
         self._stop.clear()
         yield
         try:
-            async with aclosing(self._answer(api, turn)) as growing:
+            async with aclosing(self._answer(api, turn, user)) as growing:
                 async for _ in growing:
                     yield
         except ApiError as error:
@@ -62,7 +62,7 @@ class Talk:
             else:
                 self.session, turn.remark = None, remark
                 try:
-                    async with aclosing(self._answer(api, turn)) as growing:
+                    async with aclosing(self._answer(api, turn, user)) as growing:
                         async for _ in growing:
                             yield
                 except ApiError as again:
@@ -72,14 +72,16 @@ class Talk:
                 turn.state = "stopped"  # by the visitor, or because he left
         yield
 
-    async def _answer(self, api: Api, turn: Turn) -> AsyncGenerator[None, None]:
-        async with aclosing(until(self._stop, api.chat(turn.text, self.session))) as events:
+    async def _answer(self, api: Api, turn: Turn, user: str | None) -> AsyncGenerator[None, None]:
+        async with aclosing(until(self._stop, api.chat(turn.text, self.session, user))) as events:
             async for event in events:
                 if isinstance(event, Sentiment):
                     turn.emoji, turn.label, turn.probability = event.emoji, event.label, event.probability
                     turn.state, self.session = "streaming", event.session
-                else:
+                elif isinstance(event, Delta):
                     turn.reply += event.text
+                else:
+                    turn.recalled = event.memories
                 yield
         turn.state = "stopped" if self._stop.is_set() else "done"
 

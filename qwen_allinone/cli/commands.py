@@ -12,11 +12,12 @@ from rich.progress import Progress
 
 from qwen_allinone.cli import tables
 from qwen_allinone.cli.asking import most_at_once
-from qwen_allinone.cli.gold_cases import Outcome, check_task
+from qwen_allinone.cli.gold_cases import check_task
 from qwen_allinone.cli.terminal import AsJson, err, exit_with, load_service, load_settings, out, print_json
 from qwen_allinone.errors import QaioError, StartupError
 from qwen_allinone.model import hub
 from qwen_allinone.model.checkpoint import DEMO, is_folder
+from qwen_allinone.service import Outcome
 from qwen_allinone.shipped_files import SHIPPED
 from qwen_allinone.tasks import Registry
 

@@ -38,7 +38,7 @@ def feedback(
     ] = None,
     sure: Annotated[
         float, typer.Option(min=0.5, max=1, help="A negative row is an alarm from this probability on")
-    ] = 0.95,
+    ] = desk.SURE,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder")] = False,
     url: Annotated[str, typer.Option(help="Ask this running service, and not a model in this process")] = "",
     key_file: Annotated[Path | None, typer.Option("--key", help="File with its API key or token")] = None,

@@ -11,11 +11,10 @@ from rich.table import Table
 
 from qwen_allinone.cli.asking import AnsweredRow
 from qwen_allinone.cli.figures import Figures, percentile
-from qwen_allinone.cli.gold_cases import Outcome
 from qwen_allinone.cli.temperature import FittedTemperature
 from qwen_allinone.host import available_cores, compute_threads, memory_limit, resident_bytes
 from qwen_allinone.model.qwen2 import Qwen2
-from qwen_allinone.service import Service
+from qwen_allinone.service import Outcome, Service
 from qwen_allinone.settings import PREFIX, Settings
 from qwen_allinone.tasks import Task
 

@@ -7,19 +7,22 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from qwen_allinone.desk.journal import Answers
 from qwen_allinone.errors import DataFileError, NotReady, RequestError, ServiceError
 from qwen_allinone.patience import RemoteService, patiently
-from qwen_allinone.service import Answer, CacheUse, Service, Terms
+
+if TYPE_CHECKING:
+    from qwen_allinone.service import Answer, Service
 
 SENTIMENT, INTENT, KEYWORDS, CARE, SUGGEST = "sentiment", "intent", "keywords", "care", "suggest"
 TASKS = (SENTIMENT, INTENT, KEYWORDS, CARE, SUGGEST)
 POSITIVE, NEGATIVE, COMPLAINT = "正面", "负面", "投诉"
 HELP, ANGRY = "求助", "强烈负面"
 ALARMS = (HELP, COMPLAINT, ANGRY)  # the gravest first
+SURE = 0.95  # from this probability on a negative label is an alarm, unless somebody says otherwise
 
 _PAUSES_S = (1, 5, 15)
 # No task takes so many; told here, because a request may be refused for its size before it is looked at.
@@ -68,6 +71,8 @@ class Clerk:
 
 def in_process(service: Service, model: str) -> Clerk:
     """The engine of this process. `model` is what it is called."""
+    from qwen_allinone.service import CacheUse, Terms  # here: whoever asks a running service needs no torch
+
     fits = service.gold_fits()
 
     def about(name: str) -> TaskInfo:

@@ -16,8 +16,8 @@ from qwen_allinone.files import replaced_file
 
 LABELLED, ALERTS, REPORT = "labelled.csv", "alerts.csv", "report.html"
 
-_ADDED = ("情感", "情感概率", "意图", "意图概率", "关键词", "报警", "建议回复", "说明", "文件", "行")
-_ALERTS = ("级别", "报警", "内容", "情感", "情感概率", "意图", "建议回复", "日期", "商品", "评分", "文件", "行")
+ADDED = ("情感", "情感概率", "意图", "意图概率", "关键词", "报警", "建议回复", "说明", "文件", "行")
+ALERT_COLUMNS = ("级别", "报警", "内容", "情感", "情感概率", "意图", "建议回复", "日期", "商品", "评分", "文件", "行")
 
 
 def write(folder: Path, table: Table, journal: Journal, about: About) -> Figures:
@@ -29,13 +29,13 @@ def write(folder: Path, table: Table, journal: Journal, about: About) -> Figures
     figures = Figures()
     try:
         with replaced_file(folder / LABELLED) as labelled, replaced_file(folder / ALERTS) as alerts:
-            _add(labelled, [*table.columns, *free_names(_ADDED, table.columns)], mark=True)
-            _add(alerts, _ALERTS, mark=True)
+            _add(labelled, [*table.columns, *free_names(ADDED, table.columns)], mark=True)
+            _add(alerts, ALERT_COLUMNS, mark=True)
             for feedback, answers in _both(table, journal):
                 figures.add(feedback, answers)
-                _add(labelled, _labelled_row(feedback, answers))
+                _add(labelled, labelled_row(feedback, answers))
                 if answers.alarms:
-                    _add(alerts, _alert_row(feedback, answers))
+                    _add(alerts, alert_row(feedback, answers))
         with replaced_file(folder / REPORT) as report:
             report.write(render(figures, about).encode("utf-8", "replace"))
     except OSError as error:
@@ -53,7 +53,8 @@ def _both(table: Table, journal: Journal) -> Iterator[tuple[Feedback, Answers]]:
         raise DataFileError("a file has changed since it was labelled: name another folder with --out") from None
 
 
-def _labelled_row(feedback: Feedback, answers: Answers) -> list[str]:
+def labelled_row(feedback: Feedback, answers: Answers) -> list[str]:
+    """A row of labelled.csv: its own cells, then those of `ADDED`."""
     return [
         *feedback.cells,
         answers.sentiment,
@@ -69,7 +70,8 @@ def _labelled_row(feedback: Feedback, answers: Answers) -> list[str]:
     ]
 
 
-def _alert_row(feedback: Feedback, answers: Answers) -> list[str]:
+def alert_row(feedback: Feedback, answers: Answers) -> list[str]:
+    """A row of alerts.csv, as `ALERT_COLUMNS` names its cells."""
     return [
         level(answers.alarms),
         "、".join(answers.alarms),

@@ -29,6 +29,7 @@ from qwen_allinone.http import (
     observe,
     openai,
     ops,
+    prompt_bench,
     request_terms,
     responses,
     route,
@@ -39,7 +40,7 @@ from qwen_allinone.http import (
     tokenize,
     usage,
 )
-from qwen_allinone.http.backend import Backend, Batches
+from qwen_allinone.http.backend import Backend, Batches, PromptBench
 from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.guards import Guards
 from qwen_allinone.http.idempotency import Once
@@ -50,7 +51,7 @@ from qwen_allinone.telemetry import Telemetry
 
 _ROUTES = (
     request_terms,  # a hook, before any route is asked
-    *(chat, sessions, memory, tasks, route, analyze),
+    *(chat, sessions, memory, tasks, route, analyze, prompt_bench),
     *(
         models,
         openai,
@@ -111,6 +112,7 @@ def create_app(
     admins: Collection[str] = (),
     remembers_completions: bool = False,
     notices: Notices | None = None,
+    bench: PromptBench | None = None,
 ) -> OpenAPI:
     """Build the WSGI app around `service`.
 
@@ -118,7 +120,8 @@ def create_app(
     are what clients may call the model too; `telemetry` hears of requests; streams ping every `ping_s` seconds when
     they have nothing to say; `corrections` keeps answers for feedback; `batches_kept`: None where none are worked off;
     `accounts` keeps what was used, which `admins` see of everybody. `remembers_completions`: chat completions with a
-    user have memory unless they say otherwise. `notices`: None where there are no rules of alerts.
+    user have memory unless they say otherwise. `notices`: None where there are no rules of alerts. `bench`: where
+    prompts are edited, None: nowhere.
     """
     app = OpenAPI(
         __name__,
@@ -152,6 +155,7 @@ def create_app(
         ping_s,
         corrections,
         batches_kept,
+        bench,
     )
     for routes in _ROUTES:
         routes.register(app, backend)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from qwen_allinone.errors import UnknownModel
 from qwen_allinone.http.disconnects import Disconnects
-from qwen_allinone.service import Memories, Service
+from qwen_allinone.service import How, Memories, Service
 from qwen_allinone.state import Corrections, Responses, Sessions, SqliteBatches
 
 
@@ -17,6 +18,17 @@ class Batches:
 
     store: SqliteBatches
     wake: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class PromptBench:
+    """Where prompts are edited. `in_force`: the folder of the tasks that are served; `prompts`: the one where new
+    folders go, which the next reload takes; `editors` may edit, None: everybody; `how` label tasks are fitted."""
+
+    in_force: Path
+    prompts: Path
+    editors: Collection[str] | None
+    how: How
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,7 @@ class Backend:
     ping_s: float
     corrections: Corrections | None = None
     batches: Batches | None = None
+    prompt_bench: PromptBench | None = None  # None: prompts are not edited here
     disconnects: Disconnects = field(default_factory=Disconnects)
 
     @property

@@ -90,15 +90,18 @@ class Request:
         ]
         return dict(zip(asked, self._compute(works), strict=True))
 
+    def compute(self, name: str, works: Sequence[Work]) -> list[Result]:
+        """What others have made ready, in order; others find a slot beside it."""
+        parts = [works[first : first + MOST_AT_ONCE] for first in range(0, len(works), MOST_AT_ONCE)]
+        return [result for part in parts for result in self._compute([(name, work) for work in part])]
+
     def embed(self, prompt: Sequence[int]) -> Result:
         """The hidden state after `prompt`, see Embed."""
         return self.embed_all("embed", [prompt])[0]
 
     def embed_all(self, name: str, prompts: Sequence[Sequence[int]]) -> list[Result]:
         """The hidden state after each prompt, see Embed. Others find a slot beside them."""
-        works = [(name, Embed(prompt)) for prompt in prompts]
-        parts = [works[first : first + MOST_AT_ONCE] for first in range(0, len(works), MOST_AT_ONCE)]
-        return [result for part in parts for result in self._compute(part)]
+        return self.compute(name, [Embed(prompt) for prompt in prompts])
 
     def score(self, name: str, text: Sequence[int], questions: Sequence[Question]) -> Result:
         """The log-probability of each option of each question after `text`, see ScoreOptions."""

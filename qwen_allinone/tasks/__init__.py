@@ -5,6 +5,7 @@ from qwen_allinone.tasks.chat_tasks import chat_tasks, check_memory_tasks
 from qwen_allinone.tasks.items import items_of
 from qwen_allinone.tasks.loader import CALIBRATION, load_cases, load_task
 from qwen_allinone.tasks.masking import Masking, MaskKind, RestoredPieces
+from qwen_allinone.tasks.new_folder import PROMPT, read_changed, save_as
 from qwen_allinone.tasks.registry import Registry
 from qwen_allinone.tasks.render import Chat, Completion, Exchange, Rendered, clean, is_blank, render, render_turns
 from qwen_allinone.tasks.routes import routes_of
@@ -55,6 +56,7 @@ __all__ = [
     "MaskKind",
     "Masking",
     "Output",
+    "PROMPT",
     "Quality",
     "Registry",
     "Rendered",
@@ -73,9 +75,11 @@ __all__ = [
     "items_of",
     "load_cases",
     "load_task",
+    "read_changed",
     "render",
     "render_turns",
     "routes_of",
+    "save_as",
     "short_hash",
     "variants",
 ]

@@ -39,7 +39,7 @@ CALIBRATION = "calibration.yaml"
 REPLY, REPLY_EN = "reply.md", "reply.en.md"
 
 _ROLE_LINE = re.compile(r"^(system|user|assistant):[ \t]*", re.MULTILINE)
-_FOLDER_NAME = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
+FOLDER_NAME = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
 
 
 def load_task(folder: Path) -> Task:
@@ -49,7 +49,7 @@ def load_task(folder: Path) -> Task:
         TaskFileError: with the file, the key and the fix.
     """
     file = folder / "prompt.md"
-    if not _FOLDER_NAME.match(folder.name):
+    if not FOLDER_NAME.match(folder.name):
         raise TaskFileError(
             folder, "folder name", "is not a valid task name", "use a-z, 0-9 and _, beginning with a letter"
         )

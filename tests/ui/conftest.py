@@ -40,10 +40,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def front(demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
     """The service on the demo model behind a relay; its steps take 20 ms more, so that streams can be watched."""
     home = tmp_path_factory.mktemp("service")
+    shutil.copytree(PROJECT / "prompts", home / "prompts")
+    given = {
+        "FAULT_FOLDER": str(home),
+        "FAULT_STEP_S": "0.02",
+        "QAIO_SESSIONS_FILE": str(home / "sessions.db"),
+        "QAIO_BATCHES_FILE": str(home / "batches.db"),
+        "QAIO_MEMORY": "1",
+        "QAIO_PROMPT_EDIT": "1",
+        "QAIO_PROMPTS": str(home / "prompts"),
+        "QAIO_PROMPTS_KEPT": str(home / "kept"),
+    }
     with services(home) as start:
-        command = (*GUNICORN, "tests.support.faulty_app:app")
-        faults = {"FAULT_FOLDER": str(home), "FAULT_STEP_S": "0.02"}
-        running = start(command=command, QAIO_SESSIONS_FILE=str(home / "sessions.db"), **faults)
+        running = start(command=(*GUNICORN, "tests.support.faulty_app:app"), **given)
         with relay(running.port) as before:
             yield before
 
@@ -101,6 +110,15 @@ class Visitor:
 
     page: Any
     outside: list[str]
+
+    def come_back(self) -> Visitor:
+        """The window is closed, and the same browser opens the page again."""
+        address, context = self.page.url, self.page.context
+        self.page.close()
+        again = Visitor(context.new_page(), self.outside)
+        again.page.goto(address)
+        again.page.get_by_text("模型 demo").wait_for()
+        return again
 
     def open_tab(self, name: str) -> None:
         self.page.get_by_role("tab", name=name).click()

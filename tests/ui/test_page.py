@@ -184,7 +184,9 @@ def test_a_list_is_shown_item_by_item(visit: Visit) -> None:
     assert visitor.page.locator("#result .items .chip").all_inner_texts() == ["酒店", "早餐"]
 
 
-def test_a_file_comes_back_labelled_with_its_shares_and_its_bad_rows(visit: Visit, tmp_path: Path) -> None:
+def test_without_batches_a_file_comes_back_labelled_with_its_shares_and_its_bad_rows(
+    visit: Visit, front: Relay, tmp_path: Path
+) -> None:
     rows = [
         '1,"房间干净，\n前台也很热情"',
         "2,等了两个小时没人理我，太失望了",
@@ -196,8 +198,10 @@ def test_a_file_comes_back_labelled_with_its_shares_and_its_bad_rows(visit: Visi
     file.write_bytes("\r\n".join(["编号,反馈内容", *rows]).encode("gb18030"))
     book = tmp_path / "book.csv"
     book.write_bytes(b"PK\x03\x04" + bytes(range(256)))
+    front.plant("/v1/batches?limit=1", Planted(404, b'{"error": {"message": "off", "code": "batches_off"}}'))
     visitor = visit()
     visitor.open_tab("批量反馈")
+    assert not visitor.page.locator("#desk").is_visible(), "no report where the service works no batches off"
     visitor.page.locator("input[type=file]").set_input_files(str(book))
     visitor.page.get_by_text("另存为“CSV UTF-8”").wait_for()
     assert visitor.page.locator("#start").is_disabled()
@@ -243,6 +247,146 @@ def test_no_tab_scrolls_sideways_in_a_narrow_window(visit: Visit, tmp_path: Path
     visitor.page.locator("#start:enabled").click()
     visitor.page.locator("#rows table").wait_for()
     assert too_wide() <= 0
+
+
+def test_a_file_goes_on_while_nobody_looks_and_is_shown_when_its_browser_comes_back(
+    visit: Visit, front: Relay, tmp_path: Path
+) -> None:
+    rows = (
+        "1,2026-03-01,房间干净，前台也很热情",
+        "2,2026-03-02,等了两个小时没人理我，我要投诉，要求退款",
+        "3,2026-03-03,",
+        "4,2026-03-04,一列太多,x",
+    )
+    file = tmp_path / "留言.csv"
+    file.write_text("\n".join(["编号;日期;反馈", *(row.replace(",", ";") for row in rows)]), encoding="gb18030")
+    visitor = visit()
+    visitor.open_tab("批量反馈")
+    visitor.page.locator("input[type=file]").set_input_files(str(file))
+    visitor.page.locator("#start:enabled").click()
+    visitor.page.get_by_text("可以关掉这一页").wait_for()
+    visitor = visitor.come_back()
+    visitor.open_tab("批量反馈")
+    visitor.page.locator("#download").wait_for()
+    assert "次判断，完成" in visitor.page.locator("#progress").inner_text()
+    assert visitor.page.locator("#rows tbody tr td:nth-child(1)").all_inner_texts() == ["2", "3", "4"]
+    assert visitor.page.locator("#bad li").all_inner_texts() == ["第 4 行：内容为空", "第 5 行：有 4 列，应为 3 列"]
+    alarm = visitor.page.locator("#alarms .alarm", has_text="要求退款")
+    assert "投诉" in alarm.inner_text() and "建议回复：" in alarm.inner_text()
+    report = visitor.page.frame_locator("#report-page iframe")
+    report.get_by_text("留言.csv").first.wait_for()
+    for button, name in (("#download", "留言-sentiment.csv"), ("#download-report", "留言-sentiment-report.html")):
+        with visitor.page.expect_download() as started:
+            visitor.page.locator(button).click()
+        assert started.value.suggested_filename == name
+    batches = [seen for seen in front.seen if (seen.method, seen.path) == ("POST", "/v1/batches")]
+    assert json.loads(batches[-1].body)["endpoint"] == "/v1/tasks/suggest"
+    sheet = json.loads(batches[-2].body)["metadata"]["sheet"]
+    visitor.page.locator("#discard").click()
+    visitor.page.get_by_text("服务里的文件和结果已经删除").wait_for()
+    assert visitor.page.locator("#rows table").count() == 0
+    gone = httpx.get(f"{front.address}/v1/files/{sheet}", trust_env=False)
+    assert gone.status_code == 404
+
+
+def test_what_is_remembered_is_shown_and_forgotten_by_keyboard_alone(visit: Visit, front: Relay) -> None:
+    visitor = visit()
+    page = visitor.page
+    page.locator("#memory button").first.press("Enter")
+    page.locator("#remember input").press("Space")
+    me = page.locator("#memory-user input, #memory-user textarea").input_value()
+    front.seen.clear()
+    visitor.say("我叫小林，在杭州做电商，养了一只猫")
+    visitor.wait_answered(1)
+    sent = next(json.loads(seen.body) for seen in front.seen if seen.path == "/chat")
+    assert sent["user"] == me and me.startswith("web-")
+    evil = '用户喜欢 <img src="http://outside.invalid/x" onerror="window.hurt=1">'
+    added = httpx.post(f"{front.address}/v1/memory/{me}", json={"text": evil}, trust_env=False)
+    assert added.status_code == 200, added.text
+    page.get_by_text("杭州做电商（").wait_for()
+    page.locator("#memory-fresh").press("Enter")
+    page.locator("#memories label", has_text=evil).wait_for()
+    assert page.evaluate("window.hurt") is None
+    page.locator("#memories label", has_text="手工添加").locator("input").press("Space")
+    page.locator("#forget:enabled").press("Enter")
+    page.get_by_text("忘掉了 1 件事").wait_for()
+    page.locator("#memories label", has_text=evil).wait_for(state="detached")
+    visitor = visitor.come_back()
+    page = visitor.page
+    page.locator("#memory button").first.press("Enter")
+    page.locator("#memories label", has_text="杭州做电商").wait_for()
+    assert page.locator("#remember input").is_checked()
+    page.locator("#forget-all").press("Enter")
+    page.locator("#forget-sure").press("Enter")
+    page.get_by_text("全部忘掉了").wait_for()
+    left = httpx.get(f"{front.address}/v1/memory/{me}", trust_env=False).json()
+    assert left["memories"] == []
+    page.locator("#memory-user input, #memory-user textarea").fill("alice")
+    page.get_by_text("这不是本页的编号").wait_for()
+    assert not any(seen.path == "/v1/memory/alice" for seen in front.seen), "nobody asks for a name that can be guessed"
+
+
+def test_a_changed_prompt_is_tried_beside_the_old_one_and_saved(visit: Visit, front: Relay) -> None:
+    visitor = visit()
+    page = visitor.page
+    visitor.open_tab("试验台")
+    page.locator("#bench-task input").click()
+    page.get_by_role("option", name="（sentiment）").click()
+    prompt = page.locator("#bench-prompt textarea")
+    page.get_by_text("44 条标准用例").wait_for()
+    served = prompt.input_value()
+    assert served.startswith("---\ndescription:") and "$text" in served
+    prompt.fill("你好")
+    page.locator("#bench-run").click()
+    page.get_by_text("is missing or not closed").wait_for()
+    page.locator("#bench-undo").click()
+    page.wait_for_function("document.querySelector('#bench-prompt textarea').value.length > 100")
+    assert prompt.input_value() == served
+    prompt.fill(served[: served.rindex("---")] + "---\nuser: 今天星期几？$text\n")
+    page.locator("#bench-run").click()
+    page.locator("#bench-result tbody tr").nth(43).wait_for()
+    bars = page.locator("#bench-result .bar-figure").all_inner_texts()
+    before, now = (float(bar.rstrip("%")) for bar in bars)
+    assert before > now
+    assert page.locator("#bench-result tbody tr").first.locator(".chip").inner_text() == "变错"
+    page.locator("#bench-undo").click()
+    page.locator("#bench-name input, #bench-name textarea").fill("sentiment_shop")
+    page.locator("#bench-save").click()
+    page.get_by_text("qwen-allinone prompts reload").wait_for()
+    page.locator("#bench-save").click()
+    page.get_by_text("已经有名为 sentiment_shop 的任务文件夹").wait_for()
+
+
+def test_a_service_without_memory_batches_or_a_bench_has_a_page_without_them(visit: Visit, front: Relay) -> None:
+    document = httpx.get(f"{front.address}/openapi.json", trust_env=False).json()
+    kept = {path: item for path, item in document["paths"].items() if "memory" not in path and "prompts" not in path}
+    front.plant("/openapi.json", Planted(200, json.dumps(document | {"paths": kept}).encode()))
+    front.plant("/v1/batches?limit=1", Planted(404, b'{"error": {"message": "off", "code": "batches_off"}}'))
+    visitor = visit()
+    assert visitor.page.get_by_role("tab").all_inner_texts() == ["对话", "更多任务", "批量反馈"]
+    assert not visitor.page.locator("#memory").is_visible()
+
+
+@pytest.mark.parametrize("window", [{}, {"color_scheme": "dark"}], ids=["light", "dark"])
+def test_axe_finds_nothing_serious_on_any_tab(visit: Visit, window: dict[str, Any]) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="make install-ui-tests").Axe()
+    visitor = visit(**window)
+    visitor.page.locator("#memory button").first.click()
+    visitor.page.locator("#remember").wait_for()
+    visitor.say(HAPPY)
+    visitor.wait_answered(1)
+    for tab, there in (("对话", "#say"), ("更多任务", "#run"), ("批量反馈", "#file"), ("试验台", "#bench-prompt")):
+        visitor.open_tab(tab)
+        visitor.page.locator(there).wait_for()
+        visitor.page.wait_for_timeout(500)  # colours fade for a moment
+        found = axe.run(visitor.page).response["violations"]
+        bad = [
+            (one["id"], node["target"], node["failureSummary"])
+            for one in found
+            if one["impact"] in ("serious", "critical")
+            for node in one["nodes"]
+        ]
+        assert bad == [], tab
 
 
 def test_dark_mode_is_dark_and_readable(visit: Visit) -> None:

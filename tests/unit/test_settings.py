@@ -87,6 +87,7 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
         "idempotency_key_mb": 16,
         "usage_days": 90,
         "admins": (),
+        "prompt_edit": False,
         "cache_mb": 16,
         "cache_ttl_s": 3600,
         "alerts": None,
@@ -174,6 +175,7 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
         ("QAIO_IDEMPOTENCY_KEY_MB", "2", "idempotency_key_mb", 2),
         ("QAIO_USAGE_DAYS", "0", "usage_days", 0),
         ("QAIO_ADMINS", "alice, jwt:ops", "admins", ("alice", "jwt:ops")),
+        ("QAIO_PROMPT_EDIT", "1", "prompt_edit", True),
         ("QAIO_CACHE_MB", "0", "cache_mb", 0),
         ("QAIO_CACHE_TTL_S", "60", "cache_ttl_s", 60),
         ("QAIO_ALERTS", "/srv/alerts.yaml", "alerts", Path("/srv/alerts.yaml")),
@@ -409,3 +411,11 @@ def test_settings_are_frozen() -> None:
 def test_every_setting_says_what_it_is_for() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description and len(field.description) > 10, name
+
+
+def test_where_keys_are_asked_for_somebody_must_be_named_who_may_edit_prompts() -> None:
+    given = {"QAIO_PROMPT_EDIT": "1", "QAIO_API_KEYS_FILE": "/keys"}
+    with pytest.raises(SettingsError, match="QAIO_PROMPT_EDIT=1 needs QAIO_ADMINS"):
+        Settings.load(given)
+    assert Settings.load(given | {"QAIO_ADMINS": "alice"}).prompt_edit
+    assert Settings.load({"QAIO_PROMPT_EDIT": "1"}).prompt_edit

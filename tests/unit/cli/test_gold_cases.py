@@ -2,9 +2,8 @@
 
 import pytest
 
-from qwen_allinone.cli.gold_cases import judge
 from qwen_allinone.engine import FinishReason, Result
-from qwen_allinone.service import Answer
+from qwen_allinone.service import Answer, judge
 from qwen_allinone.tasks import Case
 
 RESULT = Result(FinishReason.STOP, (1,), prompt_tokens=1, reused_tokens=0)
