@@ -6,6 +6,7 @@ import atexit
 import logging
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 from flask import Flask
@@ -18,7 +19,7 @@ from qwen_allinone.http import WINDOW_S, Batches, BatchRunner, Browsers, Guards,
 from qwen_allinone.model import checkpoint
 from qwen_allinone.service import Codec, Fitting, Keeper, Memories, ResultCache, Service, fit
 from qwen_allinone.serving.multiprocess import metrics_share
-from qwen_allinone.serving.succession import prompts_in_force
+from qwen_allinone.serving.succession import ask_own_master, prompts_in_force
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import (
     Corrections,
@@ -58,14 +59,15 @@ def build_app(settings: Settings | None = None) -> Flask:
         StartupError: a setting or a task file is at fault.
     """
     settings = settings or Settings.load()
+    edited = settings.prompts
     settings = settings.model_copy(update={"prompts": prompts_in_force(settings)})
     logs.configure(settings)
     sys.setswitchinterval(_SWITCH_S)
-    return wrap(build_service(settings), settings)
+    return wrap(build_service(settings), settings, edited)
 
 
-def wrap(service: Service, settings: Settings) -> Flask:
-    """The WSGI app around a service."""
+def wrap(service: Service, settings: Settings, edited: Path | None = None) -> Flask:
+    """The WSGI app around a service. `edited`: where a reload takes the tasks from, None: from where they are read."""
     store = _store(settings)
     memories, keeper = _memories(settings, service)
     woken = threading.Event()
@@ -86,6 +88,7 @@ def wrap(service: Service, settings: Settings) -> Flask:
         batches_kept=batches,
         accounts=accounts,
         admins=settings.admins,
+        ask_to_reload=partial(ask_own_master, edited or settings.prompts, settings.prompts_kept),
         remembers_completions=settings.memory_chat_completions,
     )
     app.extensions["memory"] = keeper

@@ -247,8 +247,8 @@ class Settings(BaseModel):
     )
     admins: Names = Field(
         (),
-        description="Keys by their names, tokens as `jwt:` and their subject, that may see what all have used, "
-        "comma-separated",
+        description="Keys by their names, tokens as `jwt:` and their subject, that may see what all have used and "
+        "have adapters reloaded, comma-separated",
     )
     cache_mb: int = Field(
         16, ge=0, le=65_536, description="Memory per worker, in MB, for answers of greedy tasks; 0: all are computed"

@@ -143,7 +143,7 @@ def _last(name: str) -> str:
 
 
 def _check_shapes(files: AdapterFiles, config: ModelConfig) -> None:
-    sizes, rank = _sizes(config), files.config.r
+    sizes, rank = projection_sizes(config), files.config.r
     for (layer, module), sides in files.tensors.items():
         outer, width = sizes[module]
         for side, wanted in (("A", (rank, width)), ("B", (outer, rank))):
@@ -172,7 +172,7 @@ def _read(files: AdapterFiles) -> dict[str, Tensor]:
     return {name: tensor.float() for name, tensor in tensors.items()}
 
 
-def _sizes(config: ModelConfig) -> dict[str, tuple[int, int]]:
+def projection_sizes(config: ModelConfig) -> dict[str, tuple[int, int]]:
     """What each projection gives and takes: (out, in)."""
     hidden, inner, head = config.hidden_size, config.intermediate_size, config.head_dim
     query, key = config.num_attention_heads * head, config.num_key_value_heads * head
@@ -187,7 +187,7 @@ def _update(
     files: AdapterFiles, tensors: Mapping[str, Tensor], layer: int, modules: Sequence[str], config: ModelConfig
 ) -> Update | None:
     """What is added to the linear that computes `modules` side by side."""
-    sizes, at, parts = _sizes(config), 0, list[LowRank]()
+    sizes, at, parts = projection_sizes(config), 0, list[LowRank]()
     for module in modules:
         if sides := files.tensors.get((layer, module)):
             down, up = (tensors[sides[side][0]] for side in "AB")
