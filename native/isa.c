@@ -12,9 +12,9 @@ typedef struct {
 static void linear_job(void *argument, int member) {
     (void)member;
     const LinearJob *job = argument;
-    put_rows(&job->rows, job->x, 0, NULL);
+    put_rows(&job->rows, NULL, job->x, 0, NULL);
     team_wait();
-    product_of_rows(job->linear, &job->rows, job->y, 0);
+    product_of_rows(job->linear, &job->rows, NULL, job->y, 0);
     leave_tiles();
 }
 
@@ -31,6 +31,7 @@ typedef struct {
     const Batch *batch;
     char *packed;                  // the rows of the linear at hand
     float *qkv, *attended, *gated;  // [rows][...]
+    float *numbers;                 // of the rows' adapters, for the linear at hand
     char *scores;                  // of each member
     size_t score_bytes;
 } StepJob;
@@ -39,14 +40,14 @@ INLINE int projections(const Model *model) { return (model->heads + 2 * model->k
 INLINE int attended_width(const Model *model) { return model->heads * model->head_dim; }
 
 // Panels of gate and up beside each other, and what goes into the down projection. A phase.
-static void gate_up(const Linear *linear, const Rows *rows, int inner, float *out) {
+static void gate_up(const Linear *linear, const Rows *rows, const Added *added, int inner, float *out) {
     int panels = inner / PANEL, piece_size = parts(panels_at_once(panels), 2);
     EACH_PIECE(piece, parts(panels, piece_size))
     for (int panel = piece * piece_size; panel < panels && panel < (piece + 1) * piece_size; panel++)
         for (int first = 0; first < rows->count; first += rows->block) {
             Sums gates, ups;
-            multiply(linear, panel, rows, first, gates);
-            multiply(linear, panels + panel, rows, first, ups);
+            multiply(linear, panel, rows, first, added, gates);
+            multiply(linear, panels + panel, rows, first, added, ups);
             for (int r = 0; r < rows_of_block(rows, first); r++)
                 for (int j = 0; j < PANEL; j += LANES)
                     store(out + (size_t)(first + r) * inner + panel * PANEL + j, gated(load(gates[r] + j), load(ups[r] + j)));
@@ -59,9 +60,10 @@ static void step_layer(const StepJob *job, int number, int member) {
     const Batch *batch = job->batch;
     int count = batch->rows, kind = layer->qkv.kind;
     Rows rows = rows_in(kind, count, model->hidden, job->packed);
-    put_rows(&rows, batch->x, model->epsilon, layer->attention_norm);
+    Added added = {.batch = batch, .layer = number, .site = QKV, .numbers = job->numbers};
+    put_rows(&rows, &added, batch->x, model->epsilon, layer->attention_norm);
     team_wait();
-    product_of_rows(&layer->qkv, &rows, job->qkv, 0);
+    product_of_rows(&layer->qkv, &rows, &added, job->qkv, 0);
     team_wait();
     EACH_PIECE(piece, count * model->kv_heads) {
         int row = piece / model->kv_heads;
@@ -76,19 +78,22 @@ static void step_layer(const StepJob *job, int number, int member) {
     }
     team_wait();
     rows = rows_in(kind, count, attended_width(model), job->packed);
-    put_rows(&rows, job->attended, 0, NULL);
+    added.site = OUT;
+    put_rows(&rows, &added, job->attended, 0, NULL);
     team_wait();
-    product_of_rows(&layer->out, &rows, batch->x, 1);
+    product_of_rows(&layer->out, &rows, &added, batch->x, 1);
     team_wait();
     rows = rows_in(kind, count, model->hidden, job->packed);
-    put_rows(&rows, batch->x, model->epsilon, layer->mlp_norm);
+    added.site = GATE_UP;
+    put_rows(&rows, &added, batch->x, model->epsilon, layer->mlp_norm);
     team_wait();
-    gate_up(&layer->gate_up, &rows, model->inner, job->gated);
+    gate_up(&layer->gate_up, &rows, &added, model->inner, job->gated);
     team_wait();
     rows = rows_in(kind, count, model->inner, job->packed);
-    put_rows(&rows, job->gated, 0, NULL);
+    added.site = DOWN;
+    put_rows(&rows, &added, job->gated, 0, NULL);
     team_wait();
-    product_of_rows(&layer->down, &rows, batch->x, 1);
+    product_of_rows(&layer->down, &rows, &added, batch->x, 1);
     team_wait();
 }
 
@@ -118,12 +123,13 @@ static size_t lay_out(StepJob *job, char *scratch) {
     job->qkv = take(&scratch, &used, rows * (size_t)projections(model) * sizeof(float));
     job->attended = take(&scratch, &used, rows * (size_t)attended_width(model) * sizeof(float));
     job->gated = take(&scratch, &used, rows * (size_t)model->inner * sizeof(float));
+    job->numbers = take(&scratch, &used, rows * (size_t)job->batch->ranks * sizeof(float));
     job->scores = take(&scratch, &used, (size_t)team_threads * job->score_bytes);
     return used;
 }
 
-static size_t step_scratch(const Model *model, const Cache *cache, int rows) {
-    Batch batch = {.rows = rows};
+static size_t step_scratch(const Model *model, const Cache *cache, int rows, int ranks) {
+    Batch batch = {.rows = rows, .ranks = ranks};
     StepJob job = {.model = model, .cache = cache, .batch = &batch};
     return lay_out(&job, NULL);
 }

@@ -74,6 +74,9 @@ static const Isa *const isas[] = {&isa_neon};
 
 enum { ISAS = sizeof isas / sizeof *isas };
 
+// Of qaio.h: who was written for another one cannot call this.
+EXPORT int qaio_interface(void) { return INTERFACE; }
+
 // The names of the instruction sets that this library has code for, best first, NULL behind the last.
 EXPORT const char *qaio_name(int number) { return number >= 0 && number < ISAS ? isas[number]->name : NULL; }
 

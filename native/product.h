@@ -3,7 +3,7 @@
 #ifndef PRODUCT_H
 #define PRODUCT_H
 
-#include "rows.h"
+#include "lowrank.h"
 
 typedef float Sums[MOST_ROWS][PANEL];
 typedef void Product(const Linear *linear, int panel, const Rows *rows, int first, Sums sums);
@@ -168,8 +168,9 @@ INLINE void leave_tiles(void) { _tile_release(); }  // or every switch of thread
 INLINE void leave_tiles(void) {}
 #endif
 
-// The outputs of `panel` for the block of rows that begins at `first`, scaled and with their bias.
-static void multiply(const Linear *linear, int panel, const Rows *rows, int first, Sums sums) {
+// The outputs of `panel` for the block of rows that begins at `first`, scaled, with their bias and with what `added`, if it
+// is not NULL, adds.
+static void multiply(const Linear *linear, int panel, const Rows *rows, int first, const Added *added, Sums sums) {
     int count = rows_of_block(rows, first), begin = panel * PANEL;
     Product *const product = rows->tiled ? int8_tiles : (linear->kind == EXACT ? exact_products : int8_products)[count];
     product(linear, panel, rows, first, sums);
@@ -180,6 +181,18 @@ static void multiply(const Linear *linear, int panel, const Rows *rows, int firs
         if (linear->bias)
             for (int j = 0; j < outputs; j++) sums[r][j] += linear->bias[begin + j];
     }
+    if (added) add_low_rank(added, panel, first, count, sums);
+}
+
+// Packs the rows of x [count][width], normalised where `weights` are given, and computes what `added`, if it is not NULL,
+// needs of them. A phase.
+static void put_rows(const Rows *rows, const Added *added, const float *x, float epsilon, const float *weights) {
+    int before = added ? low_rank_pieces(added) : 0, pieces = before + put_pieces(rows);
+    EACH_PIECE(piece, pieces)
+    if (piece < before)
+        put_low_rank(added, piece, x, rows->width, epsilon, weights);
+    else
+        put_piece(rows, piece - before, x, epsilon, weights);
 }
 
 // Panels taken at a time: a few that lie together, but enough pieces for everybody.
@@ -188,15 +201,15 @@ INLINE int panels_at_once(int panels) {
     return fair < 1 ? 1 : fair > 4 ? 4 : fair;
 }
 
-// y [rows][n] = the product of all rows, or y += it. A phase.
-static void product_of_rows(const Linear *linear, const Rows *rows, float *y, int adds) {
+// y [rows][n] = the product of all rows, with what is added, or y += it. A phase.
+static void product_of_rows(const Linear *linear, const Rows *rows, const Added *added, float *y, int adds) {
     int panels = parts(linear->n, PANEL), piece_size = panels_at_once(panels);
     EACH_PIECE(piece, parts(panels, piece_size))
     for (int panel = piece * piece_size; panel < panels && panel < (piece + 1) * piece_size; panel++) {
         int begin = panel * PANEL, outputs = linear->n - begin < PANEL ? linear->n - begin : PANEL;
         for (int first = 0; first < rows->count; first += rows->block) {
             Sums sums;
-            multiply(linear, panel, rows, first, sums);
+            multiply(linear, panel, rows, first, added, sums);
             for (int r = 0; r < rows_of_block(rows, first); r++) {
                 float *to = y + (size_t)(first + r) * linear->n + begin;
                 if (adds)

@@ -10,8 +10,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { PANEL = 32, KEY_BLOCK = 32 };
+enum { INTERFACE = 2 };  // goes up whenever anything here changes
+enum { PANEL = 32, KEY_BLOCK = 32, RANK_CHUNK = 64, RANK_BLOCK = 16 };
 enum { EXACT, INT8 };
+enum { QKV, OUT, GATE_UP, DOWN, SITES };  // the linears of a layer
+enum { MOST_PARTS = 3 };                  // that one of them computes side by side
 
 // y = x W^T + b: `n` outputs, `k` inputs.
 typedef struct {
@@ -42,13 +45,36 @@ typedef struct {
     void *const *keys, *const *values;
 } Cache;
 
+// What an adapter adds to some outputs of a linear, those of the panels from `begin` to before `end`: the numbers x A from
+// `first` on times B. `up` is B, [panels][ranks][PANEL], in FP32 whatever the weights are.
+typedef struct {
+    int32_t begin, end, first, ranks;
+    const float *up;
+} Part;
+
+// What it adds to a linear. `down` is A of all parts, each with rows of zeros up to a multiple of 4: blocks of RANK_BLOCK
+// ranks (the last may have fewer), [k / RANK_CHUNK][ranks of the block][RANK_CHUNK] each, FP32, k rounded up with zeros.
+typedef struct {
+    int32_t ranks, parts;  // 0, 0: nothing is added
+    const float *down;
+    Part part[MOST_PARTS];
+} LowRank;
+
+// Rows `first` to before `end` of a batch, whose adapter adds `updates` [layers][SITES].
+typedef struct {
+    int32_t first, end;
+    const LowRank *updates;
+} Span;
+
 // Tokens of one or several sequences. Token r is kept at `indexes[r]` of its slot and sees the slot's first `ends[r]`
 // tokens, which are in the cache or among these; where `visible[r]` is not NULL, those with a byte other than 0 there.
+// Rows of no span have no adapter. No linear of a span's adapter has more than `ranks` ranks.
 typedef struct {
-    int32_t rows, unused;
+    int32_t rows, ranks, spans, unused;
     const int32_t *slots, *indexes, *ends;
     const int32_t *positions;  // for the rotations
     const uint8_t *const *visible;
+    const Span *span;
     float *x;  // [rows][hidden]: embeddings in, the last layer's output out
 } Batch;
 
@@ -65,7 +91,7 @@ typedef struct {
     size_t (*linear_scratch)(const Linear *linear, int rows);
     // All layers of `model`; keys and values of the tokens go into `cache`.
     void (*step)(const Model *model, const Cache *cache, const Batch *batch, char *scratch);
-    size_t (*step_scratch)(const Model *model, const Cache *cache, int rows);
+    size_t (*step_scratch)(const Model *model, const Cache *cache, int rows, int ranks);
 } Isa;
 
 #endif

@@ -145,21 +145,24 @@ static void put_exact(const Rows *rows, int first, int begin, int end, const flo
     }
 }
 
-// All rows of x [count][width], normalised where `weights` are given. A phase.
-static void put_rows(const Rows *rows, const float *x, float epsilon, const float *weights) {
+// How the columns of FP32 rows are shared out: `splits` parts of each block, of `columns` each.
+INLINE int column_splits(const Rows *rows) { return parts(team_threads, parts(rows->count, rows->block)); }
+
+// Pieces of the phase that packs the rows.
+INLINE int put_pieces(const Rows *rows) {
+    return rows->kind == INT8 ? rows->count : parts(rows->count, rows->block) * column_splits(rows);
+}
+
+// Piece `piece` of the rows of x [count][width], normalised where `weights` are given.
+static void put_piece(const Rows *rows, int piece, const float *x, float epsilon, const float *weights) {
     if (rows->kind == INT8) {
-        EACH_PIECE(row, rows->count) {
-            const float *from = x + (size_t)row * rows->width;
-            put_int8(rows, row, from, norm_of(from, rows->width, epsilon, weights), weights);
-        }
+        const float *from = x + (size_t)piece * rows->width;
+        put_int8(rows, piece, from, norm_of(from, rows->width, epsilon, weights), weights);
         return;
     }
-    int blocks = parts(rows->count, rows->block), splits = parts(team_threads, blocks);
-    int columns = parts(parts(rows->width, splits), CHUNK) * CHUNK;
-    EACH_PIECE(piece, blocks * splits) {
-        int begin = piece % splits * columns, end = begin + columns < rows->width ? begin + columns : rows->width;
-        put_exact(rows, piece / splits * rows->block, begin, end, x, epsilon, weights);
-    }
+    int splits = column_splits(rows), columns = parts(parts(rows->width, splits), CHUNK) * CHUNK;
+    int begin = piece % splits * columns, end = begin + columns < rows->width ? begin + columns : rows->width;
+    put_exact(rows, piece / splits * rows->block, begin, end, x, epsilon, weights);
 }
 
 #endif

@@ -6,6 +6,7 @@ import atexit
 import logging
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 from flask import Flask
@@ -31,7 +32,7 @@ from qwen_allinone.http import (
 from qwen_allinone.model import checkpoint
 from qwen_allinone.service import Codec, Fitting, Keeper, Memories, ResultCache, Service, fit
 from qwen_allinone.serving.multiprocess import metrics_share
-from qwen_allinone.serving.succession import prompts_in_force
+from qwen_allinone.serving.succession import ask_own_master, prompts_in_force
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import (
     Corrections,
@@ -79,7 +80,8 @@ def build_app(settings: Settings | None = None) -> Flask:
 
 
 def wrap(service: Service, settings: Settings, edited: Path | None = None) -> Flask:
-    """The WSGI app around a service. `edited` is where people edit the tasks, if it serves a copy of them."""
+    """The WSGI app around a service. `edited`: where people edit the tasks, and a reload takes them from; None: where they are
+    read."""
     store = _store(settings)
     memories, keeper = _memories(settings, service)
     woken = threading.Event()
@@ -102,6 +104,7 @@ def wrap(service: Service, settings: Settings, edited: Path | None = None) -> Fl
         batches_kept=batches,
         accounts=accounts,
         admins=settings.admins,
+        ask_to_reload=partial(ask_own_master, edited or settings.prompts, settings.prompts_kept),
         remembers_completions=settings.memory_chat_completions,
         notices=notices,
         bench=_bench(settings, edited or settings.prompts),

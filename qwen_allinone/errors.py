@@ -11,6 +11,7 @@ QaioError
 │   ├── WrongOrigin         403     an upload by a web page of another site
 │   ├── UsageForbidden      403     another caller's usage
 │   ├── PromptsForbidden    403     trying and saving prompts, for a caller that may not
+│   ├── ReloadForbidden     403     only admins may have the service reload
 │   ├── WrongHost           421     asked for under a host name that is not this service's
 │   ├── UnknownTask         404
 │   ├── UnknownModel        404
@@ -22,11 +23,13 @@ QaioError
 │   ├── BatchNotFound       404     no such batch, or it belongs to another caller
 │   ├── BatchesOff          404     no batches are worked off here
 │   ├── UsageOff            404     usage is not kept here
+│   ├── ReloadOff           404     nobody here makes reloads
 │   ├── ResponseNotFound    404     no such response, or it belongs to another caller
 │   ├── SessionBusy         409     another request answers in this conversation, Retry-After
 │   ├── OnceBusy            409     a request with this Idempotency-Key is being answered, Retry-After
 │   ├── OnceMismatch        409     this Idempotency-Key was used for another request
 │   ├── BatchFileInUse      409     a batch works on this file
+│   ├── ReloadRefused       409     the files that it would take are at fault
 │   ├── BatchOver           409     this batch has ended and cannot be cancelled
 │   ├── TaskTaken           409     a task folder of this name is there already
 │   ├── PayloadTooLarge     413
@@ -273,6 +276,34 @@ class TaskTaken(RequestError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"已经有名为 {name} 的任务文件夹，请换一个名字", param="name")
+
+
+class ReloadForbidden(RequestError):
+    status = 403
+    code = "reload_forbidden"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "只有管理者可以让服务重新加载，请把这个密钥的名称写进 QAIO_ADMINS，没有密钥时先设置 QAIO_API_KEYS_FILE"
+        )
+
+
+class ReloadOff(RequestError):
+    status = 404
+    code = "reload_off"
+
+    def __init__(self) -> None:
+        super().__init__("这个服务不能通过接口重新加载，请检查 QAIO_PROMPTS_KEPT 可写且不与其他服务共用，或重启服务")
+
+
+class ReloadRefused(RequestError):
+    """`problem`: what is wrong and how to mend it."""
+
+    status = 409
+    code = "reload_refused"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"没有重新加载，原来的继续使用，请先改正：{problem}")
 
 
 class ResponseNotFound(RequestError):

@@ -253,8 +253,8 @@ class Settings(BaseModel):
     )
     admins: Names = Field(
         (),
-        description="Keys by their names, tokens as `jwt:` and their subject, that may see what all have used and edit "
-        "prompts (`QAIO_PROMPT_EDIT`), comma-separated",
+        description="Keys by their names, tokens as `jwt:` and their subject, that may see what all have used, edit "
+        "prompts (`QAIO_PROMPT_EDIT`) and have adapters reloaded, comma-separated",
     )
     prompt_edit: bool = Field(
         False,

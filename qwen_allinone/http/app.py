@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from qwen_allinone import __version__
 from qwen_allinone.alerts import Notices
 from qwen_allinone.http import (
+    adapters,
     analyze,
     batches,
     chat,
@@ -40,6 +41,7 @@ from qwen_allinone.http import (
     tokenize,
     usage,
 )
+from qwen_allinone.http.adapters import AskToReload
 from qwen_allinone.http.backend import Backend, Batches, PromptBench
 from qwen_allinone.http.body import StrictRequest
 from qwen_allinone.http.guards import Guards
@@ -105,6 +107,7 @@ def create_app(
     guarded_by: Guards,
     once: Once,
     telemetry: Telemetry,
+    ask_to_reload: AskToReload,
     ping_s: float = 10.0,
     corrections: Corrections | None = None,
     batches_kept: Batches | None = None,
@@ -119,9 +122,9 @@ def create_app(
     `memories` is None where nothing is remembered. The first of `model_names` goes into the header X-Model, the others
     are what clients may call the model too; `telemetry` hears of requests; streams ping every `ping_s` seconds when
     they have nothing to say; `corrections` keeps answers for feedback; `batches_kept`: None where none are worked off;
-    `accounts` keeps what was used, which `admins` see of everybody. `remembers_completions`: chat completions with a
-    user have memory unless they say otherwise. `notices`: None where there are no rules of alerts. `bench`: where
-    prompts are edited, None: nowhere.
+    `accounts` keeps what was used, which `admins` see of everybody; they may `ask_to_reload`. `remembers_completions`:
+    chat completions with a user have memory unless they say otherwise. `notices`: None where there are no rules of
+    alerts. `bench`: where prompts are edited, None: nowhere.
     """
     app = OpenAPI(
         __name__,
@@ -161,6 +164,7 @@ def create_app(
         routes.register(app, backend)
     feedback.register(app, backend, telemetry)
     usage.register(app, accounts, admins, has_keys=guarded_by.credentials.required)
+    adapters.register(app, service.registry.version, admins, ask_to_reload)
     ops.register(app, service)
     _serve_docs(app, guarded_by)
     return app

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import safetensors.torch
 import torch
@@ -30,41 +30,82 @@ _SITES: Mapping[Site, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class LowRank:
-    """What is added to a linear's result: x `down` `up`, with down [in, rank] and up [rank, out]."""
+    """What is added to some outputs of a linear, those from `begin` on: x `down`^T `up`^T, with down [rank, in] and
+    up [outputs, rank]."""
 
+    begin: int
     down: Tensor
     up: Tensor
+
+
+@dataclass(frozen=True)
+class Update:
+    """What is added to a linear with `width` outputs, by the projections that it computes side by side."""
+
+    width: int
+    parts: tuple[LowRank, ...]
+
+    def fused(self) -> tuple[Tensor, Tensor]:
+        """All parts as one, [in, ranks] and [ranks, width]: their A side by side, their B each in its own columns."""
+        ups, at = torch.zeros(sum(part.down.shape[0] for part in self.parts), self.width), 0
+        for part in self.parts:
+            rank = part.down.shape[0]
+            ups[at : at + rank, part.begin : part.begin + part.up.shape[0]] = part.up.T
+            at += rank
+        return torch.cat([part.down for part in self.parts]).T.contiguous(), ups
 
 
 @dataclass(frozen=True)
 class Adapter:
     """Of each layer, by its number and linear, what is added; `rank` is the largest of a projection."""
 
-    updates: Mapping[tuple[int, Site], LowRank]
+    updates: Mapping[tuple[int, Site], Update]
     rank: int
 
 
-class Rows:
-    """Which rows of a step are whose: consecutive ones of the same adapter together."""
+Fused = Mapping[tuple[int, Site], tuple[Tensor, Tensor]]
 
-    def __init__(self, chunks: Sequence[Chunk], adapters: Mapping[str, Adapter]) -> None:
-        self._groups: list[tuple[slice, Adapter]] = []
-        start, last = 0, None
-        for chunk in chunks:
-            end = start + len(chunk.tokens)
-            if chunk.adapter is not None and chunk.adapter == last:
-                self._groups[-1] = (slice(self._groups[-1][0].start, end), adapters[chunk.adapter])
-            elif chunk.adapter is not None:
-                self._groups.append((slice(start, end), adapters[chunk.adapter]))
-            start, last = end, chunk.adapter
+
+def fused(adapter: Adapter) -> Fused:
+    """The adapter as `Rows` takes it."""
+    return {place: update.fused() for place, update in adapter.updates.items()}
+
+
+class Rows:
+    """Which rows of a step are whose, for torch's operators: consecutive ones of the same adapter together."""
+
+    def __init__(self, chunks: Sequence[Chunk], adapters: Mapping[str, Fused]) -> None:
+        self._groups = [(slice(span.first, span.end), adapters[span.adapter]) for span in spans(chunks)]
 
     def add(self, layer: int, site: Site, x: Tensor, y: Tensor) -> Tensor:
         """`y`, what a linear made of `x`, with what the adapters of its rows add, in place."""
         for rows, adapter in self._groups:
-            update = adapter.updates.get((layer, site))
+            update = adapter.get((layer, site))
             if update is not None:
-                y[rows].addmm_(x[rows] @ update.down, update.up)
+                down, up = update
+                y[rows].addmm_(x[rows] @ down, up)
         return y
+
+
+class Span(NamedTuple):
+    """Rows `first` to before `end` of a step, which are computed with `adapter`."""
+
+    first: int
+    end: int
+    adapter: str
+
+
+def spans(chunks: Sequence[Chunk]) -> list[Span]:
+    """The rows of `chunks` that have an adapter, consecutive ones of the same together."""
+    found: list[Span] = []
+    start = 0
+    for chunk in chunks:
+        end = start + len(chunk.tokens)
+        if chunk.adapter is not None:
+            follows = found and (found[-1].end, found[-1].adapter) == (start, chunk.adapter)
+            found.append(Span(found.pop().first if follows else start, end, chunk.adapter))
+        start = end
+    return found
 
 
 def load_adapter(files: AdapterFiles, config: ModelConfig, fingerprint: str, names: Sequence[str]) -> Adapter:
@@ -80,7 +121,7 @@ def load_adapter(files: AdapterFiles, config: ModelConfig, fingerprint: str, nam
     updates = {}
     for layer in sorted({layer for layer, _ in files.tensors}):
         for site, modules in _SITES.items():
-            if update := _fused(files, tensors, layer, modules, config):
+            if update := _update(files, tensors, layer, modules, config):
                 updates[layer, site] = update
     return Adapter(updates, files.config.r)
 
@@ -102,7 +143,7 @@ def _last(name: str) -> str:
 
 
 def _check_shapes(files: AdapterFiles, config: ModelConfig) -> None:
-    sizes, rank = _sizes(config), files.config.r
+    sizes, rank = projection_sizes(config), files.config.r
     for (layer, module), sides in files.tensors.items():
         outer, width = sizes[module]
         for side, wanted in (("A", (rank, width)), ("B", (outer, rank))):
@@ -131,7 +172,7 @@ def _read(files: AdapterFiles) -> dict[str, Tensor]:
     return {name: tensor.float() for name, tensor in tensors.items()}
 
 
-def _sizes(config: ModelConfig) -> dict[str, tuple[int, int]]:
+def projection_sizes(config: ModelConfig) -> dict[str, tuple[int, int]]:
     """What each projection gives and takes: (out, in)."""
     hidden, inner, head = config.hidden_size, config.intermediate_size, config.head_dim
     query, key = config.num_attention_heads * head, config.num_key_value_heads * head
@@ -142,22 +183,16 @@ def _sizes(config: ModelConfig) -> dict[str, tuple[int, int]]:
     }  # fmt: skip
 
 
-def _fused(
+def _update(
     files: AdapterFiles, tensors: Mapping[str, Tensor], layer: int, modules: Sequence[str], config: ModelConfig
-) -> LowRank | None:
-    """The updates of a linear's projections as one: their A side by side, their B each in its own columns."""
-    sizes, at, parts = _sizes(config), 0, list[tuple[int, Tensor, Tensor]]()
+) -> Update | None:
+    """What is added to the linear that computes `modules` side by side."""
+    sizes, at, parts = projection_sizes(config), 0, list[LowRank]()
     for module in modules:
         if sides := files.tensors.get((layer, module)):
             down, up = (tensors[sides[side][0]] for side in "AB")
             if module in ("self_attn.q_proj", "self_attn.k_proj"):
                 up = interleaved(up, config.head_dim)
-            parts.append((at, down, up))
+            parts.append(LowRank(at, down.contiguous(), up * files.config.scale))
         at += sizes[module][0]
-    if not parts:
-        return None
-    rank = files.config.r
-    ups = torch.zeros(len(parts) * rank, at)
-    for number, (begin, _, up) in enumerate(parts):
-        ups[number * rank : (number + 1) * rank, begin : begin + up.shape[0]] = up.T * files.config.scale
-    return LowRank(torch.cat([down for _, down, _ in parts]).T.contiguous(), ups)
+    return Update(at, tuple(parts)) if parts else None

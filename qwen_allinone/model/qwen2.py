@@ -23,7 +23,7 @@ from qwen_allinone.model.attention import Attention, Chunk, interleaved, rotatio
 from qwen_allinone.model.config import ModelConfig
 from qwen_allinone.model.kv import KVCache
 from qwen_allinone.model.linear import Kernels, Linear, Linears, Stacked, Weights
-from qwen_allinone.model.lora import Adapter, Rows
+from qwen_allinone.model.lora import Adapter, Fused, Rows, fused
 from qwen_allinone.model.native.layers import NativeLayers, computes
 from qwen_allinone.model.native.library import library
 from qwen_allinone.model.native.packed_file import PackedFile
@@ -109,7 +109,7 @@ class Qwen2:
         if lib and computes(config, layers):
             self._native_layers = NativeLayers(lib, config, layers, self._rotations)
         self._kv_dtypes = self._kept_as(kv, approximate=linears.weights == "int8")
-        self._adapters: dict[str, Adapter] = {}
+        self._adapters: dict[str, Fused] = {}  # where there are no native layers, which have their own
 
     def _kept_as(self, kv: KeptAs, approximate: bool) -> tuple[torch.dtype, torch.dtype]:
         """The types of keys and values. Keys are FP16 with native layers only: torch's sums of them are too coarse."""
@@ -120,11 +120,11 @@ class Qwen2:
         return keys, torch.float16 if half else torch.float32
 
     def adapt(self, name: str, adapter: Adapter) -> None:
-        """Compute chunks that name it with `adapter`. To be called before `new_cache`."""
-        if self._kv_dtypes[0] == torch.float16:
-            log.warning("keys are kept as FP32: with adapters they cannot be FP16")
-            self._kv_dtypes = torch.float32, self._kv_dtypes[1]
-        self._adapters[name] = adapter
+        """Compute chunks that name it with `adapter`."""
+        if self._native_layers:
+            self._native_layers.adapt(name, adapter)
+        else:
+            self._adapters[name] = fused(adapter)
 
     def new_cache(self, slots: int) -> KVCache:
         """Keys and values for `slots` sequences of at most `context` tokens."""
@@ -150,9 +150,7 @@ class Qwen2:
         order = sorted(range(len(chunks)), key=lambda i: (not chunks[i].is_decoding, chunks[i].adapter or ""))
         batch = [chunks[i] for i in order]
         x = self._embedding.read([token for chunk in batch for token in chunk.tokens])
-        adapted = any(chunk.adapter is not None for chunk in batch)
-        layers = self._through_layers if adapted else self._native_layers or self._through_layers
-        x = layers(x, batch, cache)
+        x = (self._native_layers or self._through_layers)(x, batch, cache)
         begins = dict(zip(order, itertools.accumulate((len(chunk.tokens) for chunk in batch), initial=0), strict=False))
         wanted = [begins[i] + row for i, chunk in enumerate(chunks) for row in chunk.wanted]
         return self._rms_norm(x[torch.tensor(wanted, dtype=torch.long)], self._norm)

@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from qwen_allinone.errors import StartupError
+from qwen_allinone.errors import ReloadOff, StartupError
 from qwen_allinone.files import replace_file
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry, Versions
@@ -63,6 +63,26 @@ def ask_to_reload(kept: Path) -> int | None:
             os.kill(master, signal.SIGHUP)
             return master
     return None
+
+
+def ask_own_master(prompts: Path, kept: Path, in_force: str) -> str:
+    """In a worker: have its master take `prompts` as they are now, unless they are the version `in_force`; returns
+    their version.
+
+    Raises:
+        TaskFileError: something is wrong with them.
+        ReloadOff: no master that makes reloads started this process.
+    """
+    master = os.getppid()
+    try:
+        if master_of(kept) != master:
+            raise ReloadOff()
+    except (OSError, ValueError):
+        raise ReloadOff() from None
+    version = Registry.load(prompts).version
+    if version != in_force:
+        os.kill(master, signal.SIGHUP)
+    return version
 
 
 class Succession:

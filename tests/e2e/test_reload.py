@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from qwen_allinone.access import keys
 from tests.e2e.conftest import PROJECT, Reply, Service, StartService, alive, assert_is_chat, environment, until
 from tests.support.adapters import write_adapter
 
@@ -64,27 +65,47 @@ def test_a_new_task_is_there_after_a_reload(start_service: StartService, prompts
     assert answer.status == 200 and answer.json["label"] in ("紧急", "普通")
 
 
-def test_an_adapter_comes_with_a_reload_and_a_pickle_does_not(start_service: StartService, prompts: Path) -> None:
+@pytest.mark.timeout(360)
+def test_an_adapter_comes_with_a_reload_over_http_and_a_pickle_does_not(
+    start_service: StartService, prompts: Path, tmp_path: Path
+) -> None:
+    root, other = (f"Bearer {keys.add(tmp_path / 'keys', name)}" for name in ("root", "other"))
     # The adapter holds random numbers: its task does worse with it.
-    service = start_service(QAIO_PROMPTS=str(prompts), QAIO_CACHE_MB="0", QAIO_FIT="off", QAIO_PROMPTS_MAY_LOSE="1")
+    service = start_service(
+        QAIO_PROMPTS=str(prompts), QAIO_CACHE_MB="0", QAIO_FIT="off", QAIO_PROMPTS_MAY_LOSE="1",
+        QAIO_API_KEYS_FILE=str(tmp_path / "keys"), QAIO_ADMINS="root",
+    )  # fmt: skip
 
     def shares() -> object:
         body = b'{"text": "The room was dirty.", "detail": true}'
-        answer = service.ask("POST", "/v1/tasks/sentiment_en", body, Content_Type="application/json")
+        answer = service.ask(
+            "POST", "/v1/tasks/sentiment_en", body, Content_Type="application/json", Authorization=root
+        )
         return answer.json["detail"]["probabilities"]
+
+    def asked(key: str) -> Reply:
+        return service.ask("POST", "/v1/adapters/reload", Authorization=key)
 
     (old,), before = service.workers, shares()
     pickle = prompts / "sentiment_en" / "adapter_model.bin"
     pickle.write_bytes(b"\x80\x04")
     reload(service)
     until(lambda: "is a pickle, which can run code" in service.log, "the reload is refused")
+    refused = asked(root)
+    assert refused.status == 409 and refused.json["error"]["code"] == "reload_refused"
+    assert "is a pickle" in refused.json["error"]["message"]
     assert shares() == before and service.workers == [old]
     pickle.unlink()
     write_adapter(prompts / "sentiment_en", PROJECT / "demo" / "checkpoint", base_model_name_or_path="demo")
-    reload(service)
+    assert asked(other).status == 403
+    reloading = asked(root)
+    assert reloading.status == 202 and not reloading.json["in_force"]
     until(lambda: not alive(old) and service.log.count("ready: model") == 2, "the new worker has taken over", 240)
     assert "sentiment_en: computed with an adapter of rank 3" in service.log
     assert shares() != before
+    again = asked(root)
+    assert (again.status, again.json) == (200, reloading.json | {"in_force": True})
+    assert again.headers["X-Prompt-Version"] == reloading.json["prompt_version"]
 
 
 @pytest.mark.parametrize("fault", ["a broken prompt", "a missing task", "a route to nowhere", "a broken schema"])

@@ -13,10 +13,13 @@ from torch import Tensor
 from qwen_allinone.model.attention import Chunk
 from qwen_allinone.model.config import ModelConfig
 from qwen_allinone.model.kv import KVCache
-from qwen_allinone.model.native.library import PANEL, CBatch, CCache, CLayer, CModel, Library
+from qwen_allinone.model.lora import Adapter, spans
+from qwen_allinone.model.native.adapters import PackedAdapter
+from qwen_allinone.model.native.library import PANEL, CBatch, CCache, CLayer, CLinear, CModel, CSpan, Library
 from qwen_allinone.model.native.linears import NativeLinear
 
 _LANES = 16  # heads are read in vectors of at most so many numbers
+_SPAN = 8  # rows of an adapter that are one piece of work: several threads share a prompt's
 
 
 class DecoderLayer(Protocol):
@@ -63,12 +66,18 @@ class NativeLayers:
             turns.data_ptr(),
         )
         self._caches: WeakKeyDictionary[KVCache, CCache] = WeakKeyDictionary()
+        self._adapters: dict[str, PackedAdapter] = {}
+
+    def adapt(self, name: str, adapter: Adapter) -> None:
+        """Compute chunks that name it with `adapter`. Raises ValueError: its shapes are those of another model."""
+        self._adapters[name] = PackedAdapter(adapter, [_linears(layer) for layer in self._kept[2]])
 
     def __call__(self, x: Tensor, chunks: Sequence[Chunk], cache: KVCache) -> Tensor:
         """x [tokens, hidden] float32: embeddings of the tokens of `chunks` -> what the last layer puts out, in place.
 
         Raises:
-            ValueError: a chunk lies outside of the cache, or there are not as many rows as tokens.
+            ValueError: a chunk lies outside of the cache, or names an adapter that is not there; or there are not as
+                many rows as tokens.
         """
         rows = _Rows(chunks)
         count = len(rows.slots)
@@ -82,9 +91,23 @@ class NativeLayers:
         c_cache = self._caches.get(cache) or self._caches.setdefault(cache, self._c_cache(cache))
         numbers = c_int32 * count
         arrays = [numbers(*array) for array in (rows.slots, rows.indexes, rows.ends, rows.positions)]
-        batch = CBatch(count, 0, *arrays, (c_void_p * count)(*rows.visible), x.data_ptr())
+        ranks, adapted = self._spans(chunks)
+        span = (CSpan * len(adapted))(*adapted)
+        visible = (c_void_p * count)(*rows.visible)
+        batch = CBatch(count, ranks, len(span), 0, *arrays, visible, span, x.data_ptr())
         self._library.step(self._model, c_cache, batch)
         return x
+
+    def _spans(self, chunks: Sequence[Chunk]) -> tuple[int, list[CSpan]]:
+        """The most ranks of a linear of their adapters, and which rows are whose."""
+        ranks, found = 0, list[CSpan]()
+        for first, end, name in spans(chunks):
+            adapter = self._adapters.get(name)
+            if adapter is None:
+                raise ValueError(f"there is no adapter {name!r}")
+            ranks = max(ranks, adapter.ranks)
+            found += (CSpan(row, min(row + _SPAN, end), adapter.c) for row in range(first, end, _SPAN))
+        return ranks, found
 
     def _c_cache(self, cache: KVCache) -> CCache:
         config = self._config
@@ -133,10 +156,14 @@ def computes(config: ModelConfig, layers: Sequence[DecoderLayer]) -> bool:
     return even and all(isinstance(linear, NativeLinear) for linear in linears)
 
 
+def _linears(layer: DecoderLayer) -> list[CLinear]:
+    """In the order of `SITES`."""
+    linears = (layer.qkv, layer.out, layer.gate_up, layer.down)
+    return [linear.c for linear in linears if isinstance(linear, NativeLinear)]
+
+
 def _c_layer(layer: DecoderLayer) -> CLayer:
-    linears = [
-        linear.c for linear in (layer.qkv, layer.out, layer.gate_up, layer.down) if isinstance(linear, NativeLinear)
-    ]
+    linears = _linears(layer)
     norms = layer.head_norms
     return CLayer(
         *linears,

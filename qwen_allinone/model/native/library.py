@@ -18,7 +18,10 @@ import torch
 from torch import Tensor
 
 FILE = Path(__file__).with_name("libqaio.so")
+INTERFACE = 2  # of qaio.h
 PANEL = 32  # outputs whose weights lie together
+RANK_CHUNK, RANK_BLOCK = 64, 16  # how an adapter's numbers lie together
+MOST_PARTS = 3  # that one of them computes side by side
 EXACT, INT8 = 0, 1
 PLAIN = "plain"  # the code for any processor
 
@@ -83,17 +86,38 @@ class CCache(ctypes.Structure):
     )
 
 
+class CPart(ctypes.Structure):
+    """`Part` of qaio.h."""
+
+    _fields_ = (("begin", c_int32), ("end", c_int32), ("first", c_int32), ("ranks", c_int32), ("up", c_void_p))
+
+
+class CLowRank(ctypes.Structure):
+    """`LowRank` of qaio.h."""
+
+    _fields_ = (("ranks", c_int32), ("parts", c_int32), ("down", c_void_p), ("part", CPart * MOST_PARTS))
+
+
+class CSpan(ctypes.Structure):
+    """`Span` of qaio.h."""
+
+    _fields_ = (("first", c_int32), ("end", c_int32), ("updates", POINTER(CLowRank)))
+
+
 class CBatch(ctypes.Structure):
     """`Batch` of qaio.h."""
 
     _fields_ = (
         ("rows", c_int32),
+        ("ranks", c_int32),
+        ("spans", c_int32),
         ("unused", c_int32),
         ("slots", POINTER(c_int32)),
         ("indexes", POINTER(c_int32)),
         ("ends", POINTER(c_int32)),
         ("positions", POINTER(c_int32)),
         ("visible", POINTER(c_void_p)),
+        ("span", POINTER(CSpan)),
         ("x", c_void_p),
     )
 
@@ -108,7 +132,7 @@ class CIsa(ctypes.Structure):
         ("linear", CFUNCTYPE(None, POINTER(CLinear), c_void_p, c_void_p, c_int, c_void_p)),
         ("linear_scratch", CFUNCTYPE(c_size_t, POINTER(CLinear), c_int)),
         ("step", CFUNCTYPE(None, POINTER(CModel), POINTER(CCache), POINTER(CBatch), c_void_p)),
-        ("step_scratch", CFUNCTYPE(c_size_t, POINTER(CModel), POINTER(CCache), c_int)),
+        ("step_scratch", CFUNCTYPE(c_size_t, POINTER(CModel), POINTER(CCache), c_int, c_int)),
     )
 
 
@@ -119,7 +143,8 @@ class Library:
     """
 
     def __init__(self, file: Path = FILE, isa: str | None = None) -> None:
-        """Raises OSError: no such file, not for this machine, or no OpenMP library of torch's to lend its threads."""
+        """Raises OSError: no such file, not for this machine, built from other sources, or no OpenMP library of torch's
+        to lend its threads."""
         self._c = _declared(ctypes.CDLL(str(file)))
         found = self._c.qaio_isa(isa.encode() if isa else None)
         if not found:
@@ -141,7 +166,7 @@ class Library:
     def step(self, model: CModel, cache: CCache, batch: CBatch) -> None:
         """The layers of `model` over tokens of some sequences; `batch.x` is changed in place."""
         with self._calling:
-            scratch = self._room(self._isa.step_scratch(model, cache, batch.rows))
+            scratch = self._room(self._isa.step_scratch(model, cache, batch.rows, batch.ranks))
             self._isa.step(model, cache, batch, scratch)
 
     def _room(self, size: int) -> int:
@@ -176,6 +201,8 @@ def isas(file: Path = FILE) -> list[str]:
 
 
 def _declared(c: ctypes.CDLL) -> ctypes.CDLL:
+    if not hasattr(c, "qaio_interface") or c.qaio_interface() != INTERFACE:
+        raise OSError("libqaio.so was built from other sources than these: install the package again")
     c.qaio_name.argtypes, c.qaio_name.restype = [c_int], c_char_p
     c.qaio_isa.argtypes, c.qaio_isa.restype = [c_char_p], POINTER(CIsa)
     c.qaio_team.argtypes, c.qaio_team.restype = [c_void_p, c_void_p, c_int], None

@@ -7,6 +7,7 @@ import platform
 import runpy
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,12 +19,15 @@ from qwen_allinone.model.attention import Chunk, Tree
 from qwen_allinone.model.config import ModelConfig
 from qwen_allinone.model.kv import KVCache
 from qwen_allinone.model.linear import Linears, Weights
+from qwen_allinone.model.lora import Adapter, LowRank, Update, load_adapter
 from qwen_allinone.model.native import library as native
 from qwen_allinone.model.native.layers import NativeLayers
 from qwen_allinone.model.native.library import Library
 from qwen_allinone.model.native.linears import NativeExact, NativeInt8
 from qwen_allinone.model.qwen2 import KeptAs, Qwen2
 from qwen_allinone.model.weights import WeightReader
+from qwen_allinone.tasks.adapter_files import MOST_RANK, load_adapter_files
+from tests.support.adapters import write_adapter, write_merged
 from tests.support.checkpoints import Shape, random_weights, write_checkpoint, write_weights
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -183,6 +187,121 @@ def test_what_lies_outside_of_the_cache_is_refused(tmp_path: Path, chunk: Chunk)
         layers(torch.zeros(2, 256), [Chunk(0, 0, [1])], model.new_cache(2))
     with pytest.raises(ValueError, match="another model"):
         layers(torch.zeros(1, 256), [Chunk(0, 0, [1])], KVCache(2, 1, 1, 96, 64))
+
+
+ADAPTERS: dict[str, dict[str, Any]] = {
+    "all": {"rank": 3},
+    "wide": {"rank": 17, "targets": ["v_proj", "up_proj"], "seed": 1},
+    "largest": {"rank": MOST_RANK, "lora_alpha": 16, "targets": ["q_proj", "down_proj"], "layers": [1], "seed": 2},
+    "attention": {"rank": 8, "targets": ["q_proj", "k_proj", "o_proj"], "layers": [0], "seed": 3},
+}
+WHOSE = [None, *ADAPTERS, "all", None, "wide", "all"]
+
+
+def _adapted(folder: Path, shape: Shape, weights: Weights, lib: Library, kv: KeptAs = "fp32") -> Qwen2:
+    """The model with all `ADAPTERS`."""
+    model, _ = _with_native_layers(folder, shape, weights, lib, kv)
+    for name, settings in ADAPTERS.items():
+        files = load_adapter_files(write_adapter(folder.parent / f"{folder.name}-{name}", folder, **settings))
+        assert files is not None
+        model.adapt(name, load_adapter(files, model.config, "abc", [folder.name]))
+    return model
+
+
+def _prompts_and_decoding(model: Qwen2) -> tuple[KVCache, list[Chunk]]:
+    """A cache, and chunks of 2 to 40 tokens, of which every other one's last comes alone; one and none have adapters."""
+    cache, texts = model.new_cache(len(WHOSE)), [list(range(5, 7 + 4 * slot)) for slot in range(len(WHOSE))]
+    whole = [Chunk(slot, 0, text, adapter=WHOSE[slot]) for slot, text in enumerate(texts)]
+    model.forward([Chunk(c.slot, 0, c.tokens[:-1], adapter=c.adapter) for c in whole[::2]], cache)
+    for c in whole[::2]:
+        whole[c.slot] = Chunk(c.slot, c.end - 1, c.tokens[-1:], adapter=c.adapter)
+    return cache, whole
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=["grouped", "ungrouped, untied", "Qwen3"])
+def test_rows_of_a_step_are_computed_with_their_adapters_as_with_merged_weights(
+    lib: Library, tmp_path: Path, shape: Shape
+) -> None:
+    model = _adapted(tmp_path / "base", shape, "fp32", lib)
+    cache, chunks = _prompts_and_decoding(model)
+    logits = model.logits(model.forward(chunks, cache))
+    for name in (None, *ADAPTERS):
+        folder = tmp_path / "base"
+        if name is not None:
+            folder = write_merged(tmp_path / f"merged-{name}", folder, tmp_path / f"base-{name}")
+        with WeightReader(folder) as reader:
+            merged = Qwen2(ModelConfig.load(folder), reader, 96, "fp32", kernels="torch")
+        for chunk, row in zip(chunks, logits, strict=True):
+            if chunk.adapter == name:
+                text = Chunk(0, 0, list(range(5, 7 + 4 * chunk.slot)))
+                wanted = merged.logits(merged.forward([text], merged.new_cache(1)))[0]
+                torch.testing.assert_close(row, wanted, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("weights", ["fp32", "int8"])
+def test_a_row_with_an_adapter_has_the_same_bits_alone_and_among_others(
+    lib: Library, tmp_path: Path, weights: Weights
+) -> None:
+    model = _adapted(tmp_path / "base", SHAPES[0], weights, lib)
+    cache, chunks = _prompts_and_decoding(model)
+    together = model.forward(chunks, cache)
+    for chunk, row in zip(chunks, together, strict=True):
+        assert torch.equal(model.forward([chunk], cache)[0], row)
+    bare = model.forward([Chunk(c.slot, c.start, c.tokens) for c in chunks], cache)
+    assert [torch.equal(*rows) for rows in zip(bare, together, strict=True)] == [name is None for name in WHOSE]
+
+
+def test_adapters_go_with_keys_of_half_size(tmp_path: Path) -> None:
+    outs = []
+    for kv in ("fp32", "fp16"):
+        model = _adapted(tmp_path / kv, SHAPES[0], "fp32", Library(), kv)
+        cache, chunks = _prompts_and_decoding(model)
+        outs.append(model.forward(chunks, cache))
+    assert 0 < (outs[0] - outs[1]).norm() < 0.02 * outs[0].norm()
+
+
+def _update(outputs: int, inputs: int, begin: int = 0, rank: int = 2) -> Update:
+    return Update(256, (LowRank(begin, torch.ones(rank, inputs), torch.ones(outputs, rank)),))
+
+
+@pytest.mark.parametrize(
+    ("place", "update"),
+    [
+        ((0, "out"), _update(256, 255)),
+        ((0, "out"), _update(288, 256)),
+        ((0, "out"), _update(64, 256, begin=224)),
+        ((0, "out"), _update(32, 256, begin=-32)),
+        ((0, "out"), _update(32, 256, begin=16)),
+        ((0, "out"), _update(40, 256)),
+        ((0, "out"), _update(0, 256)),
+        ((0, "out"), _update(32, 256, rank=0)),
+        ((0, "out"), Update(256, ())),
+        ((0, "out"), Update(256, (LowRank(0, torch.ones(3, 256), torch.ones(32, 2)),))),
+        ((0, "out"), Update(256, _update(32, 256).parts * 4)),
+        ((0, "head"), _update(32, 256)),
+        ((2, "out"), _update(32, 256)),
+        ((-1, "out"), _update(32, 256)),
+    ],
+)
+def test_an_adapter_that_does_not_go_with_the_linears_is_refused(
+    tmp_path: Path, place: tuple[int, Any], update: Update
+) -> None:
+    _, layers = _with_native_layers(tmp_path, SHAPES[0], "fp32", Library())
+    layers.adapt("fits", Adapter({(0, "out"): _update(256, 256)}, 2))
+    with pytest.raises(ValueError, match="an update|an adapter for"):
+        layers.adapt("does not", Adapter({place: update}, 2))
+
+
+def test_an_adapter_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    model, layers = _with_native_layers(tmp_path, SHAPES[0], "fp32", Library())
+    with pytest.raises(ValueError, match="no adapter 'a'"):
+        layers(torch.zeros(1, 256), [Chunk(0, 0, [1], adapter="a")], model.new_cache(1))
+
+
+def test_a_library_of_other_sources_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "INTERFACE", native.INTERFACE + 1)
+    with pytest.raises(OSError, match="built from other sources"):
+        Library()
 
 
 def test_without_the_library_torchs_kernels_serve(
