@@ -80,8 +80,10 @@ def build_app(settings: Settings | None = None) -> Flask:
 
 
 def wrap(service: Service, settings: Settings, edited: Path | None = None) -> Flask:
-    """The WSGI app around a service. `edited`: where people edit the tasks, and a reload takes them from; None: where they are
-    read."""
+    """The WSGI app around a service.
+
+    `edited`: where people edit the tasks, and a reload takes them from; None: where they are read.
+    """
     store = _store(settings)
     memories, keeper = _memories(settings, service)
     woken = threading.Event()
