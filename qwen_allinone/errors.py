@@ -10,6 +10,7 @@ QaioError
 │   ├── Unauthorized        401     no key or token, or one that does not hold
 │   ├── WrongOrigin         403     an upload by a web page of another site
 │   ├── UsageForbidden      403     another caller's usage
+│   ├── PriorityForbidden   403     a request that may not go before others wants to
 │   ├── WrongHost           421     asked for under a host name that is not this service's
 │   ├── UnknownTask         404
 │   ├── UnknownModel        404
@@ -252,6 +253,15 @@ class UsageForbidden(RequestError):
 
     def __init__(self) -> None:
         super().__init__("这个密钥只能看自己的用量，请去掉 key，或由管理者把它写进 QAIO_ADMINS", param="key")
+
+
+class PriorityForbidden(RequestError):
+    status = 403
+    code = "priority_forbidden"
+
+    def __init__(self) -> None:
+        way = "请去掉 X-Priority，或由管理者把密钥写进 QAIO_PRIORITY_KEYS"
+        super().__init__(f"这个请求无权排到别人前面：{way}", param="X-Priority")
 
 
 class ResponseNotFound(RequestError):

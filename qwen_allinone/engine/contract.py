@@ -33,10 +33,12 @@ class Loaded(Generic[T]):
 
 @dataclass(frozen=True)
 class Capacity:
-    """Sizes of one engine, in compute threads, requests and tokens (see the settings of the same names)."""
+    """Sizes of one engine, in compute threads, requests and tokens (see the settings of the same names), and the
+    callers' shares of its slots; who is not named has 1."""
 
     threads: int = 1
     slots: int = 8
     kv_tokens: int = 4096
     step_tokens: int = 256
     max_waiting: int = 32
+    shares: Mapping[str, int] = field(default_factory=dict)

@@ -72,7 +72,7 @@ class Engine(Generic[T]):
         self._loader = loader
         self._capacity = capacity
         self._retry_load_s = retry_load_s
-        self._admission: Admission[T] = Admission(capacity.slots, capacity.max_waiting)
+        self._admission: Admission[T] = Admission(capacity.slots, capacity.max_waiting, capacity.shares)
         self._watchdog = Watchdog(self._steps_if_due, stuck_s, self._give_up) if stuck_s else None
         self._steps = 0
         self._stopping = threading.Event()
@@ -98,8 +98,12 @@ class Engine(Generic[T]):
         """Block until the first load has succeeded or failed."""
         return self._life.wait_until_settled(timeout)
 
-    def admit(self, deadline: float = math.inf, caller: str | None = None, *, behind: bool = False) -> Permit[T]:
+    def admit(
+        self, deadline: float = math.inf, caller: str | None = None, *, behind: bool = False, priority: int = 0
+    ) -> Permit[T]:
         """Let a request of `caller` in that will `submit` work; `behind`: whenever nobody else wants the engine.
+
+        Of those in line the ones with the highest `priority` come first.
 
         Its permit is to be given back, so use it as a context manager.
 
@@ -114,8 +118,9 @@ class Engine(Generic[T]):
             raise EngineStuck()
         if status is not Status.READY or serving is None:
             raise NotReady()
-        enter = self._admission.enter_behind if behind else self._admission.enter
-        return enter(deadline, serving.published, caller)
+        if behind:
+            return self._admission.enter_behind(deadline, serving.published, caller)
+        return self._admission.enter(deadline, serving.published, caller, priority)
 
     def check_room(self) -> None:
         """Raise ServerBusy if `admit` would: for a refusal before any work is done."""
@@ -134,7 +139,7 @@ class Engine(Generic[T]):
             raise NotReady()
         if permit.cancelled:
             raise Cancelled()
-        ticket = Ticket(work, permit.deadline, permit.rank, permit.caller, permit.behind)
+        ticket = Ticket(work, permit.deadline, permit.rank, permit.caller, permit.behind, permit.priority)
         serving.scheduler.submit(ticket)
         permit.hold(ticket)
         return ticket
@@ -247,7 +252,7 @@ class Engine(Generic[T]):
         for adapter, prefix in loaded.adapted_prefixes.items():
             compute_prefix(prefix, model, cache, slots, adapter)
         longest = min(model.context, capacity.kv_tokens)
-        scheduler = Scheduler(slots, step_tokens=capacity.step_tokens, longest=longest)
+        scheduler = Scheduler(slots, step_tokens=capacity.step_tokens, longest=longest, shares=capacity.shares)
 
         def compute(works: Sequence[Work]) -> list[Result]:
             if self._stopping.is_set():  # it may take a while, and nobody waits for it any more

@@ -39,6 +39,7 @@ class RequestState:
     guards have looked. `counted_as` is whose limits it counts towards, and `standings` how these stand by now.
     `answers` are all that the request took so far, see Terms.answers, and `errors` the codes that it was answered with:
     who holds the lists sees later ones too. `is_behind`: a line of a batch, for which nobody waits.
+    `priority`: those with a higher one come first.
     """
 
     id: str
@@ -51,6 +52,7 @@ class RequestState:
     answers: list[Answer] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     is_behind: bool = False
+    priority: int = 0
 
 
 # As flask.request is the request in hand, this is its state.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from llguidance import LLParserLimits
 
@@ -12,7 +15,8 @@ from qwen_allinone.json_schema import ANY_OBJECT, MOST_CHARACTERS, SchemaError, 
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.service import grammar_forms
 from qwen_allinone.service.grammar_forms import Forms, GrammarForm
-from tests.support.schemas import HOSTILE
+from tests.support.hostile_schemas import HOSTILE_FAMILIES
+from tests.support.schemas import HOSTILE, Schema
 
 TEXTS = {
     '{"a": 1}': True, '{"a":1}': False, '{ "a": 1}': False, '{"a": 1, "b": "x"}': True, '{"b": "x"}': False, "{}": False,
@@ -106,3 +110,55 @@ def test_an_answer_that_takes_too_much_spoils_no_other(tokenizer: Tokenizer, mon
         while not form.take(letters[0]):
             form.allowed()
         assert form.problem
+
+
+_MOST_S = 0.1
+_TOKENS = 100
+
+
+def begun(schema: Schema, forms: Forms) -> tuple[GrammarForm | None, float]:
+    """The form of an answer, None if the schema is refused; and what that took of this thread, in seconds."""
+    began = time.thread_time()
+    try:
+        form = forms.begin(grammar_of(schema))
+    except SchemaError:
+        form = None
+    return form, time.thread_time() - began
+
+
+def followed(form: GrammarForm) -> float:
+    """What an answer of random tokens takes of the engine's thread, in seconds, to its end or _TOKENS."""
+    rng, spent = random.Random(1), 0.0
+    for _ in range(_TOKENS):
+        began = time.thread_time()
+        allowed = form.allowed()
+        spent += time.thread_time() - began
+        ids = np.flatnonzero(np.unpackbits(np.frombuffer(allowed, np.uint8), bitorder="little"))
+        token = int(rng.choice(ids)) if len(ids) else min(STOP)
+        if token in STOP:
+            break
+        began = time.thread_time()
+        ended = form.take(token)
+        spent += time.thread_time() - began
+        if ended:
+            break
+    return spent
+
+
+def test_there_are_hostile_schemas_enough() -> None:
+    assert sum(len(schemas) for schemas in HOSTILE_FAMILIES.values()) >= 200
+
+
+@pytest.mark.parametrize("schemas", HOSTILE_FAMILIES.values(), ids=HOSTILE_FAMILIES)
+def test_a_hostile_schema_is_refused_or_followed_in_a_tenth_of_a_second(
+    schemas: list[Schema], tokenizer: Tokenizer
+) -> None:
+    forms = Forms(tokenizer, STOP)
+    forms.begin(grammar_of(ANY_OBJECT))  # makes what all share
+    for schema in schemas:
+        told = str(schema)[:100]
+        form, building = begun(schema, forms)
+        assert building < _MOST_S, f"{told}: {building:.3f} s before the engine has it"
+        if form:
+            following = followed(form)
+            assert following < _MOST_S, f"{told}: {following:.3f} s of the engine's thread"

@@ -169,6 +169,8 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
         ("QAIO_IDEMPOTENCY_KEY_MB", "2", "idempotency_key_mb", 2),
         ("QAIO_USAGE_DAYS", "0", "usage_days", 0),
         ("QAIO_ADMINS", "alice, jwt:ops", "admins", ("alice", "jwt:ops")),
+        ("QAIO_SHARES", "alice=3, jwt:a=b=2", "shares", {"alice": 3, "jwt:a=b": 2}),
+        ("QAIO_PRIORITY_KEYS", "alice, jwt:ops", "priority_keys", ("alice", "jwt:ops")),
         ("QAIO_CACHE_MB", "0", "cache_mb", 0),
         ("QAIO_CACHE_TTL_S", "60", "cache_ttl_s", 60),
         ("QAIO_LOG_LEVEL", "debug", "log_level", "debug"),
