@@ -26,15 +26,19 @@ _OPTIONS: Any = {
     "json_allowed_escapes": None,
     "json_allow_general_unicode_escapes": False,
 }
-# At most about 20 ms to build, 3 ms a token, and 20 MB while an answer is made (1 kB a state). Errors tell no texts.
+# At most about 50 ms to build, 15 ms a token (of all tokens see service/grammar_forms.py), and 20 MB while an answer is made (1 kB a state). Errors tell no texts.
 LIMITS = LLParserLimits(
     max_lexer_states=20_000,
     initial_lexer_fuel=1_000_000,
     step_lexer_fuel=50_000,
-    step_max_items=50_000,
+    step_max_items=5_000,
     max_grammar_size=100_000,
     verbose_errors=False,
 )
+# Each part beside the others costs with every other, so that these took over 100 ms to build or to follow:
+# 26 patterns of names, or 160 alternatives that lead back to themselves.
+_MOST_PARTS = {"anyOf": 80, "oneOf": 80, "patternProperties": 8}
+_VALUES = {"enum", "const", "default", "examples"}  # their parts are no schemas
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 
 
@@ -57,7 +61,23 @@ def grammar_of(schema: object) -> str:
         raise SchemaError(f"it has {len(text)} characters, and may have {MOST_CHARACTERS}")
     if not isinstance(schema, dict):
         raise SchemaError("it is not an object")
+    _refuse_costly(schema)
     return _built(text)
+
+
+def _refuse_costly(schema: object) -> None:
+    """Raises SchemaError for more parts of a kind than can be followed in time."""
+    found = [schema]
+    while found:
+        part = found.pop()
+        if isinstance(part, list):
+            found += part
+        elif isinstance(part, dict):
+            for keyword, most in _MOST_PARTS.items():
+                parts = part.get(keyword)
+                if isinstance(parts, (dict, list)) and len(parts) > most:
+                    raise SchemaError(f"{keyword} has {len(parts)} parts, and may have {most}")
+            found += [inner for keyword, inner in part.items() if keyword not in _VALUES]
 
 
 @lru_cache(_KEPT)

@@ -66,7 +66,7 @@ class Scheduler:
         shares: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._slots = slots
-        self._shares = shares
+        self._portions = shares
         self._step_tokens = step_tokens
         self._longest = longest
         self._waiting: list[Ticket] = []
@@ -216,7 +216,7 @@ class Scheduler:
         held = Counter(running.ticket.caller for running in self._running)
 
         def turn(ticket: Ticket) -> tuple[bool, int, float, int]:
-            taken = held[ticket.caller] / self._shares.get(ticket.caller or "", 1)
+            taken = held[ticket.caller] / self._portions.get(ticket.caller or "", 1)
             return ticket.behind, -ticket.priority, taken, ticket.rank
 
         with self._changed:

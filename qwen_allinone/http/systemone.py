@@ -37,7 +37,7 @@ Said = Annotated[
     str,
     Field(min_length=1),
     BeforeValidator(_as_text),
-    WithJsonSchema({"type": ["string", "object", "array"]}),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "array"}]}),
 ]
 Filled = Annotated[str, BeforeValidator(lambda value: _filled(value) if isinstance(value, str) else value)]
 

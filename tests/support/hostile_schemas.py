@@ -46,7 +46,7 @@ _LETTERS = (2, 4, 8, 16, 26)
 HOSTILE_FAMILIES: dict[str, list[Schema]] = {
     "nested lists": [_nested(lambda inner: {"type": "array", "items": inner, "minItems": 1}, n) for n in _SIZES],
     "nested objects": [_nested(lambda inner: _object({"a": inner}, "a"), n) for n in _SIZES],
-    "nested choices": [_nested(lambda inner: {"anyOf": [inner, {"type": "array", "items": inner}]}, n) for n in _SIZES[:4]],
+    "nested choices": [_nested(lambda inner: {"anyOf": [{"type": "null"}, {"type": "array", "items": inner}]}, n) for n in _SIZES],
     "itself in all branches": [
         {"type": "object", "properties": {f"k{k}": {"$ref": "#"} for k in range(n)}} for n in _SIZES
     ],

@@ -73,6 +73,9 @@ def test_a_refusal_names_the_keyword() -> None:
         grammar_of({"type": "array", "uniqueItems": True})
     with pytest.raises(SchemaError, match=f"may have {MOST_CHARACTERS}"):
         grammar_of({"description": "x" * MOST_CHARACTERS})
+    with pytest.raises(SchemaError, match="anyOf has 81 parts, and may have 80"):
+        grammar_of({"type": "array", "items": {"anyOf": [{"type": "null"}] * 81}})
+    assert grammar_of({"enum": [{"anyOf": [1] * 81}]}), "that is a value"
     for none in (5, "x", [SCHEMA], None, {"enum": {1, 2}}, {"const": "\ud800"}):
         with pytest.raises(SchemaError):
             grammar_of(none)
@@ -97,6 +100,19 @@ def test_where_an_answer_may_end_a_stop_is_allowed(tokenizer: Tokenizer) -> None
     assert not allows(form, min(STOP))
     form.take(tokenizer.encode("7")[0])
     assert allows(form, min(STOP))
+
+
+def test_an_answer_that_takes_the_engine_too_long_is_given_up(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits = tokenizer.encode("1")
+    patient = Forms(tokenizer, STOP).begin(grammar_of({"type": "integer"}))
+    assert [patient.take(digits[0]) for _ in range(3)] == [False] * 3 and not patient.problem
+    monkeypatch.setattr(grammar_forms, "MOST_S", 0.0)
+    monkeypatch.setattr(grammar_forms, "MOST_TOKEN_S", 0.0)
+    hasty = Forms(tokenizer, STOP).begin(grammar_of({"type": "integer"}))
+    hasty.allowed()
+    assert hasty.take(digits[0]) and hasty.problem == "it takes too long"
 
 
 def test_an_answer_that_takes_too_much_spoils_no_other(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
