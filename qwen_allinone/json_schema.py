@@ -6,7 +6,9 @@ What a schema cannot ask for is refused, never overlooked: an answer either fits
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -26,7 +28,8 @@ _OPTIONS: Any = {
     "json_allowed_escapes": None,
     "json_allow_general_unicode_escapes": False,
 }
-# At most about 50 ms to build, 15 ms a token (of all tokens see service/grammar_forms.py), and 20 MB while an answer is made (1 kB a state). Errors tell no texts.
+# At most about 50 ms to build, 15 ms a token, and 20 MB while an answer is made (1 kB a state); what all tokens may
+# take together stands in service/grammar_forms.py. Errors tell no texts.
 LIMITS = LLParserLimits(
     max_lexer_states=20_000,
     initial_lexer_fuel=1_000_000,
@@ -38,6 +41,9 @@ LIMITS = LLParserLimits(
 # Each part beside the others costs with every other, so that these took over 100 ms to build or to follow:
 # 26 patterns of names, or 160 alternatives that lead back to themselves.
 _MOST_PARTS = {"anyOf": 80, "oneOf": 80, "patternProperties": 8}
+# Numbers are told apart by their remainder: a step of 100,000 took the engine's thread 0.6 s before any token, and
+# one of a billion would never end. Steps that may hold at once are one of their least common multiple.
+_MOST_MULTIPLE = 10_000
 _VALUES = {"enum", "const", "default", "examples"}  # their parts are no schemas
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 
@@ -66,8 +72,8 @@ def grammar_of(schema: object) -> str:
 
 
 def _refuse_costly(schema: object) -> None:
-    """Raises SchemaError for more parts of a kind than can be followed in time."""
-    found = [schema]
+    """Raises SchemaError for more parts of a kind, or larger steps of numbers, than can be followed in time."""
+    found, steps = [schema], list[int | float]()
     while found:
         part = found.pop()
         if isinstance(part, list):
@@ -77,7 +83,20 @@ def _refuse_costly(schema: object) -> None:
                 parts = part.get(keyword)
                 if isinstance(parts, (dict, list)) and len(parts) > most:
                     raise SchemaError(f"{keyword} has {len(parts)} parts, and may have {most}")
+            step = part.get("multipleOf")
+            if type(step) in (int, float) and step > 0:
+                steps.append(step)
             found += [inner for keyword, inner in part.items() if keyword not in _VALUES]
+    if (multiple := _common_multiple(steps)) > _MOST_MULTIPLE:
+        shown = multiple if multiple < 10**12 else "far more"
+        raise SchemaError(f"multipleOf: the least common multiple of all is {shown}, and may be {_MOST_MULTIPLE}")
+
+
+def _common_multiple(steps: Sequence[int | float]) -> int:
+    """Of all steps, in units of their last decimal place."""
+    exact = [Decimal(str(step)).normalize() for step in steps]
+    places = max((-int(step.as_tuple().exponent) for step in exact), default=0)
+    return math.lcm(*[int(step.scaleb(max(places, 0))) for step in exact])
 
 
 @lru_cache(_KEPT)

@@ -15,8 +15,8 @@ from qwen_allinone.model.tokenizer import Tokenizer
 Found = TypeVar("Found")
 
 # Time of the engine's thread that one answer may take to follow its grammar: so much in all, or so much a token if that
-# is more. An ordinary schema takes a twentieth of that; others wait for each step meanwhile.
-MOST_S, MOST_TOKEN_S = 0.08, 0.0008
+# is more. An ordinary schema takes a tenth of that; others wait for each step meanwhile.
+MOST_S, MOST_TOKEN_S = 0.06, 0.0006
 
 
 class GrammarForm:

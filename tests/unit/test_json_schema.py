@@ -81,6 +81,34 @@ def test_a_refusal_names_the_keyword() -> None:
             grammar_of(none)
 
 
+@pytest.mark.parametrize(
+    ("steps", "good"),
+    [
+        ([10_000], True),
+        ([10_007], False),
+        ([10**300], False),
+        ([10**9 + 7, 2], False),
+        ([0.01, 5, 0.25], True),
+        ([0.01, 7, 24, 60], False),
+        ([1e-9], True),
+        ([1e-300, 1], False),
+        ([97, 89], True),
+        ([97, 89, 83], False),
+    ],
+)
+def test_large_steps_of_numbers_are_refused_wherever_they_stand(steps: list[float], good: bool) -> None:
+    apart = {
+        "type": "object",
+        "properties": {f"k{n}": {"type": "number", "multipleOf": s} for n, s in enumerate(steps)},
+    }
+    for schema in (apart, {"type": "array", "items": {"allOf": [{"type": "number", "multipleOf": s} for s in steps]}}):
+        if good:
+            assert grammar_of(schema)
+            continue
+        with pytest.raises(SchemaError, match="multipleOf"):
+            grammar_of(schema)
+
+
 def test_a_form_that_is_left_has_a_problem_and_ends(tokenizer: Tokenizer) -> None:
     form = Forms(tokenizer, STOP).begin(grammar_of(ANY_OBJECT))
     assert form.take(tokenizer.encode("好")[0])
