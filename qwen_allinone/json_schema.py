@@ -83,7 +83,7 @@ def _refuse_costly(schema: object) -> None:
                 parts = part.get(keyword)
                 if isinstance(parts, (dict, list)) and len(parts) > most:
                     raise SchemaError(f"{keyword} has {len(parts)} parts, and may have {most}")
-            step = part.get("multipleOf")
+            step: Any = part.get("multipleOf")
             if type(step) in (int, float) and step > 0:
                 steps.append(step)
             found += [inner for keyword, inner in part.items() if keyword not in _VALUES]
