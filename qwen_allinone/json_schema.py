@@ -41,6 +41,8 @@ LIMITS = LLParserLimits(
 # Each part beside the others costs with every other, so that these took over 100 ms to build or to follow:
 # 26 patterns of names, or 160 alternatives that lead back to themselves.
 _MOST_PARTS = {"anyOf": 80, "oneOf": 80, "patternProperties": 8}
+# Alternatives that hold at once are multiplied out, which took 350 ms for sixteen pairs.
+_MOST_PRODUCTS = 256
 # Numbers are told apart by their remainder: a step of 100,000 took the engine's thread 0.6 s before any token, and
 # one of a billion would never end. Steps that may hold at once are one of their least common multiple.
 _MOST_MULTIPLE = 10_000
@@ -83,6 +85,8 @@ def _refuse_costly(schema: object) -> None:
                 parts = part.get(keyword)
                 if isinstance(parts, (dict, list)) and len(parts) > most:
                     raise SchemaError(f"{keyword} has {len(parts)} parts, and may have {most}")
+            if (products := _products(part.get("allOf"))) > _MOST_PRODUCTS:
+                raise SchemaError(f"allOf combines {products} alternatives, and may combine {_MOST_PRODUCTS}")
             step: Any = part.get("multipleOf")
             if type(step) in (int, float) and step > 0:
                 steps.append(step)
@@ -90,6 +94,13 @@ def _refuse_costly(schema: object) -> None:
     if (multiple := _common_multiple(steps)) > _MOST_MULTIPLE:
         shown = multiple if multiple < 10**12 else "far more"
         raise SchemaError(f"multipleOf: the least common multiple of all is {shown}, and may be {_MOST_MULTIPLE}")
+
+
+def _products(parts: object) -> int:
+    """How many ways there are to choose an alternative in each of the parts."""
+    given = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    choices = [part.get(keyword) for part in given for keyword in ("anyOf", "oneOf")]
+    return math.prod([len(choice) for choice in choices if isinstance(choice, list) and choice])
 
 
 def _common_multiple(steps: Sequence[int | float]) -> int:

@@ -86,6 +86,8 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
         "idempotency_key_mb": 16,
         "usage_days": 90,
         "admins": (),
+        "shares": {},
+        "priority_keys": (),
         "cache_mb": 16,
         "cache_ttl_s": 3600,
         "log_level": "info",
