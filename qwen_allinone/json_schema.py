@@ -41,8 +41,8 @@ LIMITS = LLParserLimits(
 # Each part beside the others costs with every other, so that these took over 100 ms to build or to follow:
 # 26 patterns of names, or 160 alternatives that lead back to themselves.
 _MOST_PARTS = {"anyOf": 80, "oneOf": 80, "patternProperties": 8}
-# Alternatives that hold at once are multiplied out, which took 350 ms for sixteen pairs.
-_MOST_PRODUCTS = 256
+# Alternatives that hold at once are multiplied out, which took 350 ms for eight pairs.
+_MOST_PRODUCTS = 32
 # Numbers are told apart by their remainder: a step of 100,000 took the engine's thread 0.6 s before any token, and
 # one of a billion would never end. Steps that may hold at once are one of their least common multiple.
 _MOST_MULTIPLE = 10_000
