@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from llguidance import LLParserLimits
 
+from qwen_allinone import json_schema
 from qwen_allinone.json_schema import ANY_OBJECT, MOST_CHARACTERS, SchemaError, grammar_of
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.service import grammar_forms
@@ -161,13 +163,22 @@ _TOKENS = 100
 
 
 def begun(schema: Schema, forms: Forms) -> tuple[GrammarForm | None, float]:
-    """The form of an answer, None if the schema is refused; and what that took of this thread, in seconds."""
-    began = time.thread_time()
-    try:
-        form = forms.begin(grammar_of(schema))
-    except SchemaError:
-        form = None
-    return form, time.thread_time() - began
+    """The form of an answer, None if the schema is refused; and what that took of this thread, in seconds.
+
+    The best of three: another process that shares the processor's caches makes one three times as long.
+    """
+    form, best = None, math.inf
+    for _ in range(3):
+        json_schema._built.cache_clear()
+        began = time.thread_time()
+        try:
+            form = forms.begin(grammar_of(schema))
+        except SchemaError:
+            form = None
+        best = min(best, time.thread_time() - began)
+        if best < _MOST_S:
+            break
+    return form, best
 
 
 def followed(form: GrammarForm) -> float:
