@@ -125,7 +125,9 @@ def _guards(settings: Settings) -> Guards:
     if quota and settings.workers > 1 and url is None:
         log.warning("limits: %d workers each count for themselves; set QAIO_REDIS_URL", settings.workers)
     browsers = Browsers(settings.answers_to, settings.cors_origins, settings.trusted_proxies)
-    return Guards(Credentials(settings), settings.trusted_proxies, quota, RateCounters(WINDOW_S, url), browsers)
+    counters = RateCounters(WINDOW_S, url)
+    first = frozenset(settings.priority_keys)
+    return Guards(Credentials(settings), settings.trusted_proxies, quota, counters, browsers, first)
 
 
 def _store(settings: Settings) -> Store:
@@ -313,6 +315,7 @@ def build_service(settings: Settings, registry: Registry | None = None) -> Servi
         step_tokens=settings.step_tokens,
         share_tokens=settings.share_tokens,
         max_waiting=settings.max_waiting,
+        shares=settings.shares,
     )
     engine = Engine(lambda: _load(settings, registry), capacity, stuck_s=settings.stuck_s)
     service = Service(registry, engine, deadline_s=settings.deadline_s, cache=_cache(settings))

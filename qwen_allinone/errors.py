@@ -12,6 +12,7 @@ QaioError
 │   ├── UsageForbidden      403     another caller's usage
 │   ├── PromptsForbidden    403     trying and saving prompts, for a caller that may not
 │   ├── ReloadForbidden     403     only admins may have the service reload
+│   ├── PriorityForbidden   403     a request that may not go before others wants to
 │   ├── WrongHost           421     asked for under a host name that is not this service's
 │   ├── UnknownTask         404
 │   ├── UnknownModel        404
@@ -304,6 +305,15 @@ class ReloadRefused(RequestError):
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"没有重新加载，原来的继续使用，请先改正：{problem}")
+
+
+class PriorityForbidden(RequestError):
+    status = 403
+    code = "priority_forbidden"
+
+    def __init__(self) -> None:
+        way = "请去掉 X-Priority，或由管理者把密钥写进 QAIO_PRIORITY_KEYS"
+        super().__init__(f"这个请求无权排到别人前面：{way}", param="X-Priority")
 
 
 class ResponseNotFound(RequestError):

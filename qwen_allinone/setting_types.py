@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9.-]+")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
@@ -86,7 +86,19 @@ def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _shares(value: object) -> object:
+    """Whole numbers by name, `alice=3, bob=2`; the name may hold any `=` but the last."""
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip().rpartition("=") for part in value.split(",") if part.strip()]
+    shares = {name.strip(): number.strip() for name, _, number in parts}
+    if len(shares) < len(parts) or not all(shares):
+        raise ValueError("must look like alice=3, bob=2, each name once")
+    return shares
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_parts)]
+Shares = Annotated[dict[str, Annotated[int, Field(ge=1, le=100)]], BeforeValidator(_shares)]
 Hosts = Annotated[tuple[str, ...], BeforeValidator(_parts), AfterValidator(_hosts)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(_parts), AfterValidator(_origins)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]

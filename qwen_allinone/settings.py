@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from qwen_allinone.did_you_mean import hint
 from qwen_allinone.errors import SettingsError
 from qwen_allinone.kubernetes_env import warning, without_service_links
-from qwen_allinone.setting_types import Host, Hosts, Names, Networks, Origins, RedisUrl, is_loopback
+from qwen_allinone.setting_types import Host, Hosts, Names, Networks, Origins, RedisUrl, Shares, is_loopback
 from qwen_allinone.shipped_files import SHIPPED
 
 PREFIX = "QAIO_"
@@ -260,6 +260,16 @@ class Settings(BaseModel):
         False,
         description="`1`: changed prompts can be tried on their gold cases and saved as new folders over HTTP and on "
         "the page, see [page.md](page.md#prompt-bench); where keys are asked for, by `QAIO_ADMINS` alone",
+    )
+    shares: Shares = Field(
+        {},
+        description="Shares of the slots while several callers wait: `alice=3, jwt:ops=2`, from 1 to 100; all others "
+        "have 1",
+    )
+    priority_keys: Names = Field(
+        (),
+        description="Keys by their names, tokens as `jwt:` and their subject, that may raise the priority of their "
+        "requests (`X-Priority`), comma-separated",
     )
     cache_mb: int = Field(
         16, ge=0, le=65_536, description="Memory per worker, in MB, for answers of greedy tasks; 0: all are computed"

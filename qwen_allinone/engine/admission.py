@@ -8,7 +8,8 @@ import random
 import threading
 import time
 from collections import Counter
-from types import TracebackType
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
 from typing import Generic
 
 from qwen_allinone.engine.contract import T
@@ -32,9 +33,9 @@ class Permit(Generic[T]):
     """One request's leave to ask things of the engine, from admission to its end. Use it as a context manager.
 
     `rank` is its number among all that were ever admitted: what it asks later still comes before what younger requests
-    ask. `deadline` is a time.monotonic() value. `published` is what the loader made to go with the model. What one
-    `caller` leaves in a slot no other has the use of. One that is `behind` takes no place that another could have, and
-    may have to make way: then it ends with Cancelled.
+    ask. Those of higher `priority` come first. `deadline` is a time.monotonic() value. `published` is what the loader
+    made to go with the model. What one `caller` leaves in a slot no other has the use of. One that is `behind` takes no
+    place that another could have, and may have to make way: then it ends with Cancelled.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Permit(Generic[T]):
         caller: str | None,
         *,
         behind: bool = False,
+        priority: int = 0,
     ) -> None:
         self.rank = rank
         self.caller = caller
@@ -53,6 +55,7 @@ class Permit(Generic[T]):
         self.published = published
         self.cancelled = False
         self.behind = behind
+        self.priority = priority
         self._admission = admission
         self._lock = threading.Lock()
         self._open: set[Ticket] = set()  # asked and not ended
@@ -114,11 +117,15 @@ class Permit(Generic[T]):
 
 
 class Admission(Generic[T]):
-    """Counts the requests inside, and spreads those it refuses over time. Thread-safe."""
+    """Counts the requests inside, and spreads those it refuses over time. Thread-safe.
 
-    def __init__(self, slots: int, max_waiting: int) -> None:
+    `shares` of the callers: who is not named has 1.
+    """
+
+    def __init__(self, slots: int, max_waiting: int, shares: Mapping[str, int] = MappingProxyType({})) -> None:
         self._slots = slots
         self.limit = slots + max_waiting
+        self._shares = shares
         self._kept_free = max_waiting // _KEPT_FREE
         self._held = Counter[str]()  # places, by caller
         self._lock = threading.Lock()
@@ -129,8 +136,8 @@ class Admission(Generic[T]):
         self._last_answer: float | None = None
         self._apart_s = _SHORTEST_RETRY_S  # keeps a crowd that obeys from coming faster than it can be answered
 
-    def enter(self, deadline: float, published: T, caller: str | None = None) -> Permit[T]:
-        """Let a request of `caller` in.
+    def enter(self, deadline: float, published: T, caller: str | None = None, priority: int = 0) -> Permit[T]:
+        """Let a request of `caller` in; one with a `priority` does not wait behind all that are inside.
 
         Raises:
             ServerBusy: as many are inside as may be, or so many of this caller's that others find no room, or the line
@@ -139,13 +146,13 @@ class Admission(Generic[T]):
         with self._lock:
             if self.inside >= self.limit or self._has_enough(caller):
                 raise self._busy()
-            wait = _CAUTION * self._wait_s() if self.inside >= self._slots else 0.0
+            wait = _CAUTION * self._wait_s() if self.inside >= self._slots and not priority else 0.0
             if wait and time.monotonic() + wait >= deadline:
                 raise ServerBusy(_TOO_LATE, retry_after=self._retry_after())
             self.inside += 1
             if caller is not None:
                 self._held[caller] += 1
-            return Permit(self, next(self._ranks), deadline, published, caller)
+            return Permit(self, next(self._ranks), deadline, published, caller, priority=priority)
 
     def enter_behind(self, deadline: float, published: T, caller: str | None = None) -> Permit[T]:
         """Let a request in that nobody waits for: it is in no count, and those who are counted come first."""
@@ -181,7 +188,8 @@ class Admission(Generic[T]):
         """Whether only places are left that are kept for callers who hold less than they would beside one more."""
         if caller is None or self.inside < self.limit - self._kept_free:
             return False
-        return self._held[caller] >= self.limit // (len({*self._held, caller}) + 1)
+        shares = sum([self._shares.get(name, 1) for name in {*self._held, caller}]) + 1
+        return self._held[caller] >= self.limit * self._shares.get(caller, 1) // shares
 
     def _wait_s(self) -> float:
         """How long a newcomer is likely to wait for a slot; 0 where nothing is known."""

@@ -33,7 +33,8 @@ class Loaded(Generic[T]):
 
 @dataclass(frozen=True)
 class Capacity:
-    """Sizes of one engine, in compute threads, requests and tokens (see the settings of the same names)."""
+    """Sizes of one engine, in compute threads, requests and tokens (see the settings of the same names), and the
+    callers' shares of its slots; who is not named has 1."""
 
     threads: int = 1
     slots: int = 8
@@ -41,3 +42,4 @@ class Capacity:
     step_tokens: int = 256
     share_tokens: int = 16
     max_waiting: int = 32
+    shares: Mapping[str, int] = field(default_factory=dict)

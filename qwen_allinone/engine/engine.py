@@ -73,7 +73,7 @@ class Engine(Generic[T]):
         self._loader = loader
         self._capacity = capacity
         self._retry_load_s = retry_load_s
-        self._admission: Admission[T] = Admission(capacity.slots, capacity.max_waiting)
+        self._admission: Admission[T] = Admission(capacity.slots, capacity.max_waiting, capacity.shares)
         self.pace = Pace(self._others_about)
         self._watchdog = Watchdog(self._steps_if_due, stuck_s, self._give_up) if stuck_s else None
         self._steps = 0
@@ -100,8 +100,12 @@ class Engine(Generic[T]):
         """Block until the first load has succeeded or failed."""
         return self._life.wait_until_settled(timeout)
 
-    def admit(self, deadline: float = math.inf, caller: str | None = None, *, behind: bool = False) -> Permit[T]:
+    def admit(
+        self, deadline: float = math.inf, caller: str | None = None, *, behind: bool = False, priority: int = 0
+    ) -> Permit[T]:
         """Let a request of `caller` in that will `submit` work; `behind`: whenever nobody else wants the engine.
+
+        Of those in line the ones with the highest `priority` come first.
 
         Its permit is to be given back, so use it as a context manager.
 
@@ -116,8 +120,9 @@ class Engine(Generic[T]):
             raise EngineStuck()
         if status is not Status.READY or serving is None:
             raise NotReady()
-        enter = self._admission.enter_behind if behind else self._admission.enter
-        return enter(deadline, serving.published, caller)
+        if behind:
+            return self._admission.enter_behind(deadline, serving.published, caller)
+        return self._admission.enter(deadline, serving.published, caller, priority)
 
     def check_room(self) -> None:
         """Raise ServerBusy if `admit` would: for a refusal before any work is done."""
@@ -136,7 +141,7 @@ class Engine(Generic[T]):
             raise NotReady()
         if permit.cancelled:
             raise Cancelled()
-        ticket = Ticket(work, permit.deadline, permit.rank, permit.caller, permit.behind)
+        ticket = Ticket(work, permit.deadline, permit.rank, permit.caller, permit.behind, permit.priority)
         serving.scheduler.submit(ticket)
         permit.hold(ticket)
         return ticket
@@ -250,7 +255,11 @@ class Engine(Generic[T]):
             compute_prefix(prefix, model, cache, slots, adapter)
         longest = min(model.context, capacity.kv_tokens)
         scheduler = Scheduler(
-            slots, step_tokens=capacity.step_tokens, longest=longest, share_tokens=capacity.share_tokens
+            slots,
+            step_tokens=capacity.step_tokens,
+            longest=longest,
+            share_tokens=capacity.share_tokens,
+            shares=capacity.shares,
         )
 
         def compute(works: Sequence[Work]) -> list[Result]:

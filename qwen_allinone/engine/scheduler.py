@@ -8,6 +8,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from qwen_allinone.engine.slots import Slot, SlotTable, common_prefix
 from qwen_allinone.engine.ticket import Ticket
@@ -53,10 +54,19 @@ class Planned:
 class Scheduler:
     """The waiting line and the running set. `submit` and `abandon` are for any thread, the rest for the engine's.
 
-    The line is as long as those who are admitted make it, see Admission.
+    The line is as long as those who are admitted make it, see Admission. While several callers wait, slots go to them
+    in proportion to their `shares`; who is not named has 1.
     """
 
-    def __init__(self, slots: SlotTable, *, step_tokens: int, longest: int, share_tokens: int = 16) -> None:
+    def __init__(
+        self,
+        slots: SlotTable,
+        *,
+        step_tokens: int,
+        longest: int,
+        share_tokens: int = 16,
+        shares: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         """`share_tokens`: what a step computes of one caller's prompts while others are about; what he does not need of
         that he may have later, as in deficit round robin (Shreedhar and Varghese, SIGCOMM 1995), up to a few shares.
 
@@ -64,6 +74,7 @@ class Scheduler:
         step of one token takes about as long as a dozen more do, so sixteen make it twice as long, or a little more.
         """
         self._slots = slots
+        self._portions = shares
         self._step_tokens = step_tokens
         self._share_tokens = min(share_tokens, step_tokens)
         self._longest = longest
@@ -192,8 +203,8 @@ class Scheduler:
             ticket.fail(_why(ticket))
 
     def _start_waiting(self) -> None:
-        """Who has the fewest slots comes first, with his oldest request; it is waited for, not overtaken. Last come
-        those that nobody waits for, which even give up their slots."""
+        """Who has the fewest slots for his share comes first, with his oldest request; it is waited for, not overtaken.
+        Last come those that nobody waits for, which even give up their slots."""
         while (ticket := self._head()) is not None:
             slot = self._slots.acquire(
                 ticket.work.sequence, ticket.work.most_tokens, ticket.caller, ticket.work.adapter
@@ -215,11 +226,17 @@ class Scheduler:
         self._make_way([running for running in self._running if running.ticket.caller in callers])
 
     def _head(self) -> Ticket | None:
-        """Whose turn it is; those whose caller has so much that others find no room wait until he has less."""
+        """Whose turn it is: the highest priority, then who has least for his share. Those whose caller has so much that
+        others find no room wait until he has less, whatever their priority."""
         held = Counter(running.ticket.caller for running in self._running)
+
+        def turn(ticket: Ticket) -> tuple[bool, int, float, int]:
+            taken = held[ticket.caller] / self._portions.get(ticket.caller or "", 1)
+            return ticket.behind, -ticket.priority, taken, ticket.rank
+
         with self._changed:
             fair = [t for t in self._waiting if self._leaves_room(t)]
-        return min(fair, key=lambda ticket: (ticket.behind, held[ticket.caller], ticket.rank), default=None)
+        return min(fair, key=turn, default=None)
 
     def _leaves_room(self, ticket: Ticket) -> bool:
         others = len(self._about.keys() - {ticket.caller})

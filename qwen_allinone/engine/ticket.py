@@ -15,8 +15,9 @@ from qwen_allinone.engine.work import FinishReason, Result, Work
 class Ticket:
     """The caller waits on `future` and may `cancel`. Times are those of time.monotonic(), 0 for what never was.
 
-    `rank` orders the waiting line: the older request's is lower, see Permit; `caller` is whose it is. `behind`: nobody
-    waits for it, and all others come first. `started` is when the work got a slot.
+    `rank` orders the waiting line: the older request's is lower, see Permit; `caller` is whose it is. Those of higher
+    `priority` come first. `behind`: nobody waits for it, and all others come first. `started` is when the work got a
+    slot.
     """
 
     work: Work
@@ -24,6 +25,7 @@ class Ticket:
     rank: int = 0
     caller: str | None = None
     behind: bool = False
+    priority: int = 0
     future: Future[Result] = field(default_factory=Future)
     cancelled: bool = False
     submitted: float = field(default_factory=time.monotonic)

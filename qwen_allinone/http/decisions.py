@@ -18,7 +18,7 @@ from qwen_allinone.service import Answer, questions
 from qwen_allinone.service.completions import Utterance
 from qwen_allinone.service.questions import Decided, Option, TypedQuestion
 
-_MOST_QUESTIONS, _MOST_CHOICES, _MOST_LEVELS = 400, 255, 10
+MOST_QUESTIONS, MOST_CHOICES, MOST_LEVELS = 400, 255, 10
 _TOOLS = {"function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"}
 _PARTS = ("input_text", "output_text", JSON_PART)
 
@@ -127,7 +127,7 @@ class ChoiceQuestion(Body):
     type: Literal["choice"]
     name: str | None = None
     instructions: Instructions
-    choices: list[Choice] = Field(min_length=2, max_length=_MOST_CHOICES, fail_fast=True)
+    choices: list[Choice] = Field(min_length=2, max_length=MOST_CHOICES, fail_fast=True)
 
     @model_validator(mode="after")
     def _unique(self) -> ChoiceQuestion:
@@ -158,7 +158,7 @@ class ScoreQuestion(Body):
     type: Literal["score"]
     name: str | None = None
     instructions: Instructions
-    levels: list[Level] = Field(min_length=2, max_length=_MOST_LEVELS, fail_fast=True)
+    levels: list[Level] = Field(min_length=2, max_length=MOST_LEVELS, fail_fast=True)
 
     @model_validator(mode="after")
     def _unique(self) -> ScoreQuestion:
@@ -189,7 +189,7 @@ class DecisionRequest(Body):
 
     model: str = Field(description="本服务的模型名，见 GET /v1/models")
     input: Input = Field(description="要判断的文字或对话")
-    questions: list[AnyQuestion] = Field(min_length=1, max_length=_MOST_QUESTIONS, fail_fast=True)
+    questions: list[AnyQuestion] = Field(min_length=1, max_length=MOST_QUESTIONS, fail_fast=True)
     safety_identifier: str | None = Field(None, description="接受但不使用：这里没有按最终用户的统计")
 
     _unset = model_validator(mode="before")(without_nulls)

@@ -1,4 +1,4 @@
-"""Before any route: whose request it is, whether it is within its limits, whether it may come in."""
+"""Before any route: whose request it is, whether it is within its limits, whether it may come in, and before whom."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flask import request
 from flask_openapi import OpenAPI
 
 from qwen_allinone.access import Credentials, RateCounters, client_address, counted_as
-from qwen_allinone.http import auth, batch_calls, browsers, rate_limits
+from qwen_allinone.http import auth, batch_calls, browsers, rate_limits, request_terms
 from qwen_allinone.http.browsers import Browsers
 from qwen_allinone.http.error_answers import ErrorBody, NestedErrorBody
 from qwen_allinone.http.rate_limits import Quota
@@ -35,6 +35,7 @@ class Guards:
     quota: Quota
     windows: RateCounters = field(repr=False)
     browsers: Browsers = field(default_factory=Browsers)
+    priority_keys: frozenset[str] = frozenset()  # callers that may raise the priority of their requests
 
 
 def register(app: OpenAPI, guards: Guards) -> None:
@@ -61,6 +62,7 @@ def register(app: OpenAPI, guards: Guards) -> None:
             limited.admit(state.caller or f"address:{counted_as(state.address)}")
         if state.is_stranger:
             auth.refuse_stranger()
+        state.priority = request_terms.priority(guards.priority_keys)
 
 
 def document(spec: dict[str, Any], guards: Guards) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class RequestState:
     where the same request is asked again and known to be the same, and for no other. `alerts` is told once what it was
     answered, before the client is; None: nobody wants to know.
     `work_began`: of one with a large body, what its thread had computed by then, see Pace.began.
+    `priority`: those with a higher one come first.
     """
 
     id: str
@@ -59,6 +60,7 @@ class RequestState:
     key: str = field(default_factory=lambda: secrets.token_hex(12))
     alerts: Callable[[RequestState], None] | None = None
     work_began: float | None = None
+    priority: int = 0
 
     def tell_alerts(self) -> None:
         """The request is as good as answered. Called again it does nothing."""

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any, TypeVar
 
 from flask import Response, request
 from flask_openapi import OpenAPI
 
-from qwen_allinone.errors import InvalidInput
+from qwen_allinone.errors import InvalidInput, PriorityForbidden
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.request_state import state
 from qwen_allinone.service import Answer, CacheUse, Terms
 
 TIMEOUT_HEADER = "X-Timeout-Ms"
 CACHE_HEADER = "X-Cache"
+PRIORITY_HEADER = "X-Priority"
 _MILLISECONDS = re.compile(r"0{0,9}[1-9][0-9]{0,9}", re.ASCII)
+_DIGIT = re.compile(r"[0-9]", re.ASCII)
 _MARK = "_needs_engine"
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -29,6 +31,13 @@ _TIMEOUT: dict[str, Any] = {
     "description": "这个请求最多等待的毫秒数（正整数），只能缩短服务器的时限；超过即 504，预计来不及则立即 503",
     "schema": {"type": "integer", "minimum": 1},
 }
+_PRIORITY: dict[str, Any] = {
+    "name": PRIORITY_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "0 到 9，越大排队越靠前；缺省 0；大于 0 需要 QAIO_PRIORITY_KEYS 里的密钥",
+    "schema": {"type": "integer", "minimum": 0, "maximum": 9},
+}
 _CACHE: dict[str, Any] = {
     "name": "Cache-Control",
     "in": "header",
@@ -40,7 +49,7 @@ _CACHE: dict[str, Any] = {
 
 def parameters(*, cache: bool = False) -> dict[str, Any]:
     """The headers that a route reads, for its `openapi_extensions`; `cache`: its answers may be remembered ones."""
-    return {"parameters": [_TIMEOUT, _CACHE] if cache else [_TIMEOUT]}
+    return {"parameters": [_TIMEOUT, _PRIORITY, _CACHE] if cache else [_TIMEOUT, _PRIORITY]}
 
 
 def needs_engine(view: View) -> View:
@@ -83,7 +92,25 @@ def terms(backend: Backend, *, detail: bool = False) -> Terms:
         weighs_labels=detail,
         answers=state.answers,
         behind=state.is_behind,
+        priority=state.priority,
     )
+
+
+def priority(allowed: Container[str]) -> int:
+    """The priority that the request in hand asks for, 0 to 9; `allowed`: callers that may raise it above 0.
+
+    Raises:
+        InvalidInput: it is none. PriorityForbidden: the caller may not.
+    """
+    given = request.headers.get(PRIORITY_HEADER)
+    if given is None:
+        return 0
+    if not _DIGIT.fullmatch(given.strip()):
+        raise InvalidInput(f"请求头 {PRIORITY_HEADER} 必须是 0 到 9 的整数", param=PRIORITY_HEADER)
+    asked = int(given)
+    if asked and state.caller not in allowed:
+        raise PriorityForbidden()
+    return asked
 
 
 def tell_cache(response: Response, answers: Iterable[Answer]) -> Response:

@@ -12,6 +12,7 @@ from qwen_allinone.http.body import Body
 from qwen_allinone.http.error_answers import TAG, tag_of_type
 from qwen_allinone.http.messages import MOST_MESSAGES, complaint, join_parts, without_nulls
 from qwen_allinone.http.reply_fields import MOST_LOGPROBS, ClientNotes, JsonObjectFormat, NamedSchema, TextFormat
+from qwen_allinone.http.tool_fields import FlatTools, ToolChoice
 from qwen_allinone.service.completions import DEFAULT_MAX_TOKENS, Utterance, Wanted
 
 _LOGPROBS = "message.output_text.logprobs"
@@ -142,8 +143,8 @@ class ResponseRequest(ClientNotes):
         [], max_length=20, fail_fast=True, description="附带每个 token 的对数概率"
     )
     top_logprobs: int = Field(0, ge=0, le=20, description=f"每处再列出概率最大的几个；include 里要有 {_LOGPROBS}")
-    tools: Annotated[list[Any], Field(max_length=0)] = Field([], description="只能是空的")
-    tool_choice: Literal["none", "auto"] = Field("auto", description="没有工具可选")
+    tools: FlatTools = Field([], description="可以给出，但从不调用，模型也不知道有它们：回复总是文字")
+    tool_choice: ToolChoice = Field("auto", description="只能是 none 或 auto：从不调用工具")
     reasoning: Reasoning = Field(default_factory=lambda: Reasoning.model_validate({}), description="模型不思考")
     truncation: Literal["disabled"] = Field("disabled", description="太长就是 400，不会悄悄去掉开头")
     background: Literal[False] = Field(False, description="只能是 false")

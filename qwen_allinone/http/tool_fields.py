@@ -34,6 +34,12 @@ class OfferedTool(Body):
     function: OfferedFunction
 
 
+class FlatTool(OfferedFunction):
+    """The same as clients of /v1/responses write it, without a level between."""
+
+    type: Literal["function"]
+
+
 def _choice(value: Any) -> Any:
     if value not in _CHOICES:
         raise complaint("只能是 none 或 auto：本服务从不调用工具，不能要求它调用")
@@ -41,6 +47,7 @@ def _choice(value: Any) -> Any:
 
 
 Tools = Annotated[list[OfferedTool], Field(max_length=_MOST_TOOLS, fail_fast=True)]
+FlatTools = Annotated[list[FlatTool], Field(max_length=_MOST_TOOLS, fail_fast=True)]
 Functions = Annotated[list[OfferedFunction], Field(max_length=_MOST_TOOLS, fail_fast=True)]
 ToolChoice = Annotated[
     Literal["none", "auto"], BeforeValidator(_choice), WithJsonSchema({"type": "string", "enum": list(_CHOICES)})

@@ -79,6 +79,7 @@ class Terms:
     `cache` None: remembered answers are not used. `answers` is filled while the request is served: each answer that it
     took, in order, the unfinished ones of a request that fails included. They are what it has cost. `weighs_labels`:
     results of label tasks are to have their `label_mass`. `behind`: nobody waits for it, so that all others come first.
+    Of those in line the ones with the highest `priority` come first.
     """
 
     deadline_s: float | None = None
@@ -89,6 +90,7 @@ class Terms:
     weighs_labels: bool = False
     answers: list[Answer] = field(default_factory=list)
     behind: bool = False
+    priority: int = 0
 
 
 @dataclass(frozen=True)

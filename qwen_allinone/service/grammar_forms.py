@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from llguidance import LLMatcher, LLTokenizer
 
 from qwen_allinone.json_schema import LIMITS
 from qwen_allinone.model.tokenizer import Tokenizer
+
+Found = TypeVar("Found")
+
+# Time of the engine's thread that one answer may take to follow its grammar: so much in all, or so much a token if that
+# is more. An ordinary schema takes a tenth of that; others wait for each step meanwhile.
+MOST_S, MOST_TOKEN_S = 0.06, 0.0006
 
 
 class GrammarForm:
@@ -15,20 +24,33 @@ class GrammarForm:
 
     def __init__(self, matcher: LLMatcher) -> None:
         self._matcher = matcher
+        self._spent_s, self._tokens = 0.0, 0
+        self._is_slow = False
 
     def allowed(self) -> bytes:
         """A bit for each token, the lowest bit of the first byte is token 0: whether it may come next."""
-        return self._matcher.compute_bitmask()
+        return self._timed(self._matcher.compute_bitmask)
 
     def take(self, token: int) -> bool:
         """Go on with `token`; whether the text is whole, so that nothing may follow."""
-        self._matcher.consume_token(token)
-        return self._matcher.is_stopped()  # also where it has failed
+        self._tokens += 1
+        self._timed(lambda: self._matcher.consume_token(token))
+        if self._matcher.is_stopped():  # also where it has failed
+            return True
+        self._is_slow = self._spent_s > max(MOST_S, MOST_TOKEN_S * self._tokens)
+        return self._is_slow
 
     @property
     def problem(self) -> str:
         """Why it had to be given up: following the grammar took too much; empty if it had not."""
-        return self._matcher.get_error()
+        return "it takes too long" if self._is_slow else self._matcher.get_error()
+
+    def _timed(self, call: Callable[[], Found]) -> Found:
+        """By this thread's own clock, so that a busy machine refuses nothing."""
+        began = time.thread_time()
+        found = call()
+        self._spent_s += time.thread_time() - began
+        return found
 
 
 class Forms:

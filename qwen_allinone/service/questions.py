@@ -108,18 +108,22 @@ class Decided:
 
 
 def decide(
-    service: Service, messages: Sequence[Utterance], questions: Sequence[TypedQuestion], terms: Terms
+    service: Service,
+    messages: Sequence[Utterance],
+    questions: Sequence[TypedQuestion],
+    terms: Terms,
+    param: str = "input",
 ) -> tuple[list[Decided], Answer]:
-    """Answers to `questions` about `messages`, in their order, and what they cost together.
+    """Answers to `questions` about `messages`, in their order, and what they cost together. Errors name `param`.
 
     Raises:
         ContextExceeded, InvalidInput: the text, or the text with one question, is more than fits, or an order of
         roles that the model's template refuses. ServiceError: busy, not ready, too late, failed, given up.
     """
     if all(is_blank(content) for _, content in messages):
-        raise EmptyInput(param="input")
+        raise EmptyInput(param=param)
     with service.request(terms) as request:
-        scored, result = score_options(request, messages, questions)
+        scored, result = score_options(request, messages, questions, param)
         decided, said = [], list[int]()
         for question, scores in zip(questions, scored, strict=True):
             points = compare(scores)
@@ -147,12 +151,12 @@ def compare(scores: OptionScores, *, rule: Rule = RULE, alone: OptionScores | No
 
 
 def score_options(
-    request: Request, messages: Sequence[Utterance], questions: Sequence[TypedQuestion]
+    request: Request, messages: Sequence[Utterance], questions: Sequence[TypedQuestion], param: str = "input"
 ) -> tuple[list[OptionScores], Result]:
     """What the options of each question score after `messages`; raises as `decide`."""
     _refuse_costly(questions, request.codec.context)
     encode = request.codec.tokenizer.encode
-    prompts = _Prompts(messages, request.codec)
+    prompts = _Prompts(messages, request.codec, param)
     asked, options = list[list[int]](), list[tuple[tuple[int, ...], ...]]()
     for number, question in enumerate(questions):
         request.permit.check()  # long texts take the tokenizer a while: whoever has left meanwhile is not served
@@ -190,12 +194,12 @@ class _Prompts:
     is encoded with each question, for its last token may hold the question's first characters too.
     """
 
-    def __init__(self, messages: Sequence[Utterance], codec: Codec) -> None:
-        self._messages = messages
+    def __init__(self, messages: Sequence[Utterance], codec: Codec, param: str) -> None:
+        self._messages, self._param = messages, param
         self._codec = codec
         self._contents = [content for _, content in messages]
         self._most_characters = codec.context * MOST_CHARS_PER_TOKEN - sum(map(len, self._contents))
-        layout = chat_layout([*messages, ("user", "")], codec, "input")
+        layout = chat_layout([*messages, ("user", "")], codec, param)
         cut, gap = next(
             (at, part) for at, part in enumerate(layout) if isinstance(part, Gap) and len(messages) in part.parts
         )
@@ -213,9 +217,11 @@ class _Prompts:
                 ids = self._codec.tokenizer.encode_layout(self._rest, [*self._contents, wording])
                 if len(self.before) + len(ids) + longest_option <= context:
                     return ids
-        chat_ids([*self._messages, ("user", "?")], self._codec, "input")  # raises if it is the text that is too long
+        chat_ids(
+            [*self._messages, ("user", "?")], self._codec, self._param
+        )  # raises if it is the text that is too long
         raise ContextExceeded(
-            f"input 加上第 {number + 1} 个问题和它最长的选项超过 {context} 个 token，请缩短",
+            f"{self._param} 加上第 {number + 1} 个问题和它最长的选项超过 {context} 个 token，请缩短",
             param=f"questions[{number}]",
         )
 

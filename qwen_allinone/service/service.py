@@ -58,7 +58,8 @@ class Service:
     def request(self, terms: Terms) -> Iterator[Request]:
         """Be admitted, and ask the engine for as much as one answer takes. The only way to it."""
         deadline = time.monotonic() + min(terms.deadline_s or self._deadline_s, self._deadline_s)
-        with self.engine.admit(deadline, terms.caller, behind=terms.behind) as permit, terms.watch(permit.cancel):
+        permit = self.engine.admit(deadline, terms.caller, behind=terms.behind, priority=terms.priority)
+        with permit, terms.watch(permit.cancel):
             yield Request(self.engine, permit, terms)
 
     def run(

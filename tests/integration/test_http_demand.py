@@ -6,9 +6,13 @@ import select
 import socket
 import threading
 import time
+from functools import partial
+from pathlib import Path
 
 import pytest
+from werkzeug.test import TestResponse
 
+from qwen_allinone.access import keys
 from qwen_allinone.engine import Status
 from qwen_allinone.http.disconnects import Disconnects
 from tests.integration.conftest import Gate, Later, Server, StartServer, until
@@ -60,6 +64,63 @@ def test_the_limit_stands_in_the_documentation_of_both_routes(server: Server) ->
     for path in ROUTES:
         assert "X-Timeout-Ms" in [p["name"] for p in paths[path]["post"]["parameters"]]
     assert "parameters" not in paths["/v1/tasks"]["get"]
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("value", ["10", "-1", "1.5", "", "high", "٣", "00"])
+def test_a_priority_that_is_none_is_a_400(server: Server, path: str, value: str) -> None:
+    answer = server.client.post(path, json=TEXT, headers={"X-Priority": value})
+    assert (answer.status_code, problem(answer, path)["code"]) == (400, "invalid_input")
+    assert "X-Priority" in answer.get_data(as_text=True)
+
+
+class Keys:
+    """A server that asks for keys, of which alice's may raise the priority of her requests."""
+
+    def __init__(self, start_server: StartServer, folder: Path) -> None:
+        file = folder / "keys"
+        self._secrets = {name: keys.add(file, name) for name in ("alice", "bob")}
+        self.server = start_server(
+            QAIO_API_KEYS_FILE=str(file), QAIO_PRIORITY_KEYS="alice", QAIO_SLOTS="1", QAIO_CACHE_MB="0"
+        )
+
+    def ask(self, name: str, priority: str, text: str = "今天很开心") -> TestResponse:
+        headers = {"X-Priority": priority, "Authorization": f"Bearer {self._secrets[name]}"}
+        return self.server.client.post("/v1/tasks/sentiment", json={"text": text}, headers=headers)
+
+
+def test_only_a_key_with_the_right_may_raise_its_priority(start_server: StartServer, tmp_path: Path) -> None:
+    kept = Keys(start_server, tmp_path)
+    refused = kept.ask("bob", "1")
+    assert (refused.status_code, problem(refused, "/v1")["code"]) == (403, "priority_forbidden")
+    assert kept.ask("bob", "0").status_code == kept.ask("alice", "9").status_code == 200
+    assert kept.server.client.post("/chat", json=TEXT, headers={"X-Priority": "1"}).status_code == 401
+    assert kept.server.client.get("/livez", headers={"X-Priority": "1"}).status_code == 200
+
+
+def test_without_keys_nobody_may(server: Server) -> None:
+    assert server.client.post("/chat", json=TEXT, headers={"X-Priority": "1"}).status_code == 403
+
+
+def test_a_raised_request_comes_before_older_ones_of_others(start_server: StartServer, tmp_path: Path) -> None:
+    kept = Keys(start_server, tmp_path)
+    engine, gate, ended = kept.server.service.engine, Gate(kept.server), list[str]()
+
+    def ask(name: str, priority: str, text: str) -> TestResponse:
+        answer = kept.ask(name, priority, text)
+        ended.append(text)
+        return answer
+
+    gate.shut()
+    asked = [Later(partial(ask, "bob", "0", "running"))]
+    assert gate.entered.wait(30)
+    for name, priority, text in (("bob", "0", "older"), ("alice", "9", "raised")):
+        before = engine.waiting
+        asked.append(Later(partial(ask, name, priority, text)))
+        until(lambda before=before: engine.waiting > before)  # type: ignore[misc]
+    gate.open()
+    assert [later.answer().status_code for later in asked] == [200, 200, 200]
+    assert ended.index("raised") < ended.index("older")
 
 
 def test_a_full_engine_refuses_before_it_looks_at_the_body_and_lists_tasks_all_the_same(

@@ -126,6 +126,13 @@ ANSWERS = [
     ("POST", "/v1/classify", b'{"model": "demo", "input": "a", "task": "none"}', 404),
     ("POST", "/v1/decisions", DECISION, 200),
     ("POST", "/v1/decisions", b'{"model": "demo", "input": "a", "questions": []}', 400),
+    (
+        "POST",
+        "/v1/systemone",
+        json.dumps({"model": "demo", "state": "a", "questions": {"q": {"type": "noul", "instructions": "a"}}}).encode(),
+        200,
+    ),
+    ("POST", "/v1/systemone", b'{"model": "demo", "state": "a", "questions": {}}', 400),
     ("GET", "/v1/models", None, 200),
     ("GET", "/v1/models/{model}", None, 404),
     ("POST", "/v1/tasks/keywords", b'{"text": "ok"}', 200),

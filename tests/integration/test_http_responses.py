@@ -121,6 +121,25 @@ def test_the_client_parses_a_model_of_pydantics(client: openai.OpenAI) -> None:
         assert isinstance(stream.get_final_response().output_parsed, Ticket)
 
 
+OFFERED: Any = {
+    "type": "function",
+    "name": "get_weather",
+    "description": "The weather in a city",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    "strict": True,
+}
+
+
+@pytest.mark.parametrize("choice", ["auto", "none", None])
+def test_tools_may_be_offered_and_are_never_called(client: openai.OpenAI, choice: str | None) -> None:
+    plain = create(client, max_output_tokens=8)
+    offered = create(client, max_output_tokens=8, tools=[OFFERED, OFFERED | {"parameters": None}], tool_choice=choice)
+    assert offered.output_text == plain.output_text
+    assert [item.type for item in offered.output] == ["message"]
+    assert [tool.name for tool in client.responses.retrieve(offered.id).tools] == ["get_weather"] * 2
+    assert offered.tools[0].to_dict() == OFFERED and offered.tool_choice == (choice or "auto")
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": ({"input": ""}, "input"),
     "no items": ({"input": []}, "input"),
@@ -129,6 +148,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "the model's own turn last": ({"input": [{"role": "assistant", "content": "好"}]}, "input"),
     "more than fits": ({"input": "好，" * 5000}, "input"),
     "a tool": ({"tools": [{"type": "web_search"}]}, "tools"),
+    "a tool without a name": ({"tools": [{"type": "function"}]}, "tools"),
+    "a tool as chat completions have it": ({"tools": [{"type": "function", "function": {"name": "a"}}]}, "tools"),
+    "a call at any rate": ({"tools": [OFFERED], "tool_choice": "required"}, "tool_choice"),
+    "a call of one": ({"tools": [OFFERED], "tool_choice": {"type": "function", "name": "get_weather"}}, "tool_choice"),
     "thought": ({"reasoning": {"effort": "high"}}, "reasoning"),
     "the background": ({"background": True}, "background"),
     "a cut beginning": ({"truncation": "auto"}, "truncation"),

@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
-import jsonschema
 import openai
 import pytest
 from hypothesis import HealthCheck, given, settings
 from pydantic import BaseModel, Field
 
+from qwen_allinone.service.grammar_forms import GrammarForm
 from tests.integration.conftest import Server
 from tests.support.openai_client import client_of
-from tests.support.schemas import HOSTILE, SCHEMAS, Schema
+from tests.support.schemas import HOSTILE, Schema
+from tests.sweeps.schemas import CASES, Case, made_up, outcome, sweep
 
 ASKED: list[Any] = [{"role": "user", "content": "快递丢了，客服不理人"}]
 PATH = "/v1/chat/completions"
@@ -88,15 +89,21 @@ def test_a_form_changes_nothing_for_the_others_in_the_batch(client: openai.OpenA
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(SCHEMAS)
-def test_answers_to_made_up_schemas_fit_them(client: openai.OpenAI, schema: Schema) -> None:
-    try:
-        answer = create(client, response_format=shaped(schema), temperature=1.2, seed=1, max_tokens=300)
-    except openai.BadRequestError as refused:  # what nothing fits, as a list of at least 3 of which none may be
-        assert refused.param == "response_format"
-        return
-    if answer.choices[0].finish_reason == "stop":
-        jsonschema.validate(json.loads(answer.choices[0].message.content), schema)
+@given(CASES)
+def test_answers_to_made_up_schemas_fit_them(server: Server, case: Case) -> None:
+    """Thousands of them: `python -m tests.sweeps.schemas`."""
+    assert outcome(server.app, case) in ("whole", "cut", "refused")
+
+
+def test_a_sweep_finds_an_answer_that_does_not_fit(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = made_up(12, seed_=3)
+    counts, findings = sweep(server.app, cases)
+    assert counts.total() == len(cases) == 12 and findings == []
+    monkeypatch.setattr(GrammarForm, "allowed", lambda self: b"\xff" * 20_000)
+    monkeypatch.setattr(GrammarForm, "take", lambda self, token: True)
+    monkeypatch.setattr(GrammarForm, "problem", "")
+    counts, findings = sweep(server.app, cases)
+    assert counts["wrong"] == len(findings) > 0
 
 
 @pytest.mark.parametrize("schema", HOSTILE.values(), ids=HOSTILE)

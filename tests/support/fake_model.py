@@ -7,7 +7,8 @@ a slow one. `Bench` runs it step by step without a thread.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -76,18 +77,30 @@ class Bench:
         kv_tokens: int = 256,
         step_tokens: int = 16,
         share_tokens: int = 16,
+        shares: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.model = FakeModel(context)
         self.cache = self.model.new_cache(slots)
         self.slots = SlotTable(self.cache, slots, kv_tokens)
         self.scheduler = Scheduler(
-            self.slots, step_tokens=step_tokens, longest=min(context, kv_tokens), share_tokens=share_tokens
+            self.slots,
+            step_tokens=step_tokens,
+            longest=min(context, kv_tokens),
+            share_tokens=share_tokens,
+            shares=shares,
         )
 
     def submit(
-        self, work: Work, deadline: float = math.inf, rank: int = 0, caller: str | None = None, *, behind: bool = False
+        self,
+        work: Work,
+        deadline: float = math.inf,
+        rank: int = 0,
+        caller: str | None = None,
+        *,
+        behind: bool = False,
+        priority: int = 0,
     ) -> Ticket:
-        ticket = Ticket(work, deadline, rank, caller, behind)
+        ticket = Ticket(work, deadline, rank, caller, behind, priority)
         self.scheduler.submit(ticket)
         return ticket
 

@@ -20,12 +20,16 @@ _STRINGS = st.one_of(
     st.sampled_from(["^[a-z]{2,5}$", "^\\d{3}-\\d{4}$", "^(是|否)$", "^[A-C]+x?$"]).map(
         lambda pattern: {"type": "string", "pattern": pattern, "maxLength": 12}
     ),
-    st.sampled_from(["date", "time", "ipv4", "uuid"]).map(lambda name: {"type": "string", "format": name}),
+    st.sampled_from(["date", "time", "date-time", "email", "ipv4", "ipv6", "uuid"]).map(
+        lambda name: {"type": "string", "format": name}
+    ),
 )
 _NUMBERS = st.one_of(
     _ranges(1000).map(lambda r: {"type": "integer", "minimum": r[0] - 500, "maximum": r[1]}),
     st.integers(1, 9).map(lambda step: {"type": "integer", "minimum": 0, "maximum": 99, "multipleOf": step}),
     _ranges(50).map(lambda r: {"type": "number", "minimum": r[0], "exclusiveMaximum": r[1] + 1}),
+    _ranges(9).map(lambda r: {"type": "number", "exclusiveMinimum": r[0], "maximum": r[1] + 1, "multipleOf": 0.25}),
+    _ranges(90).map(lambda r: {"allOf": [{"type": "integer", "minimum": r[0]}, {"maximum": r[1] + 1}]}),
 )
 _VALUES = st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.text('ab好坏"\\\n', max_size=4))
 _LEAVES = st.one_of(
@@ -52,11 +56,45 @@ def _arrays(inner: st.SearchStrategy[Schema]) -> st.SearchStrategy[Schema]:
     )
 
 
+def _maps(inner: st.SearchStrategy[Schema]) -> st.SearchStrategy[Schema]:
+    """Objects whose names nobody lists."""
+    return st.one_of(
+        inner.map(lambda value: {"type": "object", "additionalProperties": value}),
+        inner.map(
+            lambda value: {"type": "object", "patternProperties": {"^[ab]{1,3}$": value}, "additionalProperties": False}
+        ),
+    )
+
+
+def _tuples(inner: st.SearchStrategy[Schema]) -> st.SearchStrategy[Schema]:
+    def made(places: list[Schema], least: int) -> Schema:
+        return {"type": "array", "prefixItems": places, "items": False, "minItems": min(least, len(places))}
+
+    return st.builds(made, st.lists(inner, min_size=1, max_size=3), st.integers(0, 3))
+
+
+def _tagged(inner: st.SearchStrategy[Schema]) -> st.SearchStrategy[Schema]:
+    """One of several objects, told apart by a constant."""
+
+    def made(parts: list[Schema]) -> Schema:
+        kinds = [{"kind": {"const": f"k{number}"}, "value": part} for number, part in enumerate(parts)]
+        shared = {"type": "object", "required": ["kind", "value"], "additionalProperties": False}
+        return {"oneOf": [shared | {"properties": properties} for properties in kinds]}
+
+    return st.lists(inner, min_size=1, max_size=3).map(made)
+
+
 def _either(inner: st.SearchStrategy[Schema]) -> st.SearchStrategy[Schema]:
     return st.lists(inner, min_size=1, max_size=3).map(lambda parts: {"anyOf": parts})
 
 
-_NESTED = st.recursive(_LEAVES, lambda inner: st.one_of(_objects(inner), _arrays(inner), _either(inner)), max_leaves=8)
+_NESTED = st.recursive(
+    _LEAVES,
+    lambda inner: st.one_of(
+        _objects(inner), _arrays(inner), _either(inner), _maps(inner), _tuples(inner), _tagged(inner)
+    ),
+    max_leaves=8,
+)
 
 
 def _referred(part: Schema) -> Schema:
@@ -72,7 +110,13 @@ def _referred(part: Schema) -> Schema:
     }
 
 
-SCHEMAS: st.SearchStrategy[Schema] = st.one_of(_objects(_NESTED), _NESTED, _NESTED.map(_referred))
+def _tree(part: Schema) -> Schema:
+    """A tree of the part: it refers to itself."""
+    properties = {"value": part, "below": {"type": "array", "items": {"$ref": "#"}, "maxItems": 2}}
+    return {"type": "object", "properties": properties, "required": ["value"], "additionalProperties": False}
+
+
+SCHEMAS: st.SearchStrategy[Schema] = st.one_of(_objects(_NESTED), _NESTED, _NESTED.map(_referred), _LEAVES.map(_tree))
 
 
 def _deep(levels: int) -> Schema:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import random
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from llguidance import LLParserLimits
 
+from qwen_allinone import json_schema
 from qwen_allinone.json_schema import ANY_OBJECT, MOST_CHARACTERS, SchemaError, grammar_of
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.service import grammar_forms
 from qwen_allinone.service.grammar_forms import Forms, GrammarForm
-from tests.support.schemas import HOSTILE
+from tests.support.hostile_schemas import HOSTILE_FAMILIES
+from tests.support.schemas import HOSTILE, Schema
 
 TEXTS = {
     '{"a": 1}': True, '{"a":1}': False, '{ "a": 1}': False, '{"a": 1, "b": "x"}': True, '{"b": "x"}': False, "{}": False,
@@ -69,9 +75,40 @@ def test_a_refusal_names_the_keyword() -> None:
         grammar_of({"type": "array", "uniqueItems": True})
     with pytest.raises(SchemaError, match=f"may have {MOST_CHARACTERS}"):
         grammar_of({"description": "x" * MOST_CHARACTERS})
+    with pytest.raises(SchemaError, match="anyOf has 81 parts, and may have 80"):
+        grammar_of({"type": "array", "items": {"anyOf": [{"type": "null"}] * 81}})
+    assert grammar_of({"enum": [{"anyOf": [1] * 81}]}), "that is a value"
     for none in (5, "x", [SCHEMA], None, {"enum": {1, 2}}, {"const": "\ud800"}):
         with pytest.raises(SchemaError):
             grammar_of(none)
+
+
+@pytest.mark.parametrize(
+    ("steps", "good"),
+    [
+        ([10_000], True),
+        ([10_007], False),
+        ([10**300], False),
+        ([10**9 + 7, 2], False),
+        ([0.01, 5, 0.25], True),
+        ([0.01, 7, 24, 60], False),
+        ([1e-9], True),
+        ([1e-300, 1], False),
+        ([97, 89], True),
+        ([97, 89, 83], False),
+    ],
+)
+def test_large_steps_of_numbers_are_refused_wherever_they_stand(steps: list[float], good: bool) -> None:
+    apart = {
+        "type": "object",
+        "properties": {f"k{n}": {"type": "number", "multipleOf": s} for n, s in enumerate(steps)},
+    }
+    for schema in (apart, {"type": "array", "items": {"allOf": [{"type": "number", "multipleOf": s} for s in steps]}}):
+        if good:
+            assert grammar_of(schema)
+            continue
+        with pytest.raises(SchemaError, match="multipleOf"):
+            grammar_of(schema)
 
 
 def test_a_form_that_is_left_has_a_problem_and_ends(tokenizer: Tokenizer) -> None:
@@ -95,6 +132,19 @@ def test_where_an_answer_may_end_a_stop_is_allowed(tokenizer: Tokenizer) -> None
     assert allows(form, min(STOP))
 
 
+def test_an_answer_that_takes_the_engine_too_long_is_given_up(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits = tokenizer.encode("1")
+    patient = Forms(tokenizer, STOP).begin(grammar_of({"type": "integer"}))
+    assert [patient.take(digits[0]) for _ in range(3)] == [False] * 3 and not patient.problem
+    monkeypatch.setattr(grammar_forms, "MOST_S", 0.0)
+    monkeypatch.setattr(grammar_forms, "MOST_TOKEN_S", 0.0)
+    hasty = Forms(tokenizer, STOP).begin(grammar_of({"type": "integer"}))
+    hasty.allowed()
+    assert hasty.take(digits[0]) and hasty.problem == "it takes too long"
+
+
 def test_an_answer_that_takes_too_much_spoils_no_other(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     few = LLParserLimits(max_lexer_states=30, verbose_errors=False)
     monkeypatch.setattr(grammar_forms, "LIMITS", few)
@@ -106,3 +156,64 @@ def test_an_answer_that_takes_too_much_spoils_no_other(tokenizer: Tokenizer, mon
         while not form.take(letters[0]):
             form.allowed()
         assert form.problem
+
+
+_MOST_S = 0.1
+_TOKENS = 100
+
+
+def begun(schema: Schema, forms: Forms) -> tuple[GrammarForm | None, float]:
+    """The form of an answer, None if the schema is refused; and what that took of this thread, in seconds.
+
+    The best of three: another process that shares the processor's caches makes one three times as long.
+    """
+    form, best = None, math.inf
+    for _ in range(3):
+        json_schema._built.cache_clear()
+        began = time.thread_time()
+        try:
+            form = forms.begin(grammar_of(schema))
+        except SchemaError:
+            form = None
+        best = min(best, time.thread_time() - began)
+        if best < _MOST_S:
+            break
+    return form, best
+
+
+def followed(form: GrammarForm) -> float:
+    """What an answer of random tokens takes of the engine's thread, in seconds, to its end or _TOKENS."""
+    rng, spent = random.Random(1), 0.0
+    for _ in range(_TOKENS):
+        began = time.thread_time()
+        allowed = form.allowed()
+        spent += time.thread_time() - began
+        ids = np.flatnonzero(np.unpackbits(np.frombuffer(allowed, np.uint8), bitorder="little"))
+        token = int(rng.choice(ids)) if len(ids) else min(STOP)
+        if token in STOP:
+            break
+        began = time.thread_time()
+        ended = form.take(token)
+        spent += time.thread_time() - began
+        if ended:
+            break
+    return spent
+
+
+def test_there_are_hostile_schemas_enough() -> None:
+    assert sum(len(schemas) for schemas in HOSTILE_FAMILIES.values()) >= 200
+
+
+@pytest.mark.parametrize("schemas", HOSTILE_FAMILIES.values(), ids=HOSTILE_FAMILIES)
+def test_a_hostile_schema_is_refused_or_followed_in_a_tenth_of_a_second(
+    schemas: list[Schema], tokenizer: Tokenizer
+) -> None:
+    forms = Forms(tokenizer, STOP)
+    forms.begin(grammar_of(ANY_OBJECT))  # makes what all share
+    for number, schema in enumerate(schemas):
+        told = f"number {number}"
+        form, building = begun(schema, forms)
+        assert building < _MOST_S, f"{told}: {building:.3f} s before the engine has it"
+        if form:
+            following = followed(form)
+            assert following < _MOST_S, f"{told}: {following:.3f} s of the engine's thread"

@@ -36,7 +36,7 @@ def _name_and_default(field: str) -> str:
     default = Settings.model_fields[field].default
     if isinstance(default, Path) and default.is_absolute():
         default = default.relative_to(SHIPPED)
-    shown = "unset" if default in (None, ()) else f"`{default}`"
+    shown = "unset" if default in (None, (), {}) else f"`{default}`"
     return f"| `{PREFIX}{field.upper()}` | {shown} |"
 
 

@@ -89,6 +89,35 @@ def test_places_that_are_kept_go_to_who_holds_few_and_callers_without_names_may_
     assert unnamed.inside == unnamed.limit
 
 
+def places_taken(admission: Admission[None], caller: str) -> int:
+    """How many places `caller` gets before it is refused."""
+    for count in range(100):
+        try:
+            admission.enter(math.inf, None, caller)
+        except ServerBusy:
+            return count
+    return 100
+
+
+def test_the_places_kept_for_others_are_shared_out_as_slots_are() -> None:
+    one: Admission[None] = Admission(8, 32, {"alice": 3})
+    assert places_taken(one, "bob") == 32 and places_taken(one, "alice") == 8
+    two: Admission[None] = Admission(8, 32, {"alice": 3})
+    assert places_taken(two, "alice") == 32, "eight are kept whatever the share"
+    heavy: Admission[None] = Admission(8, 32, {"bob": 2})
+    for _ in range(16):
+        heavy.enter(math.inf, None, "bob")
+    assert [places_taken(heavy, name) for name in ("carol", "bob")] == [16, 4]
+
+
+def test_a_raised_request_is_not_held_to_the_whole_line(clock: Clock) -> None:
+    admission = busy_line(clock, interval=1.0)
+    admission.leave(None, answered=False)  # one place is free
+    with pytest.raises(ServerBusy):
+        enter(admission, clock.now + 0.5)
+    assert admission.enter(clock.now + 0.5, None, priority=1).priority == 1
+
+
 def test_never_more_come_in_than_there_are_places_however_they_push() -> None:
     admission = Admission(3, 4)
     most = [0]

@@ -156,6 +156,89 @@ def test_who_has_fewer_slots_comes_first_however_many_another_has_in_line() -> N
     assert all(ticket.future.done() for ticket in crowd)
 
 
+def held(bench: Bench, tickets: dict[str, list[Ticket]]) -> dict[str, int]:
+    """How many slots each caller has."""
+    return {
+        caller: sum(bool(ticket.started) and not ticket.future.done() for ticket in own)
+        for caller, own in tickets.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [
+        ({}, {"alice": 4, "bob": 4}),
+        ({"alice": 3}, {"alice": 6, "bob": 2}),
+        ({"alice": 1, "bob": 7}, {"alice": 1, "bob": 7}),
+        ({"alice": 2, "bob": 2}, {"alice": 4, "bob": 4}),
+    ],
+)
+def test_while_callers_wait_slots_are_theirs_in_proportion_to_their_shares(
+    shares: dict[str, int], expected: dict[str, int]
+) -> None:
+    bench = Bench(slots=8, kv_tokens=1024, step_tokens=64, shares=shares)
+    tickets: dict[str, list[Ticket]] = {"alice": [], "bob": []}
+    for number in range(40):  # alice's come first, all of them
+        tickets["alice"].append(bench.submit(generate([number], 3 + number % 4), rank=number, caller="alice"))
+    bench.step()
+    for number in range(40):
+        tickets["bob"].append(bench.submit(generate([number], 3 + number % 4), rank=40 + number, caller="bob"))
+    for _ in range(8):  # what alice had begun alone has ended
+        bench.step()
+    for _ in range(10):
+        bench.step()
+        bench.scheduler._start_waiting()  # whoever has ended has made room
+        assert held(bench, tickets) == expected
+    bench.run()
+
+
+def test_a_share_that_its_caller_does_not_use_is_the_others() -> None:
+    bench = Bench(slots=8, kv_tokens=1024, shares={"alice": 100})
+    for number in range(7):
+        bench.submit(generate([number], 9), rank=number, caller="bob")
+    bench.step()
+    assert bench.scheduler.running == 7, "all but the slot that is kept for others"
+    hers = bench.submit(generate([9], 2), rank=9, caller="alice")
+    bench.step()
+    assert hers.started
+
+
+def test_a_higher_priority_comes_before_whoever_waits_and_equal_ones_in_order() -> None:
+    bench = Bench(slots=1)
+    bench.submit(generate([1], 3))
+    bench.step()
+    first, second = (bench.submit(generate([number], 2), rank=number) for number in (2, 3))
+    raised = [
+        bench.submit(generate([10 + n], 2), rank=10 + n, priority=priority) for n, priority in enumerate((5, 9, 5))
+    ]
+    order: list[Ticket] = []
+    while bench.scheduler.running or bench.scheduler.waiting:
+        bench.step()
+        order += [t for t in (first, second, *raised) if t.future.done() and t not in order]
+    assert order == [raised[1], raised[0], raised[2], first, second]
+
+
+def test_no_priority_takes_the_slot_that_is_kept_for_other_callers() -> None:
+    bench = Bench(slots=4)
+    crowd = [bench.submit(generate([number], 9), rank=number, caller="alice", priority=9) for number in range(8)]
+    bench.step()
+    assert bench.scheduler.running == 3
+    his = bench.submit(generate([9], 2), rank=9, caller="bob")
+    bench.step()
+    assert his.started and not all(ticket.started for ticket in crowd)
+
+
+def test_priority_is_nothing_to_what_nobody_waits_for() -> None:
+    bench = Bench(slots=1)
+    bench.submit(generate([1], 2))
+    bench.step()
+    behind = bench.submit(generate([2], 2), rank=1, behind=True, priority=9)
+    plain = bench.submit(generate([3], 2), rank=2)
+    while not plain.future.done():
+        bench.step()
+    assert not behind.future.done()
+
+
 def test_callers_share_a_step_and_what_one_does_not_need_goes_to_the_other() -> None:
     bench = Bench(step_tokens=8, share_tokens=2)
     bench.submit(generate([1] * 28, 1), caller="alice")
