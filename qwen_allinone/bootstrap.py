@@ -22,7 +22,9 @@ from qwen_allinone.serving.succession import prompts_in_force
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import (
     Corrections,
+    MemoryStore,
     OnceStore,
+    RedisMemories,
     RedisOnce,
     RedisStore,
     RedisUsage,
@@ -141,21 +143,24 @@ def _memories(settings: Settings, service: Service) -> tuple[Memories, Keeper] |
     check_memory_tasks(service.registry)
     if not settings.asks_for_keys:
         log.warning("memory: no keys are asked for: whoever reaches this service and names a user reads his memories")
-    if _redis_url(settings):
-        log.warning("memory: kept in %s on this machine alone, not in Redis", settings.sessions_file)
-    store = SqliteMemories(
-        settings.sessions_file,
-        ttl_s=settings.memory_ttl_s,
-        most=settings.memory_items,
-        owner_mb=settings.memory_key_mb,
-        max_mb=settings.sessions_max_mb,
-    )
+    store = _memory_store(settings)
     keeper = Keeper(service, store, deadline_s=settings.deadline_s)
     keeper.start()
     # The last to be registered is the first to be called: the engine ends after it.
-    atexit.register(store.close)
     atexit.register(keeper.stop)
     return Memories(store, keeper.wake), keeper
+
+
+def _memory_store(settings: Settings) -> MemoryStore:
+    """Where memories are kept: beside conversations."""
+    ttl_s, most, owner_mb = settings.memory_ttl_s, settings.memory_items, settings.memory_key_mb
+    if url := _redis_url(settings):
+        return RedisMemories(url, ttl_s=ttl_s, most=most, owner_mb=owner_mb)
+    store = SqliteMemories(
+        settings.sessions_file, ttl_s=ttl_s, most=most, owner_mb=owner_mb, max_mb=settings.sessions_max_mb
+    )
+    atexit.register(store.close)
+    return store
 
 
 def _corrections(settings: Settings) -> Corrections | None:

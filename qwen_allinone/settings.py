@@ -145,12 +145,13 @@ class Settings(BaseModel):
     )
     redis_url: RedisUrl | None = Field(
         None,
-        description="Redis or Valkey where workers count and remember together and conversations are kept; "
-        "without it each worker counts and remembers alone",
+        description="Redis or Valkey where workers count and remember together, and conversations and memories are "
+        "kept; without it each worker counts and remembers alone",
     )
     sessions_file: Path = Field(
         Path("data/sessions.db"),
-        description="File of conversations (SQLite; local disk), made when first needed; unused with `QAIO_REDIS_URL`",
+        description="File of conversations and memories (SQLite; local disk), made when first needed; "
+        "unused with `QAIO_REDIS_URL`",
     )
     sessions_max_mb: int = Field(
         1000,

@@ -1,5 +1,5 @@
-"""What outlives a request: conversations, responses and answers to keys of clients', in a SQLite file or in Redis; what
-users told of themselves; corrections; usage; batches and their files; remembered answers (cache.py)."""
+"""What outlives a request: conversations, responses, answers to keys of clients' and what users told of themselves, in
+a SQLite file or in Redis; corrections; usage; batches and their files; remembered answers (cache.py)."""
 
 from qwen_allinone.state.batches import Batch, Draft, HeldLine, InputLine, LineProblem, Quota, StoredFile, outcome
 from qwen_allinone.state.conversations import Conversation, Session, Sessions, Store, Turn, now
@@ -7,6 +7,7 @@ from qwen_allinone.state.corrections import Correction, Corrections, LabelAnswer
 from qwen_allinone.state.memories import Memory, MemoryStore, Note, Whose
 from qwen_allinone.state.once import OnceStore
 from qwen_allinone.state.redis_conversations import RedisStore
+from qwen_allinone.state.redis_memories import RedisMemories
 from qwen_allinone.state.redis_once import RedisOnce
 from qwen_allinone.state.redis_usage import RedisUsage
 from qwen_allinone.state.responses import KeptResponse, Responses
@@ -34,6 +35,7 @@ __all__ = [
     "KeptResponse",
     "OnceStore",
     "Quota",
+    "RedisMemories",
     "RedisOnce",
     "RedisStore",
     "RedisUsage",
