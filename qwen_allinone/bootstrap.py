@@ -24,6 +24,7 @@ from qwen_allinone.state import (
     Corrections,
     MemoryStore,
     OnceStore,
+    PostgresMemories,
     RedisMemories,
     RedisOnce,
     RedisStore,
@@ -136,7 +137,8 @@ def _once(settings: Settings) -> OnceStore:
 def _memories(settings: Settings, service: Service) -> tuple[Memories, Keeper] | tuple[None, None]:
     """What users told of themselves, and the thread that finds it; none if nothing is to be remembered.
 
-    Raises TaskFileError: the prompts have no part for it.
+    Raises:
+        TaskFileError: the prompts have no part for it. StartupError: what PostgreSQL needs is not installed.
     """
     if not settings.memory:
         return None, None
@@ -152,8 +154,12 @@ def _memories(settings: Settings, service: Service) -> tuple[Memories, Keeper] |
 
 
 def _memory_store(settings: Settings) -> MemoryStore:
-    """Where memories are kept: beside conversations."""
+    """Where memories are kept: beside conversations, unless they have a database of their own."""
     ttl_s, most, owner_mb = settings.memory_ttl_s, settings.memory_items, settings.memory_key_mb
+    if settings.state_url:
+        database = PostgresMemories(settings.state_url.get_secret_value(), ttl_s=ttl_s, most=most, owner_mb=owner_mb)
+        atexit.register(database.close)
+        return database
     if url := _redis_url(settings):
         return RedisMemories(url, ttl_s=ttl_s, most=most, owner_mb=owner_mb)
     store = SqliteMemories(

@@ -1,11 +1,13 @@
 """What outlives a request: conversations, responses, answers to keys of clients' and what users told of themselves, in
-a SQLite file or in Redis; corrections; usage; batches and their files; remembered answers (cache.py)."""
+a SQLite file or in Redis, the last also in PostgreSQL; corrections; usage; batches and their files; remembered answers
+(cache.py)."""
 
 from qwen_allinone.state.batches import Batch, Draft, HeldLine, InputLine, LineProblem, Quota, StoredFile, outcome
 from qwen_allinone.state.conversations import Conversation, Session, Sessions, Store, Turn, now
 from qwen_allinone.state.corrections import Correction, Corrections, LabelAnswer
 from qwen_allinone.state.memories import Memory, MemoryStore, Note, Whose
 from qwen_allinone.state.once import OnceStore
+from qwen_allinone.state.postgres_memories import PostgresMemories
 from qwen_allinone.state.redis_conversations import RedisStore
 from qwen_allinone.state.redis_memories import RedisMemories
 from qwen_allinone.state.redis_once import RedisOnce
@@ -34,6 +36,7 @@ __all__ = [
     "LineProblem",
     "KeptResponse",
     "OnceStore",
+    "PostgresMemories",
     "Quota",
     "RedisMemories",
     "RedisOnce",

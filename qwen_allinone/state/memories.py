@@ -68,7 +68,7 @@ class Note:
 
 
 class MemoryStore(Protocol):
-    """Where memories are kept: sqlite_memories.py, redis_memories.py.
+    """Where memories are kept: sqlite_memories.py, redis_memories.py, postgres_memories.py.
 
     Everything raises MemoryUnavailable when that cannot be used, and has then changed nothing; only a Redis that does
     not answer in time may have done what it was asked.

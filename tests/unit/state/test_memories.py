@@ -6,6 +6,7 @@ import multiprocessing
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ import numpy as np
 import pytest
 
 from qwen_allinone.errors import MemoryFull, MemoryNotFound, MemoryUnavailable
+from qwen_allinone.postgres_link import PostgresLink
 from qwen_allinone.state import (
     MemoryStore,
+    PostgresMemories,
     RedisMemories,
     SqliteMemories,
     SqliteStore,
     Whose,
+    postgres_memories,
     redis_memories,
     sqlite_memories,
 )
@@ -27,6 +31,7 @@ from qwen_allinone.state.lease import Lease
 from qwen_allinone.state.memories import topic
 from tests.support.clock import Clock
 from tests.support.naive_memories import NaiveMemories
+from tests.support.postgres_server import PostgresServer
 from tests.support.redis_server import RedisServer
 
 HOUR = 3600.0
@@ -36,7 +41,7 @@ XIAO, SAME_NAME, NOBODYS = Whose("alice", "u-1"), Whose("bob", "u-1"), Whose(Non
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (sqlite_memories, redis_memories):
+    for module in (sqlite_memories, redis_memories, postgres_memories):
         monkeypatch.setattr(module, "now", clock)
     return clock
 
@@ -73,7 +78,35 @@ def redis(request: pytest.FixtureRequest) -> Make:
     return make
 
 
-STORES = ["sqlite", "redis"]
+@contextmanager
+def in_postgres(request: pytest.FixtureRequest) -> Iterator[Make]:
+    server: PostgresServer = request.getfixturevalue("shared_postgres")
+    url, opened = server.new_database("memories"), list[PostgresMemories]()
+
+    def make(ttl_s: float = HOUR, most: int = 100, **more: int) -> PostgresMemories:
+        opened.append(PostgresMemories(url, ttl_s=ttl_s, most=most, timeout_s=20.0, **more))
+        return opened[-1]
+
+    yield make
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def pgvector(request: pytest.FixtureRequest) -> Iterator[Make]:
+    with in_postgres(request) as make:
+        yield make
+
+
+@pytest.fixture
+def postgres(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Where pgvector is not installed."""
+    monkeypatch.setattr(PostgresLink, "tried", lambda *_: False)
+    with in_postgres(request) as make:
+        yield make
+
+
+STORES = ["sqlite", "redis", "pgvector", "postgres"]
 
 
 @pytest.fixture(params=STORES)
@@ -310,6 +343,10 @@ def test_the_likest_come_first_of_what_holds_and_what_all_have_in_common_does_no
     assert store.likest(XIAO, "m", asked) == []
 
 
+# None as like to (3, 1, 2) as another, so that no rounding decides.
+DIRECTIONS = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (5, 1, 2)]
+
+
 def test_all_do_the_same_whatever_is_done(make_real: Make, clock: Clock) -> None:
     """Thousands of steps at random, and after each the same users have the same."""
     rng = random.Random(3)
@@ -357,7 +394,7 @@ def test_all_do_the_same_whatever_is_done(make_real: Make, clock: Clock) -> None
             one.delete(whose, left[place].id)
             twin.delete(whose, twin.all(whose)[place].id)
         elif step == 8 and (left := one.all(whose)):
-            place, made = rng.randrange(len(left)), vector(*(rng.randrange(1, 9) for _ in range(3)))
+            place, made = rng.randrange(len(left)), vector(*rng.choice(DIRECTIONS))
             model = rng.choice("mn")
             one.put_vector(whose, left[place], model, made)
             twin.put_vector(whose, twin.all(whose)[place], model, made)
