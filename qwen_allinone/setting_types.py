@@ -11,6 +11,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9.-]+")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
+# Several hosts may stand between commas; none is a socket, in the default place or in ?host=.
+_POSTGRES_HOST = r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*)(:[1-9][0-9]{0,4})?"
+_POSTGRES_URL = re.compile(
+    rf"postgres(ql)?://([^\s:@]+(:[^\s:@]*)?@)?{_POSTGRES_HOST}(,{_POSTGRES_HOST})*(/[^\s/?#]*)?(\?[^\s#]*)?", re.ASCII
+)
 _DATABASE = re.compile(r"(/[0-9]*)?", re.ASCII)
 
 
@@ -59,6 +64,17 @@ def _is_redis_url(raw: str) -> bool:
     )
 
 
+def _postgres_url(value: SecretStr) -> SecretStr:
+    """No message may quote any part of the value, as with Redis'."""
+    raw = value.get_secret_value()
+    scheme, _, rest = raw.partition("://")
+    if scheme in ("postgresql", "postgres") and re.search(r"[/?#].*@", rest):
+        raise ValueError("percent-encode the password: / is %2F, ? is %3F, # is %23, @ is %40")
+    if not _POSTGRES_URL.fullmatch(raw):
+        raise ValueError("must look like postgresql://user:password@host:5432/database")
+    return value
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can come in at the address or name `host`."""
     try:
@@ -103,4 +119,5 @@ Hosts = Annotated[tuple[str, ...], BeforeValidator(_parts), AfterValidator(_host
 Origins = Annotated[tuple[str, ...], BeforeValidator(_parts), AfterValidator(_origins)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
 Host = Annotated[str, AfterValidator(_host)]
+PostgresUrl = Annotated[SecretStr, AfterValidator(_postgres_url)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]

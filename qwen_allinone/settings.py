@@ -13,11 +13,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from qwen_allinone.did_you_mean import hint
 from qwen_allinone.errors import SettingsError
 from qwen_allinone.kubernetes_env import warning, without_service_links
-from qwen_allinone.setting_types import Host, Hosts, Names, Networks, Origins, RedisUrl, Shares, is_loopback
+from qwen_allinone.setting_types import (
+    Host,
+    Hosts,
+    Names,
+    Networks,
+    Origins,
+    PostgresUrl,
+    RedisUrl,
+    Shares,
+    is_loopback,
+)
 from qwen_allinone.shipped_files import SHIPPED
 
 PREFIX = "QAIO_"
-_SECRET = {"redis_url"}  # may hold a password: never shown
+_SECRET = {"redis_url", "state_url"}  # may hold a password: never shown
 
 log = logging.getLogger(__name__)
 
@@ -151,12 +161,18 @@ class Settings(BaseModel):
     )
     redis_url: RedisUrl | None = Field(
         None,
-        description="Redis or Valkey where workers count and remember together and conversations are kept; "
-        "without it each worker counts and remembers alone",
+        description="Redis or Valkey where workers count and remember together, and conversations and memories are "
+        "kept; without it each worker counts and remembers alone",
+    )
+    state_url: PostgresUrl | None = Field(
+        None,
+        description="PostgreSQL where memories are kept, rather than in a file or Redis; "
+        "needs `requirements-postgres.txt`",
     )
     sessions_file: Path = Field(
         Path("data/sessions.db"),
-        description="File of conversations (SQLite; local disk), made when first needed; unused with `QAIO_REDIS_URL`",
+        description="File of conversations and memories (SQLite; local disk), made when first needed; "
+        "unused with `QAIO_REDIS_URL`",
     )
     sessions_max_mb: int = Field(
         1000,

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.telemetry.logs import StderrHandler
+from tests.support import postgres_server
 from tests.support.checkpoints import Shape, write_checkpoint, write_tokenizer
 from tests.support.redis_server import BINARY, WHY_NOT, RedisServer
 
@@ -109,6 +110,26 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
     """One for a test alone."""
     yield from _redis_in(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def shared_postgres() -> Iterator[postgres_server.PostgresServer]:
+    """One that all tests share; each makes a database of its own."""
+    yield from _postgres()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[postgres_server.PostgresServer]:
+    """One for a test alone."""
+    yield from _postgres()
+
+
+def _postgres() -> Iterator[postgres_server.PostgresServer]:
+    if why := postgres_server.why_not():
+        pytest.skip(why)
+    server = postgres_server.PostgresServer()
+    yield server
+    server.end()
 
 
 def _redis_in(folder: Path) -> Iterator[RedisServer]:

@@ -31,7 +31,8 @@ class UserMemories:
         memories = [memory for memory in self._store.all(self._whose) if memory.replaced is None]
         if not memories:
             return ()
-        return recalled(memories, text, vector_of(request, text), vector_model(request.codec))
+        vector = vector_of(request, text)
+        return recalled(memories, text, self._store.likest(self._whose, vector_model(request.codec), vector))
 
     def note(self, answer: ChatAnswer) -> None:
         """Have what the user told of himself found later. Words of despair are kept by nobody."""

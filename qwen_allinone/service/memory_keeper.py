@@ -128,7 +128,7 @@ class Keeper:
         self._wait_until_idle()
         with self._service.request(Terms(caller=whose.owner)) as request:
             if vector_model(request.codec) == model:
-                self._store.put_vector(memory.id, memory.text, model, vector_of(request, memory.text))
+                self._store.put_vector(whose, memory, model, vector_of(request, memory.text))
 
     def _wait_until_idle(self) -> None:
         engine, ends = self._service.engine, time.monotonic() + _PATIENCE_S

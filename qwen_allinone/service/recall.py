@@ -1,7 +1,7 @@
 """Which of a user's memories matter to a text: found by meaning and by words, joined by their ranks.
 
-Meaning is a vector, the hidden state of the same model at the end of a short prompt. Words are pairs of Chinese
-characters, and whole words of other scripts: those that few of the user's memories have count most.
+Meaning is a vector, the hidden state of the same model at the end of a short prompt; the store compares them. Words are
+pairs of Chinese characters, and whole words of other scripts: those that few of the user's memories have count most.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.request import Request
@@ -31,8 +30,6 @@ _RANK = 60
 _WORD = re.compile(r"[^\W_]+")
 _HAN = re.compile(r"[\u3400-\u9fff\U00020000-\U0003ffff]+")
 
-Floats = NDArray[np.float32]
-
 
 def vector_model(codec: Codec) -> str:
     """What the vectors of a checkpoint are called: those of another do not compare."""
@@ -46,31 +43,17 @@ def vector_of(request: Request, text: str) -> bytes:
     return (state / max(float(np.linalg.norm(state)), 1e-9)).astype(np.float16).tobytes()
 
 
-def recalled(memories: Sequence[Memory], text: str, vector: bytes, model: str) -> list[Memory]:
+def recalled(memories: Sequence[Memory], text: str, likest: Sequence[str]) -> list[Memory]:
     """Of `memories`, the newest first, the MOST that matter to `text`, the best first.
 
-    `vector` is what `model` makes of the text. Of memories that it has made none of yet, words decide alone.
+    `likest`: ids of those whose vectors are likest to the text's, the best first. Of the others words decide alone.
     """
     points = dict.fromkeys(range(len(memories)), 0.0)
-    for ranking in (by_words(memories, text), by_meaning(memories, vector, model)):
+    places = {memory.id: place for place, memory in enumerate(memories)}
+    for ranking in (by_words(memories, text), [places[id] for id in likest if id in places]):
         for rank, place in enumerate(ranking, 1):
             points[place] += 1 / (_RANK + rank)
     return [memories[place] for place in sorted(points, key=lambda place: -points[place])[:MOST]]
-
-
-def by_meaning(memories: Sequence[Memory], vector: bytes, model: str) -> list[int]:
-    """Places of the memories with a vector of `model`, the likest first.
-
-    What all of a user's vectors have in common tells nothing apart and is taken out before.
-    """
-    places = [place for place, memory in enumerate(memories) if memory.vector and memory.model == model]
-    if not places:
-        return []
-    known = np.frombuffer(b"".join(memories[place].vector or b"" for place in places), np.float16)
-    rows = known.reshape(len(places), -1).astype(np.float32)
-    middle = rows.mean(axis=0) if len(places) > MOST else np.zeros(rows.shape[1], np.float32)
-    likeness = _unit(rows - middle) @ _unit(np.frombuffer(vector, np.float16).astype(np.float32) - middle)
-    return [places[index] for index in np.argsort(-likeness, kind="stable")]
 
 
 def by_words(memories: Sequence[Memory], text: str) -> list[int]:
@@ -103,8 +86,3 @@ def matching(memories: Sequence[Memory], query: str) -> list[Memory]:
 
 def _folded(text: str) -> str:
     return unicodedata.normalize("NFKC", text).casefold()
-
-
-def _unit(rows: Floats) -> Floats:
-    lengths = np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-9)
-    return np.asarray(rows / lengths, dtype=np.float32)

@@ -44,10 +44,7 @@ class Whose:
 
 @dataclass(frozen=True)
 class Memory:
-    """One statement as it is kept; Unix seconds. `replaced`: since when a newer one holds in its place.
-
-    `vector` is what the model `model` makes of it, float16, of length 1; None as long as it has not.
-    """
+    """One statement as it is kept; Unix seconds. `replaced`: since when a newer one holds in its place."""
 
     id: str
     text: str
@@ -56,8 +53,6 @@ class Memory:
     at: float
     expires: float
     replaced: float | None = None
-    model: str = ""
-    vector: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -73,8 +68,11 @@ class Note:
 
 
 class MemoryStore(Protocol):
-    """Where memories are kept. Everything raises MemoryUnavailable when that cannot be used, and has then changed
-    nothing."""
+    """Where memories are kept: sqlite_memories.py, redis_memories.py, postgres_memories.py.
+
+    Everything raises MemoryUnavailable when that cannot be used, and has then changed nothing; only a Redis that does
+    not answer in time may have done what it was asked.
+    """
 
     def check_room(self, whose: Whose) -> None:
         """Raises MemoryFull if the owner's users take as much as they may, all together."""
@@ -84,6 +82,9 @@ class MemoryStore(Protocol):
 
     def all(self, whose: Whose) -> list[Memory]:
         """All statements about a user that have not expired, the newest first; replaced ones too."""
+
+    def likest(self, whose: Whose, model: str, vector: bytes) -> list[str]:
+        """Ids of those of a user's statements that hold and have a vector of `model`, the likest to `vector` first."""
 
     def delete(self, whose: Whose, id: str) -> None:
         """Forget one statement; raises MemoryNotFound."""
@@ -106,8 +107,8 @@ class MemoryStore(Protocol):
     def unread(self, model: str, most: int) -> list[tuple[Whose, Memory]]:
         """Some statements that have no vector of `model`."""
 
-    def put_vector(self, id: str, text: str, model: str, vector: bytes) -> None:
-        """Keep the vector of a statement, if that is still there."""
+    def put_vector(self, whose: Whose, memory: Memory, model: str, vector: bytes) -> None:
+        """Keep what `model` makes of a statement, float16 and of length 1, if that is still there."""
 
     def tidy(self) -> None:
         """Remove what has expired, and `erase`."""

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qwen_allinone.errors import MemoryFull, MemoryNotFound, MemoryUnavailable
+from qwen_allinone.state.likeness import likest
 from qwen_allinone.state.memories import AROUND_BYTES, Memory, Note, Source, Whose, form, now, topic
 from qwen_allinone.state.sqlite_file import BUSY_S, SqliteFile, has_table
 
@@ -71,7 +72,7 @@ _ERASING = (
 )
 # A clock that was set back holds nothing up.
 _IS_DUE = "done < owed AND (at > :now OR at + :every * max(1.0, took) <= :now)"
-_COLUMNS = "id, text, source, mood, at, expires, replaced, model, vector"
+_COLUMNS = "id, text, source, mood, at, expires, replaced"
 # Removed at a time whenever something is kept.
 _SWEEP = 8
 # Seconds between two times that the file is written anew, or so many times as long as that took, if it was over one:
@@ -121,6 +122,15 @@ class SqliteMemories(SqliteFile):
                 (*_key(whose), now()),
             )
             return [Memory(*row) for row in rows]
+
+    def likest(self, whose: Whose, model: str, vector: bytes) -> list[str]:
+        with self._connection() as db:
+            rows = db.execute(
+                "SELECT id, vector FROM memories WHERE owner = ? AND user = ? AND expires > ? AND model = ?"
+                " AND replaced IS NULL ORDER BY at DESC, rowid DESC",
+                (*_key(whose), now(), model),
+            ).fetchall()
+        return [rows[place][0] for place in likest([kept for _, kept in rows], vector)]
 
     def delete(self, whose: Whose, id: str) -> None:
         with self._writing() as db:
@@ -189,9 +199,12 @@ class SqliteMemories(SqliteFile):
             )
             return [(Whose(owner or None, user), Memory(*rest)) for owner, user, *rest in rows]
 
-    def put_vector(self, id: str, text: str, model: str, vector: bytes) -> None:
+    def put_vector(self, whose: Whose, memory: Memory, model: str, vector: bytes) -> None:
         with self._writing() as db:
-            db.execute("UPDATE memories SET model = ?, vector = ? WHERE id = ? AND text = ?", (model, vector, id, text))
+            db.execute(
+                "UPDATE memories SET model = ?, vector = ? WHERE id = ? AND text = ? AND owner = ? AND user = ?",
+                (model, vector, memory.id, memory.text, *_key(whose)),
+            )
 
     def tidy(self) -> None:
         self._sweep()

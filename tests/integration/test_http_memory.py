@@ -18,11 +18,13 @@ from qwen_allinone.engine import Generate
 from qwen_allinone.service.memory_keeper import Keeper
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import SqliteMemories, Whose
-from tests.integration.conftest import Gate, Later, Server, serve, until
+from tests.integration.conftest import Gate, Later, Server, StartServer, serve, until
 from tests.integration.test_http_errors import problem
 from tests.integration.test_http_openapi import assert_documented
 from tests.support.events import read_events, without_pings
 from tests.support.openai_client import client_of
+from tests.support.postgres_server import PostgresServer
+from tests.support.redis_server import RedisServer
 from tests.support.tasks import PROJECT
 
 
@@ -506,3 +508,38 @@ def test_the_answers_are_as_documented(server: Server) -> None:
     assert_documented(document, "DELETE", "/v1/memory/{user}/{id}", 404, missing.get_json())
     gone = ask(server, "DELETE", "/v1/memory/u-doc")
     assert_documented(document, "DELETE", "/v1/memory/{user}", 200, gone.get_json())
+
+
+@pytest.mark.parametrize("kind", ["redis", "own_postgres"])
+def test_in_a_database_memories_are_kept_for_all_machines(
+    kind: str, request: pytest.FixtureRequest, start_server: StartServer, tmp_path: Path
+) -> None:
+    database: RedisServer | PostgresServer = request.getfixturevalue(kind)
+    where = (
+        {"QAIO_REDIS_URL": database.url} if isinstance(database, RedisServer) else {"QAIO_STATE_URL": database.url()}
+    )
+    given = {"QAIO_MEMORY": "1", "QAIO_FIT": "off", **where}
+    one, other = (start_server(QAIO_SESSIONS_FILE=str(tmp_path / f"{n}.db"), **given) for n in range(2))
+
+    def kept(server: Server) -> list[str]:
+        return [memory["text"] for memory in server.client.get("/v1/memory/u-1").get_json()["memories"]]
+
+    try:
+        assert one.post("/chat", {"text": "我叫小林，在杭州做电商", "user": "u-1"}).status_code == 200
+        until(lambda: any("杭州" in text for text in kept(other)))
+        added = other.post("/v1/memory/u-1", {"text": "用户养了一只猫"}).get_json()
+        told = one.post("/chat", {"text": "周末去哪儿玩好呢", "user": "u-1", "detail": True}).get_json()
+        assert {memory["text"] for memory in told["detail"]["memories"]} == set(kept(other))
+        assert other.client.delete(f"/v1/memory/u-1/{added['id']}").status_code == 200
+        assert "用户养了一只猫" not in kept(one)
+        database.kill()
+        refused = one.client.get("/v1/memory/u-1")
+        assert (refused.status_code, problem(refused, "/v1")["code"]) == (503, "memory_unavailable")
+        assert one.post("/chat", {"text": "好", "user": "u-1", "memory": False}).status_code == 200
+    finally:
+        for server in (one, other):
+            server.app.extensions["memory"].stop()
+    for file in tmp_path.glob("*.db"):  # of usage, where that is not in Redis
+        with closing(sqlite3.connect(file)) as db:
+            tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+        assert not any("memor" in name for name in tables)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from qwen_allinone.errors import MemoryFull, MemoryNotFound
 from qwen_allinone.state import Memory, Note, Whose
@@ -18,12 +21,13 @@ class NaiveMemories:
         self._clock, self._ttl_s, self._most, self._owner_mb = clock, ttl_s, most, owner_mb
         self._ids = itertools.count(1)
         self._kept: list[tuple[Whose, Memory]] = []  # the latest at the end
+        self._vectors: dict[str, tuple[str, bytes]] = {}  # by id: of which model, and what
         self._notes: list[tuple[Note, float]] = []
 
     def check_room(self, whose: Whose) -> None:
         texts = [memory.text for owner, memory in self._kept if owner.owner == whose.owner]
         texts += [note.text for note, _ in self._notes if note.whose.owner == whose.owner]
-        vectors = [m.vector or b"" for owner, m in self._kept if owner.owner == whose.owner]
+        vectors = [self._vector(m)[1] for owner, m in self._kept if owner.owner == whose.owner]
         taken = sum(len(text.encode()) + AROUND_BYTES for text in texts) + sum(map(len, vectors))
         if whose.owner and taken >= self._owner_mb * 1_000_000:
             raise MemoryFull(self._owner_mb)
@@ -36,6 +40,21 @@ class NaiveMemories:
         now = self._clock()
         found = [memory for owner, memory in reversed(self._kept) if owner == whose and memory.expires > now]
         return sorted(found, key=lambda memory: -memory.at)
+
+    def likest(self, whose: Whose, model: str, vector: bytes) -> list[str]:
+        """Vectors in tests are whole numbers, so that all stores compute alike."""
+        found = [m for m in self.all(whose) if m.replaced is None and self._vector(m)[0] == model]
+        rows = [list(np.frombuffer(self._vector(m)[1], np.float16).astype(float)) for m in found]
+        middle = [sum(column) / len(rows) for column in zip(*rows, strict=True)] if len(rows) > 5 else None
+
+        def likeness(row: list[float], asked: list[float]) -> float:
+            one, other = ([a - b for a, b in zip(v, middle or [0.0] * len(v), strict=True)] for v in (row, asked))
+            lengths = math.hypot(*one) * math.hypot(*other)
+            return sum(a * b for a, b in zip(one, other, strict=True)) / lengths if lengths > 1e-6 else 0.0
+
+        asked = list(np.frombuffer(vector, np.float16).astype(float))
+        points = [round(likeness(row, asked), 5) for row in rows]
+        return [found[place].id for place in sorted(range(len(found)), key=lambda place: -points[place])]
 
     def delete(self, whose: Whose, id: str) -> None:
         left = [(owner, memory) for owner, memory in self._kept if (owner, memory.id) != (whose, id)]
@@ -77,12 +96,11 @@ class NaiveMemories:
         self._notes = [back if left.id == note.id else (left, due) for left, due in self._notes]
 
     def unread(self, model: str, most: int) -> list[tuple[Whose, Memory]]:
-        return [(o, m) for o, m in self._kept if m.model != model and m.replaced is None][:most]
+        return [(o, m) for o, m in self._kept if self._vector(m)[0] != model and m.replaced is None][:most]
 
-    def put_vector(self, id: str, text: str, model: str, vector: bytes) -> None:
-        self._kept = [
-            (o, replace(m, model=model, vector=vector) if (m.id, m.text) == (id, text) else m) for o, m in self._kept
-        ]
+    def put_vector(self, whose: Whose, memory: Memory, model: str, vector: bytes) -> None:
+        if any((o, m.id, m.text) == (whose, memory.id, memory.text) for o, m in self._kept):
+            self._vectors[memory.id] = model, vector
 
     def tidy(self) -> None:
         now = self._clock()
@@ -90,6 +108,9 @@ class NaiveMemories:
 
     def erase(self) -> None:
         pass
+
+    def _vector(self, memory: Memory) -> tuple[str, bytes]:
+        return self._vectors.get(memory.id, ("", b""))
 
     def _keep(self, whose: Whose, new: Memory) -> Memory:
         new, now = replace(new, expires=new.at + self._ttl_s), self._clock()

@@ -62,6 +62,7 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
         "rate_requests": 0,
         "rate_tokens": 0,
         "redis_url": None,
+        "state_url": None,
         "sessions_file": Path("data/sessions.db"),
         "sessions_max_mb": 1000,
         "sessions_key_mb": 100,
@@ -152,6 +153,7 @@ def test_without_an_environment_every_setting_has_its_default(prompts_folder: Pa
         ("QAIO_RATE_REQUESTS", "60", "rate_requests", 60),
         ("QAIO_RATE_TOKENS", "6000", "rate_tokens", 6000),
         ("QAIO_REDIS_URL", "redis://:pw@h:6379/0", "redis_url", SecretStr("redis://:pw@h:6379/0")),
+        ("QAIO_STATE_URL", "postgresql://u:pw@h/db", "state_url", SecretStr("postgresql://u:pw@h/db")),
         ("QAIO_SESSIONS_FILE", "/srv/sessions.db", "sessions_file", Path("/srv/sessions.db")),
         ("QAIO_SESSIONS_MAX_MB", "50", "sessions_max_mb", 50),
         ("QAIO_SESSIONS_KEY_MB", "5", "sessions_key_mb", 5),
@@ -369,6 +371,47 @@ def test_a_setting_that_looks_a_little_like_a_service_link_is_still_refused() ->
     ):
         with pytest.raises(SettingsError, match=name):
             Settings.load({name: value})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "hunter2",
+        "mysql://u:hunter2@h/db",
+        "postgresql://u:hunter2@h:port/db",
+        "postgresql://u:hunter2@h:0/db",
+        "postgresql://u:hunter/2@h/db",
+        "postgresql://u:hunter#2@h/db",
+        "postgresql://u:hunter?2@h/db",
+        "postgresql://u:hunter:2@h/db",
+        "postgresql://u:hunter 2@h/db",
+        "postgresql://u:p@hunter@h/db",
+        "postgresql://h/db\nhunter",
+        "postgresql://h/hunter/db",
+    ],
+)
+def test_an_impossible_postgres_url_stops_startup_and_no_part_of_it_is_shown(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"^QAIO_STATE_URL=\*\*\*: ") as caught:
+        Settings.load({"QAIO_STATE_URL": url})
+    assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://h",
+        "postgres://u@h/db",
+        "postgresql://u:p%2F%40@h:5432/db?sslmode=verify-full",
+        "postgresql:///db?host=/run/postgresql",
+        "postgresql://u:p@one:5432,two:5433/db?target_session_attrs=read-write",
+        "postgresql://u:p@[::1]:5432/db",
+    ],
+)
+def test_postgres_urls_that_are_right_are_taken_and_shown_nowhere(url: str) -> None:
+    settings = Settings.load({"QAIO_STATE_URL": url})
+    assert settings.state_url and settings.state_url.get_secret_value() == url
+    assert url not in f"{settings} {settings!r} {settings.state_url}"
 
 
 def test_a_redis_url_shows_no_password_where_settings_are_shown() -> None:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qwen_allinone.service.recall import MOST, by_meaning, by_words, matching, recalled, words
+from qwen_allinone.service.recall import MOST, by_words, matching, recalled, words
 from qwen_allinone.state import Memory
-
-MODEL = "m"
+from qwen_allinone.state.likeness import likest
 
 
 def vector(*values: float) -> bytes:
     return np.array(values, np.float16).tobytes()
 
 
-def memory(text: str, *values: float, model: str = MODEL) -> Memory:
-    return Memory(text, text, "hand", None, 0.0, 1.0, model=model, vector=vector(*values) if values else None)
+def memory(text: str) -> Memory:
+    return Memory(text, text, "hand", None, 0.0, 1.0)
 
 
 def test_words_are_pairs_of_chinese_characters_and_whole_words_of_others() -> None:
@@ -33,29 +32,30 @@ def test_who_has_rarer_words_of_a_text_comes_first_and_who_has_none_is_not_there
 
 def test_the_likest_comes_first_and_what_all_have_in_common_does_not_count() -> None:
     common = [0.9, 0.9]
-    kept = [memory(str(n), *common, *row) for n, row in enumerate(np.eye(6).tolist())]
-    assert by_meaning(kept, vector(*common, 0, 0, 0, 1, 0, 0), MODEL)[0] == 3
-    assert by_meaning(kept[:2], vector(0, 0, 0, 1, 0, 0, 0, 0), MODEL) == [1, 0]
+    kept = [vector(*common, *row) for row in np.eye(6).tolist()]
+    assert likest(kept, vector(*common, 0, 0, 0, 1, 0, 0))[0] == 3
+    assert likest(kept[:2], vector(0, 0, 0, 1, 0, 0, 0, 0)) == [1, 0]
+    assert likest([], vector(1)) == []
 
 
 def test_a_memory_without_a_vector_of_this_model_is_found_by_its_words() -> None:
-    kept = [memory("用户喜欢爬山", 1, 0), memory("用户住在杭州", 0, 1, model="another"), memory("用户养猫")]
-    assert by_meaning(kept, vector(1, 0), MODEL) == [0]
-    found = recalled(kept, "杭州有什么好玩的", vector(0, 1), MODEL)
+    kept = [memory("用户喜欢爬山"), memory("用户住在杭州"), memory("用户养猫")]
+    found = recalled(kept, "杭州有什么好玩的", ["用户喜欢爬山", "it was deleted meanwhile"])
     assert [one.text for one in found] == ["用户喜欢爬山", "用户住在杭州", "用户养猫"]  # of equals the newest
-    assert recalled([], "杭州", vector(0, 1), MODEL) == []
+    assert recalled([], "杭州", ["用户喜欢爬山"]) == []
 
 
 def test_ranks_are_joined_as_the_plain_sum_of_their_reciprocals_says() -> None:
     rng = np.random.default_rng(7)
     syllables = "山海城猫狗花茶书棋琴"
-    kept = [memory("用户" + "".join(rng.choice(list(syllables), 5)), *rng.normal(size=8).tolist()) for _ in range(40)]
+    kept = [memory("用户" + "".join(rng.choice(list(syllables), 5))) for _ in range(40)]
+    assert len({one.id for one in kept}) == 40
     for _ in range(20):
-        text, asked = "".join(rng.choice(list(syllables), 6)), vector(*rng.normal(size=8).tolist())
-        lists = by_words(kept, text), by_meaning(kept, asked, MODEL)
+        text, meant = "".join(rng.choice(list(syllables), 6)), rng.permutation(40)[:30].tolist()
+        lists = by_words(kept, text), meant
         plain = [sum(1 / (61 + ranks.index(place)) for ranks in lists if place in ranks) for place in range(len(kept))]
         best = sorted(range(len(kept)), key=lambda place: (-plain[place], place))[:MOST]
-        assert recalled(kept, text, asked, MODEL) == [kept[place] for place in best]
+        assert recalled(kept, text, [kept[place].id for place in meant]) == [kept[place] for place in best]
 
 
 @pytest.mark.parametrize(

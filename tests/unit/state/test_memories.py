@@ -1,4 +1,4 @@
-"""What a store of memories promises, asked of the one there is and of its naive twin; and that both do the same."""
+"""What a store of memories promises, asked of each there is and of its naive twin; and that all do the same."""
 
 from __future__ import annotations
 
@@ -6,17 +6,33 @@ import multiprocessing
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from qwen_allinone.errors import MemoryFull, MemoryNotFound, MemoryUnavailable
-from qwen_allinone.state import MemoryStore, SqliteMemories, SqliteStore, Whose, sqlite_memories
+from qwen_allinone.postgres_link import PostgresLink
+from qwen_allinone.state import (
+    MemoryStore,
+    PostgresMemories,
+    RedisMemories,
+    SqliteMemories,
+    SqliteStore,
+    Whose,
+    postgres_memories,
+    redis_memories,
+    sqlite_memories,
+)
 from qwen_allinone.state.lease import Lease
 from qwen_allinone.state.memories import topic
 from tests.support.clock import Clock
 from tests.support.naive_memories import NaiveMemories
+from tests.support.postgres_server import PostgresServer
+from tests.support.redis_server import RedisServer
 
 HOUR = 3600.0
 XIAO, SAME_NAME, NOBODYS = Whose("alice", "u-1"), Whose("bob", "u-1"), Whose(None, "u-1")
@@ -25,7 +41,8 @@ XIAO, SAME_NAME, NOBODYS = Whose("alice", "u-1"), Whose("bob", "u-1"), Whose(Non
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(sqlite_memories, "now", clock)
+    for module in (sqlite_memories, redis_memories, postgres_memories):
+        monkeypatch.setattr(module, "now", clock)
     return clock
 
 
@@ -50,15 +67,67 @@ def sqlite(file: Path) -> Iterator[Callable[..., SqliteMemories]]:
         store.close()
 
 
-@pytest.fixture(params=["sqlite", "naive"])
+@pytest.fixture
+def redis(request: pytest.FixtureRequest) -> Make:
+    server: RedisServer = request.getfixturevalue("shared_redis")
+    server.execute("FLUSHALL")
+
+    def make(ttl_s: float = HOUR, most: int = 100, **more: int) -> RedisMemories:
+        return RedisMemories(server.url, ttl_s=ttl_s, most=most, timeout_s=20.0, **more)
+
+    return make
+
+
+@contextmanager
+def in_postgres(request: pytest.FixtureRequest) -> Iterator[Make]:
+    server: PostgresServer = request.getfixturevalue("shared_postgres")
+    url, opened = server.new_database("memories"), list[PostgresMemories]()
+
+    def make(ttl_s: float = HOUR, most: int = 100, **more: int) -> PostgresMemories:
+        opened.append(PostgresMemories(url, ttl_s=ttl_s, most=most, timeout_s=20.0, **more))
+        return opened[-1]
+
+    yield make
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def pgvector(request: pytest.FixtureRequest) -> Iterator[Make]:
+    with in_postgres(request) as make:
+        yield make
+
+
+@pytest.fixture
+def postgres(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Where pgvector is not installed."""
+    monkeypatch.setattr(PostgresLink, "tried", lambda *_: False)
+    with in_postgres(request) as make:
+        yield make
+
+
+STORES = ["sqlite", "redis", "pgvector", "postgres"]
+
+
+@pytest.fixture(params=STORES)
+def make_real(request: pytest.FixtureRequest, clock: Clock) -> Make:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=[*STORES, "naive"])
 def make(request: pytest.FixtureRequest, clock: Clock) -> Make:
-    if request.param == "sqlite":
-        return request.getfixturevalue("sqlite")
-    return lambda ttl_s=HOUR, most=100, **more: NaiveMemories(clock, ttl_s=ttl_s, most=most, **more)
+    if request.param == "naive":
+        return lambda ttl_s=HOUR, most=100, **more: NaiveMemories(clock, ttl_s=ttl_s, most=most, **more)
+    return request.getfixturevalue(request.param)
 
 
 def texts(store: MemoryStore, whose: Whose = XIAO, *, current: bool = True) -> list[str]:
     return [memory.text for memory in store.all(whose) if memory.replaced is None or not current]
+
+
+def vector(*values: float) -> bytes:
+    """Of one length, or nearly: what is compared is the direction."""
+    return np.array(values, np.float16).tobytes()
 
 
 def told(store: MemoryStore, *found: str, whose: Whose = XIAO) -> None:
@@ -72,7 +141,7 @@ def told(store: MemoryStore, *found: str, whose: Whose = XIAO) -> None:
 def test_a_statement_is_kept_for_its_user_alone(make: Make) -> None:
     store = make()
     memory = store.add(XIAO, "用户养了一只猫")
-    assert store.all(XIAO) == [memory] and (memory.source, memory.replaced, memory.vector) == ("hand", None, None)
+    assert store.all(XIAO) == [memory] and (memory.source, memory.replaced) == ("hand", None)
     for other in (SAME_NAME, NOBODYS, Whose("alice", "u-11"), Whose("alice", "u-"), Whose("", "u-1")):
         assert store.all(other) == []
         with pytest.raises(MemoryNotFound):
@@ -172,7 +241,7 @@ def test_an_owner_whose_users_take_its_share_keeps_nothing_more_and_others_do(ma
     big = "长" * 200_000
     for number in range(2):
         store.add(Whose("alice", f"u-{number}"), f"{number}{big}")
-    store.put_vector(store.all(Whose("alice", "u-0"))[0].id, f"0{big}", "m", bytes(100))
+    store.put_vector(Whose("alice", "u-0"), store.all(Whose("alice", "u-0"))[0], "m", bytes(100))
     with pytest.raises(MemoryFull, match="1 MB"):
         store.check_room(XIAO)
     with pytest.raises(MemoryFull):
@@ -231,27 +300,78 @@ def test_a_vector_is_of_one_model_and_another_makes_it_anew(make: Make) -> None:
     store = make()
     memory = store.add(XIAO, "用户喜欢爬山")
     assert store.unread("one", 10) == [(XIAO, memory)]
-    store.put_vector(memory.id, "用户喜欢爬山", "one", b"\x00<")
-    store.put_vector(memory.id, "another text", "two", b"")
-    assert store.unread("one", 10) == [] and store.all(XIAO)[0].vector == b"\x00<"
-    assert [found.id for _, found in store.unread("two", 10)] == [memory.id]
+    store.put_vector(XIAO, memory, "one", vector(1))
+    store.put_vector(XIAO, replace(memory, text="another text"), "two", vector(1))
+    store.put_vector(SAME_NAME, memory, "two", vector(1))
+    assert store.unread("one", 10) == [] and store.likest(XIAO, "one", vector(1)) == [memory.id]
+    assert store.likest(XIAO, "two", vector(1)) == [] == store.likest(SAME_NAME, "one", vector(1))
+    for model in ("two", "o", "on", "onee", ""):
+        assert store.unread(model, 10) == [(XIAO, memory)]
+    store.put_vector(XIAO, memory, "two", vector(1, 2))
+    assert store.unread("two", 10) == [] and store.likest(XIAO, "two", vector(1, 1)) == [memory.id]
 
 
-def test_both_do_the_same_whatever_is_done(sqlite: Callable[..., SqliteMemories], clock: Clock) -> None:
+def test_of_many_without_a_vector_some_are_named(make: Make) -> None:
+    store = make()
+    for number in range(30):
+        store.add(Whose("alice", f"u-{number % 7}"), f"用户喜欢{number}")
+    named = {(whose, memory.id) for whose, memory in store.unread("m", 16)}
+    assert len(named) == 16 and all(id in [m.id for m in store.all(whose)] for whose, id in named)
+    left = 30
+    while found := store.unread("m", 16):
+        for whose, memory in found:
+            store.put_vector(whose, memory, "m", vector(1))
+        left -= len(found)
+    assert left == 0
+
+
+def test_the_likest_come_first_of_what_holds_and_what_all_have_in_common_does_not_count(
+    make: Make, clock: Clock
+) -> None:
+    store = make(most=6)
+    kept = {}
+    for number, text in enumerate(["用户住在苏州", "用户住在杭州", "用户有猫", "用户有狗", "用户爬山", "用户看海"]):
+        clock.now += 1
+        kept[text] = store.add(XIAO, text)
+        store.put_vector(XIAO, kept[text], "m", vector(9, 9, *np.eye(6)[number]))
+    first = [kept[text].id for text in ("用户有猫", "用户看海", "用户爬山", "用户有狗", "用户住在杭州")]
+    assert store.likest(XIAO, "m", vector(9, 9, 0, 0, 1, 0, 0, 0)) == first, "five left: of equals the newest"
+    store.put_vector(XIAO, store.add(XIAO, "用户下棋"), "m", vector(9, 9, 0, 0, 0, 0, 0, 0))
+    asked = vector(9, 8, 0, 0, 0, 0, 0, 2)
+    assert store.likest(XIAO, "m", asked)[0] == kept["用户看海"].id
+    clock.now += HOUR
+    assert store.likest(XIAO, "m", asked) == []
+
+
+# None as like to (3, 1, 2) as another, so that no rounding decides.
+DIRECTIONS = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (5, 1, 2)]
+
+
+def test_all_do_the_same_whatever_is_done(make_real: Make, clock: Clock) -> None:
     """Thousands of steps at random, and after each the same users have the same."""
     rng = random.Random(3)
-    one, twin = sqlite(ttl_s=300.0, most=4), NaiveMemories(clock, ttl_s=300.0, most=4)
+    one, twin = make_real(ttl_s=300.0, most=4, owner_mb=1), NaiveMemories(clock, ttl_s=300.0, most=4, owner_mb=1)
     users = (XIAO, SAME_NAME, NOBODYS, Whose("alice", "u-2"))
     said = ["用户住在苏州", "用户住在杭州", "用户叫阿青", "用户叫老秦", "用户喜欢爬山", "用户喜欢 爬山。", "用户有猫"]
     held: list[tuple[object, object]] = []
 
     def seen(store: MemoryStore) -> list[object]:
-        rows = [(m.text, m.source, m.mood, m.at, m.expires, m.replaced, m.vector) for w in users for m in store.all(w)]
-        return list(rows)
+        rows: list[object] = []
+        for whose in users:
+            kept = store.all(whose)
+            likest = store.likest(whose, "m", vector(3, 1, 2))
+            rows += [(m.text, m.source, m.mood, m.at, m.expires, m.replaced) for m in kept]
+            rows += [[m.id for m in kept].index(id) for id in likest]
+        unread = [
+            (whose.owner, whose.user, memory.text)
+            for whose, memory in store.unread("m", 100)
+            if memory.expires > clock.now
+        ]
+        return [*rows, *sorted(unread, key=repr)]
 
     for _ in range(1500):
         whose, clock.now = rng.choice(users), clock.now + rng.choice((0.0, 1.0, 20.0))
-        step, text = rng.randrange(9), rng.choice(said)
+        step, text = rng.randrange(10), rng.choice(said)
         if step < 2:
             for store in (one, twin):
                 store.add(whose, text)
@@ -273,6 +393,11 @@ def test_both_do_the_same_whatever_is_done(sqlite: Callable[..., SqliteMemories]
             place = rng.randrange(len(left))
             one.delete(whose, left[place].id)
             twin.delete(whose, twin.all(whose)[place].id)
+        elif step == 8 and (left := one.all(whose)):
+            place, made = rng.randrange(len(left)), vector(*rng.choice(DIRECTIONS))
+            model = rng.choice("mn")
+            one.put_vector(whose, left[place], model, made)
+            twin.put_vector(whose, twin.all(whose)[place], model, made)
         elif step == 7 and rng.random() < 0.1:
             assert len(one.all(whose)) == len(twin.all(whose))
             one.forget(whose), twin.forget(whose)
@@ -293,7 +418,7 @@ def test_of_what_is_forgotten_no_byte_is_in_the_files(sqlite: Callable[..., Sqli
     for number in range(300):
         text = f"用户{MARKED.format(number)}.{'填' * rng.randrange(120)}"
         memory = (store if number % 2 else other).add(XIAO, text)
-        store.put_vector(memory.id, text, "m", b"Vector%05d" % number * 80)
+        store.put_vector(XIAO, memory, "m", b"Vector%05d" % number * 80)
         other.add(SAME_NAME, f"用户喜欢{number}{'别' * rng.randrange(200)}")
         mine[memory.id] = MARKED.format(number) + "."
     store.note(XIAO, MARKED.format("note"), None)
@@ -317,7 +442,7 @@ def test_nor_is_any_between_rows_that_were_moved(
     monkeypatch.setattr("secrets.token_hex", lambda count: rng.randbytes(count).hex())
     for number in range(120):
         memory = store.add(XIAO, f"用户{MARKED.format(number)}.{'填' * rng.randrange(120)}")
-        store.put_vector(memory.id, memory.text, "m", b"Vector%05d" % number * 80)
+        store.put_vector(XIAO, memory, "m", b"Vector%05d" % number * 80)
         store.add(SAME_NAME, f"用户喜欢{number}{'别' * rng.randrange(200)}")
     store.forget(XIAO)
     assert_gone(file, ["Quetz", "Vector0"])
