@@ -36,9 +36,7 @@ def label(
     pending: deque[Future[Answers]] = deque()
 
     def ask(feedback: Feedback) -> Answers:
-        if feedback.row.problem:
-            return Answers(problem=feedback.row.problem)
-        return answer(clerk, tasks, feedback.text, sure, given_up)
+        return answer(clerk, tasks, feedback.text, sure, given_up, feedback.row.problem)
 
     def take() -> None:
         journal.add(pending.popleft().result())
