@@ -7,7 +7,8 @@ PY := $(VENV)/bin/python
 PIP_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve ui test test-real faults fault-bodies fault-turns fault-steady check lock sbom audit wheels install install-dev install-ui install-ui-tests clean
+.PHONY: help demo serve ui test test-real test-ray faults fault-bodies fault-turns fault-steady check lock sbom audit wheels \
+	install install-dev install-ui install-ui-tests clean
 
 help:
 	@echo "make demo    start the service on port 5000 with the embedded demo model"
@@ -15,6 +16,7 @@ help:
 	@echo "make ui      a web page on port 7860 for the service on port 5000; see docs/page.md"
 	@echo "make test    install what tests need and run them all"
 	@echo "make test-real  the same on a real language model, SmolLM2 (93 MB); not part of make test"
+	@echo "make test-ray   the feedback desk on a Ray cluster of two nodes on this machine; ROWS=20000 KILLS=20 for all of it"
 	@echo "make faults  kills, floods and cuts off real servers for most of an hour; see docs/faults.md"
 	@echo "make fault-bodies, fault-turns, fault-steady  100,000 generated bodies, 5,000 turns, half an hour; go on where they were cut"
 	@echo "make check   ruff, mypy, import-linter, READMEs and docs against the code"
@@ -78,6 +80,15 @@ $(VENV)/.installed-real: tests/real/requirements.txt $(VENV)/.installed-dev
 
 test-real: $(VENV)/.installed-real
 	$(PY) -m pytest tests/real
+
+$(VENV)/.installed-ray: requirements-ray.txt $(VENV)/.installed-dev
+	$(PY) -m pip install -r requirements-ray.txt
+	@touch $@
+
+ROWS ?= 300
+KILLS ?= 3
+test-ray: $(VENV)/.installed-ray
+	$(PY) -m pytest tests/ray tests/e2e/test_feedback_kills.py --rows $(ROWS) --kills $(KILLS) --timeout 36000
 
 faults: install-dev
 	$(PY) -m tests.faults

@@ -36,6 +36,25 @@ settings.register_profile(
 settings.load_profile("tests")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rows", type=int, default=300, help="rows of the feedback desk's kill tests; 20000: the full proof"
+    )
+    parser.addoption("--kills", type=int, default=3, help="kills in each of them; 20: the full proof")
+
+
+@pytest.fixture
+def rows(request: pytest.FixtureRequest) -> int:
+    """How many rows a test of kills goes through."""
+    return int(request.config.getoption("--rows"))
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    """How often it kills."""
+    return int(request.config.getoption("--kills"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_compute_thread() -> Iterator[None]:
     """Tiny matrices are faster on one thread, and tests share the machine."""

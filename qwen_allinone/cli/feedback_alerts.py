@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -17,14 +17,13 @@ from qwen_allinone.settings import Settings
 from qwen_allinone.state import SqliteOutbox, now
 from qwen_allinone.tasks import Masking, Registry
 
-Tell = Callable[[desk.Feedback, desk.Answers], None]
 _MOST_WAIT_S = 30.0
 
 
 @contextmanager
 def row_alerts(
     settings: Settings, about: Mapping[str, object], folder: Path, journal: desk.Journal
-) -> Iterator[Tell | None]:
+) -> Iterator[desk.Tell | None]:
     """What is told of each row; None where there are no rules. A run is known again by what it asks and where to.
 
     Raises:

@@ -11,12 +11,11 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from qwen_allinone import bootstrap, desk
-from qwen_allinone.cli.asking import most_at_once
-from qwen_allinone.cli.feedback_alerts import Tell, row_alerts
-from qwen_allinone.cli.terminal import err, exit_with, key_of, load_service, load_settings, out
+from qwen_allinone import desk
+from qwen_allinone.cli.feedback_alerts import row_alerts
+from qwen_allinone.cli.feedback_crews import Crew, Engine, Many, crew
+from qwen_allinone.cli.terminal import err, exit_with, load_settings, out
 from qwen_allinone.errors import DataFileError, QaioError
-from qwen_allinone.patience import RemoteService
 from qwen_allinone.settings import Settings
 
 JOURNAL = "journal.jsonl"
@@ -25,7 +24,9 @@ _SAMPLE = Path(desk.__file__).parent / "sample.csv"
 
 
 def feedback(
-    files: Annotated[list[Path] | None, typer.Argument(help="CSV, TSV, JSONL, XLSX or Parquet files")] = None,
+    files: Annotated[
+        list[str] | None, typer.Argument(help="CSV, TSV, JSONL, XLSX or Parquet files; s3://... too")
+    ] = None,
     out_folder: Annotated[Path, typer.Option("--out", help="Folder for what comes of it")] = Path("feedback"),
     sample: Annotated[bool, typer.Option("--sample", help="Take the small file that comes with the package")] = False,
     text: Annotated[str, typer.Option("--text", help="Column with what people say; guessed if not given")] = "",
@@ -42,6 +43,14 @@ def feedback(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder")] = False,
     url: Annotated[str, typer.Option(help="Ask this running service, and not a model in this process")] = "",
     key_file: Annotated[Path | None, typer.Option("--key", help="File with its API key or token")] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="ray: many models on the machines of a Ray cluster, or several on this one")
+    ] = Engine.PROCESS,
+    address: Annotated[
+        str, typer.Option(help="With ray: the cluster, as HOST:PORT or auto; not given: this machine alone")
+    ] = "",
+    actors: Annotated[int, typer.Option(min=0, help="With ray: models in all; 0: as many as there are CPUs for")] = 0,
+    actor_cpus: Annotated[int, typer.Option(min=1, help="With ray: CPUs that each model computes on")] = 1,
 ) -> None:
     """Label files of feedback: sentiment, intent, keywords, alarms, suggested replies; and make a report of them.
 
@@ -50,38 +59,58 @@ def feedback(
     settings = load_settings()
     try:
         wanted = _wanted(without or [])
-        table = desk.open_table(_files(files, sample), desk.Columns(text, date, product, rating, number))
+        many = Many(engine, address, actors, actor_cpus, url)
+        table = desk.open_table(
+            _files(files, sample, anywhere=engine is Engine.RAY), desk.Columns(text, date, product, rating, number)
+        )
         _show_columns(table)
         with err.status("reading the files"):
             survey = desk.survey(table)
         _show_survey(survey)
-        clerk = _clerk(settings, url, key_file)
-        tasks = desk.check(clerk, wanted)
-        _make_folder(out_folder)
-        about = _asked(table, clerk, tasks, sure)
-        with desk.Journal(out_folder / JOURNAL, about, resume=resume) as journal:
-            with row_alerts(settings, about, out_folder, journal) as tell:
-                _label(table, clerk, tasks, journal, survey.rows, sure, most_at_once(settings), tell)
-            with err.status("writing the report"):
-                told = desk.About(
-                    tuple(source.path.name for source in table.sources),
-                    clerk.model,
-                    table.chosen,
-                    {name: clerk.tasks[name] for name in tasks},
-                    sure,
-                    datetime.now().replace(microsecond=0),
-                    survey.doubles,
-                )
-                figures = desk.write(out_folder, table, journal, told)
+        with crew(settings, many, key_file) as asked:
+            figures = _run(settings, table, survey, asked, wanted, out_folder, sure=sure, resume=resume)
     except QaioError as error:
         raise exit_with(str(error)) from None
     _show_result(out_folder, figures)
 
 
-def _files(files: list[Path] | None, sample: bool) -> list[Path]:
+def _files(files: list[str] | None, sample: bool, *, anywhere: bool) -> list[desk.File]:
+    """`anywhere`: by paths that hold in a process with another folder, too."""
     if bool(files) == sample:
         raise DataFileError("name one file or more, or take the one that comes with the package: --sample")
-    return files or [_SAMPLE]
+    places = [desk.place(name) for name in files or [os.fspath(_SAMPLE)]]
+    return [place.absolute() if anywhere and isinstance(place, Path) else place for place in places]
+
+
+def _run(
+    settings: Settings,
+    table: desk.Table,
+    survey: desk.Survey,
+    asked: Crew,
+    wanted: list[str],
+    folder: Path,
+    *,
+    sure: float,
+    resume: bool,
+) -> desk.Figures:
+    """Label what is not labelled yet, and write what comes of it."""
+    tasks = desk.check(asked.about, wanted)
+    _make_folder(folder)
+    known_by = _known_by(table, asked.about, tasks, sure)
+    with desk.Journal(folder / JOURNAL, known_by, resume=resume) as journal:
+        with row_alerts(settings, known_by, folder, journal) as tell:
+            _label(table, asked, tasks, journal, survey.rows, sure, tell)
+        with err.status("writing the report"):
+            told = desk.About(
+                tuple(source.path.name for source in table.sources),
+                asked.about.model,
+                table.chosen,
+                {name: asked.about.tasks[name] for name in tasks},
+                sure,
+                datetime.now().replace(microsecond=0),
+                survey.doubles,
+            )
+            return desk.write(folder, table, journal, told)
 
 
 def _wanted(without: list[str]) -> list[str]:
@@ -91,12 +120,6 @@ def _wanted(without: list[str]) -> list[str]:
     return [name for name in desk.TASKS if name not in without]
 
 
-def _clerk(settings: Settings, url: str, key_file: Path | None) -> desk.Clerk:
-    if url:
-        return desk.over_http(RemoteService(url, key_of(key_file)))
-    return desk.in_process(load_service(settings), bootstrap.public_name(settings.model))
-
-
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,21 +127,21 @@ def _make_folder(folder: Path) -> None:
         raise DataFileError(f"{folder} cannot be made ({error.strerror}); name another with --out") from None
 
 
-def _asked(table: desk.Table, clerk: desk.Clerk, tasks: tuple[str, ...], sure: float) -> dict[str, object]:
-    """What a run is known again by: with any other, the answers that are kept would be those to something else."""
-    return {"files": table.fingerprint(), "text column": table.chosen.text, "model": clerk.model, "tasks": tasks,
+def _known_by(table: desk.Table, about: desk.ModelInfo, tasks: tuple[str, ...], sure: float) -> dict[str, object]:
+    """What a run is known again by: with any other, the answers that are kept would be those to something else. Where
+    they are computed is not among it: a run may go on with another engine."""
+    return {"files": table.fingerprint(), "text column": table.chosen.text, "model": about.model, "tasks": tasks,
             "--sure": sure}  # fmt: skip
 
 
 def _label(
     table: desk.Table,
-    clerk: desk.Clerk,
+    asked: Crew,
     tasks: tuple[str, ...],
     journal: desk.Journal,
     rows: int,
     sure: float,
-    at_once: int,
-    tell: Tell | None,
+    tell: desk.Tell | None,
 ) -> None:
     """With a bar on the terminal; Ctrl-C ends the command with a word on how to go on."""
     columns = (
@@ -136,7 +159,7 @@ def _label(
             progress.update(bar, advance=1, pace=f"{speed:.1f} rows/s" if speed else "")
 
         try:
-            desk.label(table, clerk, tasks, journal, sure=sure, at_once=at_once, on_done=done, tell=tell)
+            asked.label(table, tasks, journal, sure=sure, on_done=done, tell=tell)
         except KeyboardInterrupt:
             progress.stop()
             err.print(f"stopped: {journal.done} of {rows} rows are done and kept; go on with --resume", highlight=False)

@@ -60,12 +60,18 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Clerk:
-    """Answers one task about one text. `ask` raises Refused where the text is at fault, and ServiceError, OSError or
-    HTTPException where something else is."""
+class ModelInfo:
+    """What a model is called, and the tasks it knows."""
 
     model: str
     tasks: Mapping[str, TaskInfo]
+
+
+@dataclass(frozen=True)
+class Clerk(ModelInfo):
+    """Answers one task about one text. `ask` raises Refused where the text is at fault, and ServiceError, OSError or
+    HTTPException where something else is."""
+
     ask: Callable[[str, Mapping[str, str]], Said]
 
 
@@ -118,20 +124,21 @@ def over_http(remote: RemoteService) -> Clerk:
     return Clerk(response.model, tasks, ask)
 
 
-def check(clerk: Clerk, wanted: Sequence[str]) -> tuple[str, ...]:
+def check(about: ModelInfo, wanted: Sequence[str]) -> tuple[str, ...]:
     """The tasks of `wanted` that there are.
 
     Raises:
         DataFileError: the one that all depends on is not there, or is not what it is here.
     """
-    sentiment = clerk.tasks.get(SENTIMENT)
+    sentiment = about.tasks.get(SENTIMENT)
     if sentiment is None or not {POSITIVE, NEGATIVE} <= set(sentiment.labels):
         raise DataFileError(f"the task {SENTIMENT!r} with the labels {POSITIVE} and {NEGATIVE} is needed")
-    return tuple(name for name in wanted if name in clerk.tasks)
+    return tuple(name for name in wanted if name in about.tasks)
 
 
-def answer(clerk: Clerk, tasks: Sequence[str], text: str, sure: float, given_up: Event) -> Answers:
-    """All that is asked about one text. A negative label is an alarm from the probability `sure` on.
+def answer(clerk: Clerk, tasks: Sequence[str], text: str, sure: float, given_up: Event, problem: str = "") -> Answers:
+    """All that is asked about one text. A negative label is an alarm from the probability `sure` on. With a `problem`
+    there is no text and nothing is asked.
 
     Raises:
         DataFileError: the model does not answer, though it was asked several times.
@@ -142,6 +149,8 @@ def answer(clerk: Clerk, tasks: Sequence[str], text: str, sure: float, given_up:
             return Said()
         return _stubbornly(lambda: clerk.ask(task, inputs), given_up)
 
+    if problem:
+        return Answers(problem=problem)
     if not text:
         return Answers(problem="内容为空")
     if len(text) > _MOST_CHARACTERS:

@@ -84,7 +84,7 @@ class Journal:
         self.flush()
         for number, (_, entry) in enumerate(self._entries()):
             if number:
-                yield _answers(entry)
+                yield answers_of(entry)
 
     def _begin(self, about: Mapping[str, Any], resume: bool) -> None:
         try:
@@ -157,7 +157,8 @@ def _entry(line: bytes) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) else None
 
 
-def _answers(entry: Mapping[str, Any]) -> Answers:
+def answers_of(entry: Mapping[str, Any]) -> Answers:
+    """As `asdict` and JSON leave them."""
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in entry.items() if name != "n"
     }

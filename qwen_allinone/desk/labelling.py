@@ -14,6 +14,9 @@ from qwen_allinone.desk.table import Feedback, Table
 
 _AHEAD = 4  # times as many rows are held as are asked about, so that one long answer does not hold up the others
 
+# Of a row, before it counts as done.
+Tell = Callable[[Feedback, Answers], None]
+
 
 def label(
     table: Table,
@@ -24,7 +27,7 @@ def label(
     sure: float,
     at_once: int,
     on_done: Callable[[], None],
-    tell: Callable[[Feedback, Answers], None] | None = None,
+    tell: Tell | None = None,
 ) -> None:
     """Go on behind the last row that is done, `at_once` rows at a time. `tell` hears of each row before it counts as
     done, and so of a row again that a kill came between; what it raises ends the labelling.
@@ -38,9 +41,7 @@ def label(
     pending: deque[tuple[Feedback, Future[Answers]]] = deque()
 
     def ask(feedback: Feedback) -> Answers:
-        if feedback.row.problem:
-            return Answers(problem=feedback.row.problem)
-        return answer(clerk, tasks, feedback.text, sure, given_up)
+        return answer(clerk, tasks, feedback.text, sure, given_up, feedback.row.problem)
 
     def take() -> None:
         feedback, answers = pending[0][0], pending[0][1].result()

@@ -7,10 +7,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TextIO
 
 from qwen_allinone import csv_files
+from qwen_allinone.desk.places import File, openable
 from qwen_allinone.errors import DataFileError
 
 _LINE_BYTES = 64_000_000  # of JSON; a longer line is no row
@@ -33,7 +33,7 @@ class Row:
 class Source:
     """A file that can be read again and again, always with the same rows; `note` is worth telling of it."""
 
-    path: Path
+    path: File
     columns: tuple[str, ...]
     note: str
     _read: Callable[[], Iterator[Row]]
@@ -54,7 +54,7 @@ class Source:
             raise _unreadable(self.path, error) from None
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: File) -> Source:
     """The file, read as its ending says.
 
     Raises:
@@ -78,11 +78,11 @@ def open_source(path: Path) -> Source:
     return source
 
 
-def _unreadable(path: Path, error: OSError) -> DataFileError:
+def _unreadable(path: File, error: OSError) -> DataFileError:
     return DataFileError(f"{path} cannot be read: {error.strerror or error}")
 
 
-def _csv(path: Path) -> Source:
+def _csv(path: File) -> Source:
     encoding = _encoding(path)
     with _text(path, encoding) as file:
         first = next(_records(file), None)
@@ -101,11 +101,11 @@ def _csv(path: Path) -> Source:
     return Source(path, columns, "" if encoding == "UTF-8" else encoding, read)
 
 
-def _text(path: Path, encoding: str) -> TextIO:
+def _text(path: File, encoding: str) -> TextIO:
     return csv_files.as_text(path.open("rb"), encoding)
 
 
-def _encoding(path: Path) -> str:
+def _encoding(path: File) -> str:
     try:
         with path.open("rb") as file:
             return csv_files.encoding_of(file)
@@ -136,7 +136,7 @@ def _csv_row(line: int, cells: list[str] | csv.Error, width: int) -> Row:
     return Row(line, kept, f"有 {len(cells)} 列，应为 {width} 列{over}")
 
 
-def _jsonl(path: Path) -> Source:
+def _jsonl(path: File) -> Source:
     names: dict[str, None] = {}
     for _, value in _json_lines(path):
         if isinstance(value, dict):
@@ -155,7 +155,7 @@ def _jsonl(path: Path) -> Source:
     return Source(path, columns, "", read)
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+def _json_lines(path: File) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """The object of each line, or what is wrong with it; empty lines are none."""
     with path.open("rb") as file:
         number = 0
@@ -179,7 +179,7 @@ def _json_object(line: bytes) -> dict[str, Any] | str:
     return value if isinstance(value, dict) else "不是 JSON 对象"
 
 
-def _excel(path: Path) -> Source:
+def _excel(path: File) -> Source:
     try:
         import openpyxl
     except ImportError:
@@ -188,7 +188,7 @@ def _excel(path: Path) -> Source:
     def cells() -> Iterator[tuple[int, tuple[Any, ...]]]:
         """Of the sheet that is in front when the file is opened; of formulas what they came to."""
         try:
-            book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+            book = openpyxl.load_workbook(openable(path), read_only=True, data_only=True)
         except OSError:
             raise
         except Exception as error:  # whatever a broken archive leads to
@@ -222,7 +222,7 @@ def _padded(row: Sequence[Any], width: int) -> Sequence[Any]:
     return (*row, *[None] * (width - len(row)))
 
 
-def _parquet(path: Path) -> Source:
+def _parquet(path: File) -> Source:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -230,12 +230,12 @@ def _parquet(path: Path) -> Source:
         raise DataFileError(f"{path}: Parquet needs pyarrow: {_EXTRA}") from None
 
     def read_columns() -> tuple[str, ...]:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(openable(path)) as file:
             return csv_files.column_names(file.schema_arrow.names)
 
     def read() -> Iterator[Row]:
         line = 0
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(openable(path)) as file:
             for batch in file.iter_batches(batch_size=_BATCH):
                 for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     line += 1

@@ -7,11 +7,11 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
 from qwen_allinone import feedback_columns
+from qwen_allinone.desk.places import File
 from qwen_allinone.desk.sources import Row, Source, open_source
 from qwen_allinone.did_you_mean import hint
 from qwen_allinone.errors import DataFileError
@@ -77,7 +77,7 @@ class Survey:
     told: tuple[str, ...]
 
 
-def open_table(paths: Sequence[Path], named: Columns) -> Table:
+def open_table(paths: Sequence[File], named: Columns) -> Table:
     """Open the files and find their columns.
 
     Raises:

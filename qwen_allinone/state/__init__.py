@@ -1,6 +1,6 @@
 """What outlives a request: conversations, responses, answers to keys of clients' and what users told of themselves, in
-a SQLite file or in Redis, the last also in PostgreSQL; corrections; usage; batches and their files; alerts on their way;
-remembered answers (cache.py)."""
+a SQLite file or in Redis, the last also in PostgreSQL; corrections; usage; batches and their files; alerts on their
+way; remembered answers (cache.py)."""
 
 from qwen_allinone.state.batches import Batch, Draft, HeldLine, InputLine, LineProblem, Quota, StoredFile, outcome
 from qwen_allinone.state.conversations import Conversation, Session, Sessions, Store, Turn, now

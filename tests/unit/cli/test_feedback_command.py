@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,13 @@ def test_a_file_is_labelled_and_reported_and_its_columns_are_shown(tmp_path: Pat
     assert command("a.csv", "--out", "out").exit_code == ERRORS, "a run is there already"
 
 
+def test_where_ray_is_not_installed_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "qwen_allinone.desk.cluster", raising=False)
+    result = command("a.csv", "--engine", "ray")
+    assert result.exit_code == ERRORS and "pip install -r requirements-ray.txt" in result.stderr, result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -52,6 +60,9 @@ def test_a_file_is_labelled_and_reported_and_its_columns_are_shown(tmp_path: Pat
         (("a.csv", "--without", "sentiment"), "--without sentiment"),
         (("b.csv",), "cannot be read"),
         (("a.csv", "--url", "http://127.0.0.1:9"), "does not answer"),
+        (("a.csv", "--engine", "ray", "--url", "http://127.0.0.1:9"), "take one"),
+        (("a.csv", "--actors", "2"), "add --engine ray"),
+        (("ftp://somewhere/a.csv",), "no store that is known"),
     ],
 )
 def test_what_cannot_be_done_is_told_before_a_model_is_loaded(

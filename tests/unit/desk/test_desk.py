@@ -7,6 +7,8 @@ import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -16,34 +18,14 @@ from pathlib import Path
 import pytest
 
 from qwen_allinone import desk
-from qwen_allinone.desk.asking import Gold, Refused, Said, TaskInfo
+from qwen_allinone.desk.asking import Said
 from qwen_allinone.errors import DataFileError
+from tests.support.known_clerk import known, say
 
-LABELS = {
-    "sentiment": ("正面", "负面"), "intent": ("咨询", "投诉", "建议", "闲聊"), "keywords": (), "suggest": (),
-    "care": ("需要帮助", "没有"),
-}  # fmt: skip
+CLERK = known()
 
 
-def say(task: str, inputs: Mapping[str, str]) -> Said:
-    """A model that is known: it goes by a word in the text."""
-    text = inputs["text"]
-    if "拒绝" in text:
-        raise Refused("太长了")
-    bad = "坏" in text
-    return {
-        "sentiment": Said("负面" if bad else "正面", 0.98 if bad else 0.6),
-        "intent": Said("投诉" if bad else "闲聊", 0.9),
-        "care": Said("需要帮助" if "不想活" in text else "没有", 0.9),
-        "keywords": Said(items=tuple(text[:2].split())),
-        "suggest": Said(text="很抱歉"),
-    }[task]
-
-
-CLERK = desk.Clerk("a-model", {name: TaskInfo(labels, Gold(10, 0.9)) for name, labels in LABELS.items()}, say)
-
-
-def run(files: Sequence[Path], folder: Path, *, resume: bool = False, clerk: desk.Clerk = CLERK) -> desk.Figures:
+def run(files: Sequence[desk.File], folder: Path, *, resume: bool = False, clerk: desk.Clerk = CLERK) -> desk.Figures:
     table = desk.open_table(files, desk.Columns())
     folder.mkdir(exist_ok=True)
     with desk.Journal(folder / "journal.jsonl", {"files": table.fingerprint()}, resume=resume) as journal:
@@ -173,7 +155,7 @@ def slowly(task: str, inputs: Mapping[str, str]) -> Said:
 def test_rows_are_neither_lost_nor_doubled_when_it_is_killed_again_and_again(tmp_path: Path) -> None:
     texts = [f"第{n}条{'坏' * (n % 2)}" for n in range(1200)]
     file = written(tmp_path, "a.csv", "评论\n" + "\n".join(texts) + "\n")
-    journal, clerk = tmp_path / "out" / "journal.jsonl", desk.Clerk(CLERK.model, CLERK.tasks, slowly)
+    journal, clerk = tmp_path / "out" / "journal.jsonl", known(slowly)
     kills = size = 0
     while True:
         process = get_context("fork").Process(
@@ -241,3 +223,30 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
         desk.label(table, CLERK, desk.TASKS, journal, sure=0.95, at_once=4, on_done=interrupt)
     with desk.Journal(path, {}, resume=True) as journal:
         assert 30 <= journal.done < 5000 and len(list(journal.answers())) == journal.done
+
+
+def test_a_file_in_a_store_is_read_as_one_on_the_disk_and_no_message_tells_its_password(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    for make in (as_csv, as_jsonl, as_parquet):
+        file = make(tmp_path)
+        stored = desk.place(file.as_uri())
+        assert isinstance(stored, desk.StoredFile) and stored.name == file.name
+        there, here = desk.open_table([stored], desk.Columns()), desk.open_table([file], desk.Columns())
+        assert list(there.rows()) == list(here.rows()) and there.fingerprint() == here.fingerprint()
+    with pytest.raises(DataFileError, match="file:///nowhere/a.csv cannot be read"):
+        desk.open_table([desk.place("file:///nowhere/a.csv")], desk.Columns())
+    with pytest.raises(DataFileError, match="ftp:// is no store that is known"):
+        desk.place("ftp://somewhere/a.csv")
+    assert "secret" not in str(desk.place("s3://key:secret@bucket/a.csv?session=secret"))
+
+
+def test_memory_does_not_grow_with_the_rows() -> None:
+    """A million are a command of their own: python -m tests.support.desk_memory 1000000"""
+
+    def grown_mb(rows: int) -> float:
+        command = (sys.executable, "-m", "tests.support.desk_memory", str(rows))
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=True)
+        return float(json.loads(ran.stdout)["grown_mb"])
+
+    few, many = grown_mb(10_000), grown_mb(50_000)
+    assert many - few < 12, "300 bytes a row, and a million rows take 300 MB"
