@@ -130,10 +130,13 @@ def report_memory(service: Service) -> None:
     lines = (HELD_OUT / "memory.tsv").read_text(encoding="utf-8").splitlines()[1:]
     rows = [(line.split("\t") + [""])[:4] for line in lines if line.strip()]
 
+    defaults = service.codec.sampling_defaults
+    drawn = Sampling(128, temperature=defaults.temperature, min_p=defaults.min_p)
+
     def reply(row: list[str]) -> str:
         known = "".join(f"\n- {fact}" for fact in row[0].split("；"))
         messages = [("system", f"你是一位温暖、有同理心的聊天伙伴。\n你记得：{known}"), ("user", row[1])]
-        return complete(service, messages, Wanted(Sampling(128, temperature=0.7, top_p=0.9)), Terms())[0].text
+        return complete(service, messages, Wanted(drawn), Terms())[0].text
 
     said = at_once(reply, rows)
     used = [row[3] in text for row, text in zip(rows, said, strict=True) if row[2] == "1"]

@@ -16,6 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+# How replies are drawn where a request does not say: what is less than a quarter as likely as the likeliest is seldom
+# sense.
+DRAWN = {"do_sample": True, "temperature": 0.9, "min_p": 0.25}
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -175,7 +179,7 @@ class DemoModel(nn.Module):
         fresh.chmod(0o644)  # safetensors makes it private
         fresh.replace(folder / "model.safetensors")  # a service may have the old file mapped: never write into it
         _write(folder / "config.json", _config(self.shape, ends[0]))
-        generation = {"bos_token_id": ends[0], "eos_token_id": ends[0], "max_new_tokens": 512}
+        generation = {"bos_token_id": ends[0], "eos_token_id": ends[0], "max_new_tokens": 512} | DRAWN
         _write(folder / "generation_config.json", generation)
 
     def begin_at(self, older: DemoModel) -> None:

@@ -58,9 +58,9 @@ class Service:
         return self._post("/chat", body)
 
     def complete(self, text: str, system: str) -> str:
-        """The reply of /v1/chat/completions, drawn as /chat draws its replies."""
+        """The reply of /v1/chat/completions, drawn by the model's own defaults."""
         messages = ([{"role": "system", "content": system}] if system else []) + [{"role": "user", "content": text}]
-        body = {"model": self._model, "messages": messages, "temperature": 0.7, "top_p": 0.9, "max_tokens": 128}
+        body = {"model": self._model, "messages": messages, "max_tokens": 128}
         answer: str = self._post("/v1/chat/completions", body)["choices"][0]["message"]["content"]  # type: ignore[index,call-overload]
         return answer
 

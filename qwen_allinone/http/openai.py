@@ -28,7 +28,7 @@ from qwen_allinone.http.reply_fields import (
 )
 from qwen_allinone.http.request_terms import needs_engine, parameters, terms
 from qwen_allinone.http.tool_fields import Functions, ToolChoice, Tools
-from qwen_allinone.service import Answer, Terms, UserMemories, whose
+from qwen_allinone.service import Answer, SamplingDefaults, Terms, UserMemories, whose
 from qwen_allinone.service.completions import DEFAULT_MAX_TOKENS, Utterance, Wanted, complete
 from qwen_allinone.service.reminded import Reminded, complete_reminded
 
@@ -60,14 +60,14 @@ class ChatCompletionRequest(NeutralFields):
         "缺省时看 QAIO_MEMORY_CHAT_COMPLETIONS",
     )
 
-    def wanted(self) -> Wanted:
+    def wanted(self, defaults: SamplingDefaults) -> Wanted:
         """As the service knows it; raises InvalidInput where fields contradict each other."""
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             raise InvalidInput("max_tokens 和 max_completion_tokens 只能给一个", param="max_completion_tokens")
         if self.top_logprobs and not self.logprobs:
             raise InvalidInput("top_logprobs 要与 logprobs: true 一起用", param="top_logprobs")
         most = self.max_tokens or self.max_completion_tokens or DEFAULT_MAX_TOKENS
-        return self.replies(most, self.top_logprobs if self.logprobs else None)
+        return self.replies(most, self.top_logprobs if self.logprobs else None, defaults)
 
 
 class ChatCompletionMessage(BaseModel):
@@ -120,7 +120,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
     @needs_engine
     def chat_completions(body: ChatCompletionRequest) -> Response:
         backend.check_model(body.model)
-        wanted, asked = body.wanted(), terms(backend)
+        wanted, asked = body.wanted(backend.service.codec.sampling_defaults), terms(backend)
         user, messages = _user(backend, body, asked), [message.pair for message in body.messages]
         if body.stream:
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
@@ -16,7 +16,7 @@ from qwen_allinone.http.error_answers import TAG, tag_of_type
 from qwen_allinone.http.messages import complaint, without_nulls
 from qwen_allinone.json_schema import ANY_OBJECT, MOST_CHARACTERS, SchemaError, grammar_of
 from qwen_allinone.model.tokenizer import Tokenizer
-from qwen_allinone.service import Answer
+from qwen_allinone.service import Answer, SamplingDefaults
 from qwen_allinone.service.completions import Wanted
 
 _MOST_STOPS, _LONGEST_STOP = 4, 128
@@ -121,6 +121,16 @@ ResponseFormat = Annotated[
 ]
 
 
+OF_MODEL = "缺省：按模型自己的 generation_config.json"  # of a field that the model has a default for
+
+T = TypeVar("T")
+
+
+def set_or(given: T | None, default: T) -> T:
+    """What the request says, or else the default."""
+    return default if given is None else given
+
+
 class ClientNotes(Body):
     """A client's notes to a provider, with which nothing is done, and a choice where there is only one."""
 
@@ -137,11 +147,13 @@ class ReplyFields(Body):
     model: str = Field(description="本服务的模型名，见 GET /v1/models")
     stream: bool = Field(False, description="true：以 SSE 分块发送，最后是 data: [DONE]")
     stream_options: StreamOptions | None = Field(None, description="只能与 stream: true 一起用")
-    temperature: float = Field(1.0, ge=0.0, le=2.0, description="0：总取概率最大的")
-    top_p: float = Field(1.0, ge=0.0, le=1.0)
-    top_k: int = Field(0, ge=-1, description="只从概率最大的几个里取；0 或 -1：不限")
-    min_p: float = Field(0.0, ge=0.0, le=1.0, description="不取概率低于最大者这个比例的；0：不限")
-    repetition_penalty: float = Field(1.0, gt=0.0, le=5.0, description="大于 1：少重复提示和回复里有过的")
+    temperature: float | None = Field(None, ge=0.0, le=2.0, description=f"0：总取概率最大的；{OF_MODEL}")
+    top_p: float | None = Field(None, ge=0.0, le=1.0, description=OF_MODEL)
+    top_k: int | None = Field(None, ge=-1, description=f"只从概率最大的几个里取；0 或 -1：不限；{OF_MODEL}")
+    min_p: float | None = Field(None, ge=0.0, le=1.0, description=f"不取概率低于最大者这个比例的；0：不限；{OF_MODEL}")
+    repetition_penalty: float | None = Field(
+        None, gt=0.0, le=5.0, description=f"大于 1：少重复提示和回复里有过的；{OF_MODEL}"
+    )
     presence_penalty: float = Field(0.0, ge=-2.0, le=2.0, description="大于 0：少说回复里有过的")
     frequency_penalty: float = Field(0.0, ge=-2.0, le=2.0, description="同上，每出现一次减一次")
     logit_bias: Annotated[
@@ -159,8 +171,12 @@ class ReplyFields(Body):
 
     _unset = model_validator(mode="before")(without_nulls)
 
-    def replies(self, max_tokens: int, logprobs: int | None) -> Wanted:
-        """As the service knows it; raises InvalidInput where fields contradict each other."""
+    def replies(self, max_tokens: int, logprobs: int | None, defaults: SamplingDefaults) -> Wanted:
+        """As the service knows it, with the model's `defaults` for what is not set.
+
+        Raises:
+            InvalidInput: fields contradict each other.
+        """
         if logprobs is not None and self.n * max_tokens * (1 + logprobs) > MOST_LOGPROBS:
             most = f"n × max_tokens × (1 + 每处列出的个数) 最多 {MOST_LOGPROBS}"
             raise InvalidInput(f"logprobs 太多：{most}，请减小其中一个", param="logprobs")
@@ -171,11 +187,11 @@ class ReplyFields(Body):
             raise InvalidInput("stream_options 只能与 stream: true 一起用", param="stream_options")
         sampling = Sampling(
             max_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=max(self.top_k, 0),  # -1 is how vLLM writes it
-            min_p=self.min_p,
-            repetition_penalty=self.repetition_penalty,
+            temperature=set_or(self.temperature, defaults.temperature),
+            top_p=set_or(self.top_p, defaults.top_p),
+            top_k=max(set_or(self.top_k, defaults.top_k), 0),  # -1 is how vLLM writes it
+            min_p=set_or(self.min_p, defaults.min_p),
+            repetition_penalty=set_or(self.repetition_penalty, defaults.repetition_penalty),
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
             logit_bias=self.logit_bias,

@@ -11,8 +11,17 @@ from qwen_allinone.errors import InvalidInput
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.error_answers import TAG, tag_of_type
 from qwen_allinone.http.messages import MOST_MESSAGES, complaint, join_parts, without_nulls
-from qwen_allinone.http.reply_fields import MOST_LOGPROBS, ClientNotes, JsonObjectFormat, NamedSchema, TextFormat
+from qwen_allinone.http.reply_fields import (
+    MOST_LOGPROBS,
+    OF_MODEL,
+    ClientNotes,
+    JsonObjectFormat,
+    NamedSchema,
+    TextFormat,
+    set_or,
+)
 from qwen_allinone.http.tool_fields import FlatTools, ToolChoice
+from qwen_allinone.service import SamplingDefaults
 from qwen_allinone.service.completions import DEFAULT_MAX_TOKENS, Utterance, Wanted
 
 _LOGPROBS = "message.output_text.logprobs"
@@ -135,8 +144,8 @@ class ResponseRequest(ClientNotes):
     store: bool = Field(True, description="保存这个回复，以便接着说、读取和删除；与会话一样过期")
     stream: bool = Field(False, description="true：以 SSE 事件发送")
     stream_options: ObfuscationOption | None = Field(None, description="只能与 stream: true 一起用")
-    temperature: float = Field(1.0, ge=0.0, le=2.0, description="0：总取概率最大的")
-    top_p: float = Field(1.0, ge=0.0, le=1.0)
+    temperature: float | None = Field(None, ge=0.0, le=2.0, description=f"0：总取概率最大的；{OF_MODEL}")
+    top_p: float | None = Field(None, ge=0.0, le=1.0, description=OF_MODEL)
     max_output_tokens: int = Field(DEFAULT_MAX_TOKENS, ge=1, description="回复最多的 token 数；不超过上下文所余")
     text: TextOptions = Field(default_factory=lambda: TextOptions.model_validate({}), description="回复的格式")
     include: list[Literal["message.output_text.logprobs"]] = Field(
@@ -152,8 +161,12 @@ class ResponseRequest(ClientNotes):
 
     _unset = model_validator(mode="before")(without_nulls)
 
-    def wanted(self) -> Wanted:
-        """As the service knows it; raises InvalidInput where fields contradict each other."""
+    def wanted(self, defaults: SamplingDefaults) -> Wanted:
+        """As the service knows it, with the model's `defaults` for what is not set.
+
+        Raises:
+            InvalidInput: fields contradict each other.
+        """
         if self.top_logprobs and not self.include:
             raise InvalidInput(f"top_logprobs 要与 include: [{_LOGPROBS!r}] 一起用", param="top_logprobs")
         if self.stream_options is not None and not self.stream:
@@ -162,7 +175,15 @@ class ResponseRequest(ClientNotes):
         if logprobs is not None and self.max_output_tokens * (1 + logprobs) > MOST_LOGPROBS:
             most = f"max_output_tokens × (1 + top_logprobs) 最多 {MOST_LOGPROBS}"
             raise InvalidInput(f"logprobs 太多：{most}，请减小其中一个", param="top_logprobs")
-        sampling = Sampling(self.max_output_tokens, temperature=self.temperature, top_p=self.top_p, logprobs=logprobs)
+        sampling = Sampling(
+            self.max_output_tokens,
+            temperature=set_or(self.temperature, defaults.temperature),
+            top_p=set_or(self.top_p, defaults.top_p),
+            top_k=defaults.top_k,
+            min_p=defaults.min_p,
+            repetition_penalty=defaults.repetition_penalty,
+            logprobs=logprobs,
+        )
         return Wanted(sampling, grammar=self.text.format.grammar(), form_field="text.format.schema")
 
     @property

@@ -24,8 +24,7 @@ from qwen_allinone.http.reply_fields import ChosenToken, chosen_tokens
 from qwen_allinone.http.request_state import state
 from qwen_allinone.http.request_terms import needs_engine, parameters, terms
 from qwen_allinone.http.response_fields import ResponseRequest
-from qwen_allinone.model.tokenizer import Tokenizer
-from qwen_allinone.service import Answer, Terms
+from qwen_allinone.service import Answer, Codec, Terms
 from qwen_allinone.service.completions import Utterance, complete
 from qwen_allinone.state import Conversation, KeptResponse, Responses
 
@@ -128,7 +127,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
     def create_response(body: ResponseRequest) -> Response:
         backend.check_model(body.model)
         asked = terms(backend)
-        draft = _Draft(body, backend.service.codec.tokenizer)
+        draft = _Draft(body, backend.service.codec)
         if body.stream:
             return sse.respond(lambda out: _stream(backend, draft, asked, out), backend)
         with _conversation(backend, draft, asked) as (said, place):
@@ -151,15 +150,16 @@ def register(app: OpenAPI, backend: Backend) -> None:
 class _Draft:
     """A response on its way, and how it looks."""
 
-    def __init__(self, body: ResponseRequest, tokenizer: Tokenizer) -> None:
-        self.body, self.wanted = body, body.wanted()
+    def __init__(self, body: ResponseRequest, codec: Codec) -> None:
+        self.body, self.wanted = body, body.wanted(codec.sampling_defaults)
         self.id = Responses.new_id()
         self.answer: Answer | None = None
-        self._tokenizer = tokenizer
+        self._tokenizer = codec.tokenizer
         self._item_id = f"msg_{uuid.uuid4().hex}"
         self._created = int(time.time())
         # The request with the values that are used, as it stands in every response.
-        self._asked = body.model_dump(exclude=_OURS, by_alias=True)
+        drawn = {"temperature": self.wanted.sampling.temperature, "top_p": self.wanted.sampling.top_p}
+        self._asked = body.model_dump(exclude=_OURS, by_alias=True) | drawn
 
     @property
     def status(self) -> str:

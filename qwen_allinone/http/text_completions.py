@@ -20,7 +20,7 @@ from qwen_allinone.http.prompts import Prompt, prompts
 from qwen_allinone.http.reply_chunks import Chunks
 from qwen_allinone.http.reply_fields import CompletionUsage, ReplyFields, head, shown_logprob, usage
 from qwen_allinone.http.request_terms import needs_engine, parameters, terms
-from qwen_allinone.service import Answer
+from qwen_allinone.service import Answer, SamplingDefaults
 from qwen_allinone.service.completions import Wanted, continue_texts
 
 _MOST_PROMPTS, _MOST_REPLIES = 16, 16
@@ -39,13 +39,13 @@ class CompletionRequest(ReplyFields):
     logprobs: int | None = Field(None, ge=0, le=5, description="附带每个 token 和概率最大的几个的对数概率")
     max_tokens: int = Field(_DEFAULT_MAX_TOKENS, ge=1, description="续写最多的 token 数；不超过上下文所余")
 
-    def wanted(self) -> Wanted:
+    def wanted(self, defaults: SamplingDefaults) -> Wanted:
         """As the service knows it; raises InvalidInput where fields contradict each other."""
         if self.echo and self.logprobs is not None:
             raise InvalidInput("echo 不能与 logprobs 一起用：没有 prompt 的对数概率", param="echo")
         if self.n * len(self.prompt) > _MOST_REPLIES:
             raise InvalidInput(f"n 乘以 prompt 的个数最多 {_MOST_REPLIES}", param="n")
-        return self.replies(self.max_tokens, self.logprobs)
+        return self.replies(self.max_tokens, self.logprobs, defaults)
 
 
 class TextLogprobs(BaseModel):
@@ -92,7 +92,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
     @needs_engine
     def completions(body: CompletionRequest) -> Response:
         backend.check_model(body.model)
-        wanted, asked = body.wanted(), terms(backend)
+        wanted, asked = body.wanted(backend.service.codec.sampling_defaults), terms(backend)
         if body.stream:
 
             def work(out: sse.Writer) -> None:

@@ -12,6 +12,7 @@ from qwen_allinone.model import hub
 from qwen_allinone.model.config import ModelConfig
 from qwen_allinone.model.linear import Kernels, Weights
 from qwen_allinone.model.qwen2 import KeptAs, Qwen2
+from qwen_allinone.model.sampling_defaults import SamplingDefaults, sampling_defaults
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.model.weights import WeightReader, fingerprint
 from qwen_allinone.shipped_files import SHIPPED
@@ -34,6 +35,7 @@ class Checkpoint:
     model: Qwen2
     tokenizer: Tokenizer
     stop_ids: frozenset[int]
+    sampling_defaults: SamplingDefaults
     identity: str
 
 
@@ -56,13 +58,13 @@ def load(
     if context > config.max_position_embeddings:
         log.warning("QAIO_CONTEXT=%d is cut to the model's %d", context, config.max_position_embeddings)
         context = config.max_position_embeddings
-    tokenizer = Tokenizer.load(folder)
+    tokenizer, drawn = Tokenizer.load(folder), sampling_defaults(folder)
     with WeightReader(folder) as reader, heap_returned():
         mark = fingerprint(folder)
         packed_file = packed / f"{mark}-{weights}.panels" if packed else None
         model = Qwen2(config, reader, context, weights, tokenizer.ids, kernels, kv, packed_file)
     identity = f"{mark}:{weights}" + ("" if kv == "auto" else f":{kv}")
-    return Checkpoint(name, folder, model, tokenizer, stop_ids(folder, tokenizer), identity)
+    return Checkpoint(name, folder, model, tokenizer, stop_ids(folder, tokenizer), drawn, identity)
 
 
 def find(name: str, revision: str) -> Path:

@@ -1,5 +1,6 @@
 """The service, between HTTP and the engine: tasks are run, chats answered, answers remembered. No Flask, no torch."""
 
+from qwen_allinone.model.sampling_defaults import SamplingDefaults
 from qwen_allinone.service.answer_types import Answer, CacheUse, ChatAnswer, Terms, unwatched
 from qwen_allinone.service.codec import Codec, fit, fit_task
 from qwen_allinone.service.fitted_task import FittedTask, is_cacheable
@@ -26,6 +27,7 @@ __all__ = [
     "Memories",
     "Outcome",
     "ResultCache",
+    "SamplingDefaults",
     "Terms",
     "Trial",
     "Tried",

@@ -12,6 +12,7 @@ from qwen_allinone.engine.slots import common_prefix
 from qwen_allinone.errors import TaskFileError
 from qwen_allinone.model.checkpoint import Checkpoint
 from qwen_allinone.model.lora import load_adapter
+from qwen_allinone.model.sampling_defaults import SamplingDefaults
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.service.fitted_task import (
     FittedTask,
@@ -34,7 +35,8 @@ log = logging.getLogger(__name__)
 class Codec:
     """The tokenizer of a checkpoint and the tasks in its tokens. The engine publishes it together with the model.
 
-    `stop_ids` end a reply. `forms` makes replies follow a grammar. `context` is the longest sequence in tokens.
+    `stop_ids` end a reply; `sampling_defaults`: how replies are drawn where a request does not say. `forms` makes
+    replies follow a grammar. `context` is the longest sequence in tokens.
     `model_id` is the checkpoint's name, what is in its files and how its weights are kept. `late_system`: the chat
     template shows a system message that is not the first. It holds no model: a failed request's traceback holds this,
     and a model must be gone before the next is loaded.
@@ -42,6 +44,7 @@ class Codec:
 
     tokenizer: Tokenizer
     stop_ids: frozenset[int]
+    sampling_defaults: SamplingDefaults
     forms: Forms
     context: int
     folder: Path
@@ -79,7 +82,17 @@ def fit(
         _check_fits(one.task, max(map(len, nothing)) if contextual else len(prefix), context)
     late_system = takes_late_system(tokenizer)
     forms = Forms(tokenizer, checkpoint.stop_ids)
-    codec = Codec(tokenizer, checkpoint.stop_ids, forms, context, checkpoint.folder, model_id, late_system, tasks)
+    codec = Codec(
+        tokenizer,
+        checkpoint.stop_ids,
+        checkpoint.sampling_defaults,
+        forms,
+        context,
+        checkpoint.folder,
+        model_id,
+        late_system,
+        tasks,
+    )
 
     def publish(compute: Compute) -> Codec:
         cases = {task.name: registry.cases(task.name) for task in registry}
