@@ -56,13 +56,15 @@ def register(app: OpenAPI, guards: Guards) -> None:
         if request.endpoint in OPEN:
             return
         guards.browsers.refuse_wrong_host()
-        guards.browsers.refuse_strange_upload()
+        if "Origin" in request.headers:
+            guards.browsers.refuse_strange_upload()
         if limited is not None:
             # A stranger counts by address, so guessing keys is limited, and does not use up a key's share.
             limited.admit(state.caller or f"address:{counted_as(state.address)}")
         if state.is_stranger:
             auth.refuse_stranger()
-        state.priority = request_terms.priority(guards.priority_keys)
+        if request_terms.PRIORITY_HEADER in request.headers:
+            state.priority = request_terms.priority(guards.priority_keys)
 
 
 def document(spec: dict[str, Any], guards: Guards) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Response, request
+from flask import Response, after_this_request, request
 from flask_openapi import OpenAPI
 
 from qwen_allinone.engine import Pace
@@ -19,18 +19,14 @@ def register(app: OpenAPI, pace: Pace) -> None:
 
     @app.before_request
     def rest() -> None:
-        if _is_large():
-            state.work_began = pace.began()
-            pace.rest(state.caller)
+        # Of a chunked body nothing is known before it is read.
+        if (request.content_length or 0) <= _LARGE_BYTES and "Transfer-Encoding" not in request.headers:
+            return
+        caller, began = state.caller, pace.began()
+        pace.rest(caller)
 
-    @app.after_request
-    def note(response: Response) -> Response:
-        if state.work_began is not None and response.status_code in _FOR_NOTHING:
-            pace.worked(state.caller, pace.since(state.work_began))
-        return response
-
-
-def _is_large() -> bool:
-    """By what it says of itself; of a chunked body nothing is known before it is read."""
-    length = request.content_length
-    return length > _LARGE_BYTES if length is not None else "chunked" in request.headers.get("Transfer-Encoding", "")
+        @after_this_request
+        def note(response: Response) -> Response:
+            if response.status_code in _FOR_NOTHING:
+                pace.worked(caller, pace.since(began))
+            return response

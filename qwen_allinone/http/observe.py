@@ -53,7 +53,7 @@ def register(
 
     @app.after_request
     def watch_until_closed(response: Response) -> Response:
-        if response.status_code < FAILED and not response.is_streamed:
+        if g.state.alerts and response.status_code < FAILED and not response.is_streamed:
             g.state.tell_alerts()
         finish = _finisher(response, telemetry, masks)
         if response.direct_passthrough:  # a file: werkzeug closes that and not the response
@@ -81,7 +81,7 @@ def _finisher(response: Response, telemetry: Telemetry, masks: Collection[MaskKi
     inputs = _inputs(masking, masks) if masking else {}
 
     def finish() -> None:
-        if response.is_streamed:  # broken off, or one that ends without a word of its own
+        if state.alerts and response.is_streamed:  # broken off, or one that ends without a word of its own
             state.tell_alerts()
         record = RequestRecord(
             request_id=state.id,

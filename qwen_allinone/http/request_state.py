@@ -43,7 +43,6 @@ class RequestState:
     who holds the lists sees later ones too. `is_behind`: a line of a batch, for which nobody waits. `key` is equal
     where the same request is asked again and known to be the same, and for no other. `alerts` is told once what it was
     answered, before the client is; None: nobody wants to know.
-    `work_began`: of one with a large body, what its thread had computed by then, see Pace.began.
     `priority`: those with a higher one come first.
     """
 
@@ -59,7 +58,6 @@ class RequestState:
     is_behind: bool = False
     key: str = field(default_factory=lambda: secrets.token_hex(12))
     alerts: Callable[[RequestState], None] | None = None
-    work_began: float | None = None
     priority: int = 0
 
     def tell_alerts(self) -> None:

@@ -85,7 +85,7 @@ def terms(backend: Backend, *, detail: bool = False) -> Terms:
     read = store and not wanted.no_cache and wanted.max_age != 0
     cache = CacheUse(read=read, store=store)
     return Terms(
-        _timeout_s(),
+        _timeout_s(request.headers[TIMEOUT_HEADER]) if TIMEOUT_HEADER in request.headers else None,
         state.caller,
         backend.disconnects.watch,
         cache,
@@ -97,14 +97,12 @@ def terms(backend: Backend, *, detail: bool = False) -> Terms:
 
 
 def priority(allowed: Container[str]) -> int:
-    """The priority that the request in hand asks for, 0 to 9; `allowed`: callers that may raise it above 0.
+    """The priority that the header of the request in hand asks for, 0 to 9. Callers in `allowed` may raise it above 0.
 
     Raises:
         InvalidInput: it is none. PriorityForbidden: the caller may not.
     """
-    given = request.headers.get(PRIORITY_HEADER)
-    if given is None:
-        return 0
+    given = request.headers[PRIORITY_HEADER]
     if not _DIGIT.fullmatch(given.strip()):
         raise InvalidInput(f"请求头 {PRIORITY_HEADER} 必须是 0 到 9 的整数", param=PRIORITY_HEADER)
     asked = int(given)
@@ -121,11 +119,8 @@ def tell_cache(response: Response, answers: Iterable[Answer]) -> Response:
     return response
 
 
-def _timeout_s() -> float | None:
-    """The client's own limit, in seconds; None if it set none."""
-    given = request.headers.get(TIMEOUT_HEADER)
-    if given is None:
-        return None
+def _timeout_s(given: str) -> float:
+    """The client's own limit, in seconds."""
     if not _MILLISECONDS.fullmatch(given.strip()):
         raise InvalidInput(f"请求头 {TIMEOUT_HEADER} 必须是正整数，单位毫秒", param=TIMEOUT_HEADER)
     return int(given) / 1000

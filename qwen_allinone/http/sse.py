@@ -99,7 +99,8 @@ class Writer:
 
     def tell_alerts(self) -> None:
         """All is answered but for the last event, after which the client knows that it is."""
-        self._state.tell_alerts()
+        if self._state.alerts:
+            self._state.tell_alerts()
 
     def end(self, mark: str) -> None:
         """Send a last `mark` that is no JSON; raises as `send`."""

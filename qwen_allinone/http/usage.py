@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import date
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any
 
 from flask import Response, jsonify
 from flask_openapi import OpenAPI
@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from qwen_allinone.errors import InvalidInput, UsageForbidden, UsageOff
 from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.request_state import state
-from qwen_allinone.state import Counts, UsageAccounts, UsageLine
-from qwen_allinone.telemetry import AnswerRecord, RequestRecord
+from qwen_allinone.state import Counted, Counts, UsageAccounts, UsageLine
+from qwen_allinone.telemetry import RequestRecord
 from qwen_allinone.telemetry.metrics import FAILED, METHODS
 from qwen_allinone.telemetry.records import UNFINISHED
 
@@ -86,12 +86,11 @@ class UsageMeter:
             return
         failed = request.status >= FAILED or request.code is not None  # a stream fails after its status
         method = request.method if request.method in METHODS else "other"
-        counted: dict[tuple[Literal["route", "task"], str], Counts] = {
-            ("route", f"{method} {request.route}"): Counts(1, int(failed))
-        }
+        counted: list[Counted] = [("route", f"{method} {request.route}", Counts(1, int(failed)))]
         for answer in request.answers:
-            before = counted.get(("task", answer.task), Counts())
-            counted["task", answer.task] = before.plus(_counts(answer))
+            tokens = (answer.prompt_tokens, answer.reused_tokens, answer.generated_tokens)
+            unfinished = int(answer.finish_reason == UNFINISHED)
+            counted.append(("task", answer.task, Counts(1, unfinished, *tokens if answer.was_computed else ())))
         self.accounts.add(request.caller, counted)
 
     def close(self) -> None:
@@ -147,14 +146,6 @@ def _date(name: str, text: str) -> date:
         if day.isoformat() == text:  # there are other forms of a date, which a store would not find
             return day
     raise InvalidInput(f"{name} 必须是日期，如 2026-01-31", param=name)
-
-
-def _counts(answer: AnswerRecord) -> Counts:
-    """Of one answer; as the metrics count it."""
-    unfinished = int(answer.finish_reason == UNFINISHED)
-    if not answer.was_computed:
-        return Counts(1, unfinished)
-    return Counts(1, unfinished, answer.prompt_tokens, answer.reused_tokens, answer.generated_tokens)
 
 
 def _by_day(lines: Mapping[UsageLine, Counts]) -> Iterator[DayUsage]:

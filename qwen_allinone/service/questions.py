@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from qwen_allinone.engine import Question, Result
+from qwen_allinone.engine import Question, Result, ScoreOptions
 from qwen_allinone.engine.slots import common_prefix
 from qwen_allinone.errors import ContextExceeded, EmptyInput
 from qwen_allinone.model.tokenizer import Gap
@@ -28,6 +28,7 @@ from qwen_allinone.tasks import MOST_CHARS_PER_TOKEN, is_blank
 DECISIONS = "decisions"
 # How many contexts' characters all questions of a call may have together; the options of one may have one context's.
 _MOST_CONTEXTS = 8
+_PIECE_CHARACTERS = 1_000  # of questions that are encoded without a rest between them
 
 # How options of different lengths are compared, see `compare`.
 Rule = Literal["mean", "sum", "gain"]
@@ -158,19 +159,34 @@ def score_options(
     encode = request.codec.tokenizer.encode
     prompts = _Prompts(messages, request.codec, param)
     asked, options = list[list[int]](), list[tuple[tuple[int, ...], ...]]()
-    for number, question in enumerate(questions):
+    for part in _pieces(questions):
         request.permit.check()  # long texts take the tokenizer a while: whoever has left meanwhile is not served
         with request.piece():
-            options.append(tuple(tuple(encode(option.text)) for option in question.in_prompt))
-            asked.append(prompts.encode(number, question, max(map(len, options[number]))))
-    # What the first and the last in order have in common, all have.
-    together = [prompts.lead, *asked]
-    common = common_prefix(min(together), max(together))
-    text = [*prompts.before, *prompts.lead[:common]]
-    result = request.score(
-        DECISIONS, text, [Question(tuple(ids[common:]), of) for ids, of in zip(asked, options, strict=True)]
-    )
+            for number in part:
+                options.append(tuple(tuple(encode(option.text)) for option in questions[number].in_prompt))
+                asked.append(prompts.encode(number, questions[number], max(map(len, options[number]))))
+            if len(asked) == len(questions):
+                # What the first and the last in order have in common, all have.
+                together = [prompts.lead, *asked]
+                common = common_prefix(min(together), max(together))
+                text = [*prompts.before, *prompts.lead[:common]]
+                ends = [Question(tuple(ids[common:]), of) for ids, of in zip(asked, options, strict=True)]
+                work = ScoreOptions(text, ends, request.codec.context)
+    [result] = request.compute(DECISIONS, [work])
     return list(map(OptionScores, result.scores, options)), result
+
+
+def _pieces(questions: Sequence[TypedQuestion]) -> list[list[int]]:
+    """The numbers of the questions, as many together as are encoded in about a millisecond."""
+    pieces, room = list[list[int]](), 0
+    for number, question in enumerate(questions):
+        size = len(question.instructions) + sum([len(option.text) for option in question.options])
+        if size > room:
+            pieces.append([])
+            room = _PIECE_CHARACTERS
+        pieces[-1].append(number)
+        room -= size
+    return pieces
 
 
 def _refuse_costly(questions: Sequence[TypedQuestion], context: int) -> None:

@@ -15,10 +15,8 @@ from qwen_allinone.engine import (
     Generate,
     LabelTrie,
     Permit,
-    Question,
     Result,
     Sampling,
-    ScoreOptions,
     Ticket,
     Work,
 )
@@ -102,12 +100,6 @@ class Request:
     def embed_all(self, name: str, prompts: Sequence[Sequence[int]]) -> list[Result]:
         """The hidden state after each prompt, see Embed. Others find a slot beside them."""
         return self.compute(name, [Embed(prompt) for prompt in prompts])
-
-    def score(self, name: str, text: Sequence[int], questions: Sequence[Question]) -> Result:
-        """The log-probability of each option of each question after `text`, see ScoreOptions."""
-        with self.piece():
-            work = ScoreOptions(text, questions, self.codec.context)
-        return self._compute([(name, work)])[0]
 
     def piece(self) -> AbstractContextManager[None]:
         """For one of many pieces of work in Python, as encoding a text is: see Pace."""

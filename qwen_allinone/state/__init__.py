@@ -20,7 +20,7 @@ from qwen_allinone.state.sqlite_memories import SqliteMemories
 from qwen_allinone.state.sqlite_once import SqliteOnce
 from qwen_allinone.state.sqlite_outbox import SqliteOutbox
 from qwen_allinone.state.sqlite_usage import SqliteUsage
-from qwen_allinone.state.usage import Counts, UsageAccounts, UsageLine, UsageStore
+from qwen_allinone.state.usage import Counted, Counts, UsageAccounts, UsageLine, UsageStore
 
 __all__ = [
     "AlertEvent",
@@ -33,6 +33,7 @@ __all__ = [
     "MemoryStore",
     "Note",
     "Correction",
+    "Counted",
     "Counts",
     "Corrections",
     "LabelAnswer",

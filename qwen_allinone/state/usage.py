@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal, NamedTuple, Protocol
 
 from qwen_allinone.errors import StoreUnavailable
-from qwen_allinone.state.conversations import now
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +43,8 @@ class Counts(NamedTuple):
     cached_tokens: int = 0
     completion_tokens: int = 0
 
-    def plus(self, other: Counts) -> Counts:
-        return Counts(*map(sum, zip(self, other, strict=True)))
 
-
+Counted = tuple[Literal["route", "task"], str, Counts]  # a route or a task, by its name
 Usages = Mapping[UsageLine, Counts]
 
 
@@ -78,7 +76,7 @@ class UsageAccounts:
     """Gathers counts and has them written. Thread-safe."""
 
     def __init__(
-        self, store: UsageStore, *, days: int, flush_s: float = FLUSH_S, clock: Callable[[], float] = now
+        self, store: UsageStore, *, days: int, flush_s: float = FLUSH_S, clock: Callable[[], float] = time.time
     ) -> None:
         """`days`: how many are kept, today's among them. `clock` tells Unix seconds."""
         self._store = store
@@ -96,16 +94,18 @@ class UsageAccounts:
         """Write what is gathered every few seconds, in a thread."""
         threading.Thread(target=self._flush_forever, name="usage", daemon=True).start()
 
-    def add(self, owner: str | None, counted: Mapping[tuple[Literal["route", "task"], str], Counts]) -> None:
+    def add(self, owner: str | None, counted: Iterable[Counted]) -> None:
         """Count something for today. Never waits for a store."""
-        day = self._today().isoformat()
+        day = datetime.fromtimestamp(self._clock(), UTC).date().isoformat()
         with self._lock:
-            for (kind, name), counts in counted.items():
+            for kind, name, counts in counted:
                 line = UsageLine(day, owner, kind, name)
-                if line not in self._gathered and len(self._gathered) >= MOST_GATHERED:
+                if held := self._gathered.get(line):
+                    self._gathered[line] = Counts(*map(sum, zip(held, counts, strict=True)))
+                elif len(self._gathered) < MOST_GATHERED:
+                    self._gathered[line] = counts
+                else:
                     self._lost += 1
-                    continue
-                self._gathered[line] = self._gathered.get(line, Counts()).plus(counts)
 
     def days(self) -> tuple[date, date]:
         """The first and the last day of which anything is kept."""

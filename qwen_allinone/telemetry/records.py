@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 # The `finish_reason` of an answer that was never given: its request ended with an error.
@@ -32,7 +33,7 @@ class AnswerRecord:
     cache: str | None = None
     fired: bool = False
 
-    @property
+    @cached_property
     def was_computed(self) -> bool:
         """Whether its tokens were: of a remembered answer none."""
         return self.cache != "HIT"

@@ -169,7 +169,7 @@ def held(bench: Bench, tickets: dict[str, list[Ticket]]) -> dict[str, int]:
     [
         ({}, {"alice": 4, "bob": 4}),
         ({"alice": 3}, {"alice": 6, "bob": 2}),
-        ({"alice": 1, "bob": 7}, {"alice": 1, "bob": 7}),
+        ({"alice": 1, "bob": 7}, {"alice": 2, "bob": 6}),  # bob leaves room for another, and for one who may come
         ({"alice": 2, "bob": 2}, {"alice": 4, "bob": 4}),
     ],
 )
