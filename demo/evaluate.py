@@ -131,7 +131,7 @@ def report_memory(service: Service) -> None:
     rows = [(line.split("\t") + [""])[:4] for line in lines if line.strip()]
 
     defaults = service.codec.sampling_defaults
-    drawn = Sampling(128, temperature=defaults.temperature, min_p=defaults.min_p)
+    drawn = Sampling(128, temperature=defaults.temperature, top_p=defaults.top_p)
 
     def reply(row: list[str]) -> str:
         known = "".join(f"\n- {fact}" for fact in row[0].split("；"))
