@@ -8,12 +8,21 @@ from contextlib import closing
 from datetime import date
 from pathlib import Path
 from threading import Thread
-from typing import Literal
 
 import pytest
 
 from qwen_allinone.errors import UsageUnavailable
-from qwen_allinone.state import Counts, RedisUsage, SqliteOnce, SqliteUsage, UsageAccounts, UsageLine, UsageStore, usage
+from qwen_allinone.state import (
+    Counted,
+    Counts,
+    RedisUsage,
+    SqliteOnce,
+    SqliteUsage,
+    UsageAccounts,
+    UsageLine,
+    UsageStore,
+    usage,
+)
 from qwen_allinone.state.lease import Lease
 from tests.support.clock import Clock
 from tests.support.redis_server import RedisServer
@@ -46,8 +55,8 @@ def accounts(store: UsageStore, clock: Clock | None = None) -> UsageAccounts:
     return UsageAccounts(store, days=3, clock=clock or Clock(JANUARY))
 
 
-def task(name: str = "chat", *counts: int) -> dict[tuple[Literal["route", "task"], str], Counts]:
-    return {("task", name): Counts(*(counts or (1, 0, 10, 4, 2)))}
+def task(name: str = "chat", *counts: int) -> list[Counted]:
+    return [("task", name, Counts(*(counts or (1, 0, 10, 4, 2))))]
 
 
 def read(of: UsageAccounts, *owners: str | None, first: date = FIRST, last: date = FIRST) -> dict[UsageLine, Counts]:
@@ -56,7 +65,7 @@ def read(of: UsageAccounts, *owners: str | None, first: date = FIRST, last: date
 
 def test_counts_of_several_workers_add_up(make_store: MakeStore) -> None:
     one, other = accounts(make_store()), accounts(make_store())
-    one.add("alice", task() | {("route", "POST /chat"): Counts(1, 1)})
+    one.add("alice", [*task(), ("route", "POST /chat", Counts(1, 1))])
     one.add("alice", task())
     other.add("alice", task())
     other.flush()
