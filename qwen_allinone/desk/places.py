@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, BinaryIO, Literal
+from typing import IO, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from qwen_allinone.errors import DataFileError
@@ -30,7 +30,7 @@ class StoredFile:
     def suffix(self) -> str:
         return PurePosixPath(self.name).suffix
 
-    def open(self, mode: Literal["rb"] = "rb") -> BinaryIO:
+    def open(self, mode: Literal["rb"] = "rb") -> io.BufferedReader:
         """Read from its beginning, any number of times; raises OSError, or DataFileError: no such store."""
         try:
             from pyarrow import fs
