@@ -34,7 +34,7 @@ def ask(text: Annotated[str, typer.Argument(help="What to say")], as_json: AsJso
     try:
         answer = service.chat(text)
     except QaioError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     sentiment = answer.sentiment
     if as_json:
         said = {"sentiment": sentiment.label, "response": answer.reply.text, "probabilities": sentiment.probabilities}
@@ -59,7 +59,7 @@ def check(
     try:
         cases = {name: registry.cases(name) for name in names}
     except QaioError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     service = load_service(settings)
     outcomes: dict[str, list[Outcome]] = {}
     with Progress(console=err, transient=True) as progress:
@@ -114,7 +114,7 @@ def download(
         with err.status("comparing with the hub"):
             hub.verify(name, revision, folder)
     except StartupError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     out.print(f"complete: QAIO_MODEL={to or name} qwen-allinone serve", highlight=False, soft_wrap=True)
 
 

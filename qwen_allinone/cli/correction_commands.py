@@ -34,6 +34,6 @@ def export(
             raise DataFileError(f"nobody has given feedback on {task} in the last {settings.feedback_days:g} days")
         write_corrections(out, inputs, kept)
     except QaioError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     right = sum(correction.was_right for correction in kept)
     err.print(f"{len(kept)} rows are in {out}, {right} of them were answered right", highlight=False, soft_wrap=True)

@@ -72,7 +72,7 @@ def feedback(
                 )
                 figures = desk.write(out_folder, table, journal, told)
     except QaioError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     _show_result(out_folder, figures)
 
 

@@ -18,7 +18,7 @@ def new_key(name: Annotated[str, typer.Argument(help="Whose key it is; appears i
     try:
         key = keys.add(_keys_file(), name)
     except StartupError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     err.print(f"The key of {name}. It is shown only now; the file holds its hash.", highlight=False)
     typer.echo(key)
 
@@ -28,7 +28,7 @@ def list_keys() -> None:
     try:
         names = keys.names(_keys_file())
     except StartupError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     for name in names:
         typer.echo(name)
 
@@ -38,7 +38,7 @@ def remove_key(name: Annotated[str, typer.Argument(help="Whose key no longer hol
     try:
         keys.remove(_keys_file(), name)
     except StartupError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
 
 
 def _keys_file() -> Path:

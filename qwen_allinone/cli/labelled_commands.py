@@ -55,7 +55,7 @@ def evaluate(
         mistaken = [each for each in answered if each.answer != each.row.label]
         result_files.write_wrong(wrong, mistaken)
     except QaioError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     if as_json:
         print_json(_for_programs(figures, seconds))
     else:
@@ -108,7 +108,7 @@ def calibrate(
         )
         file = result_files.write_calibration(folder, calibration)
     except QaioError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     tables.print_calibration(out, f"{task} on {data.name}", fitted)
     err.print(f"kept in {escape(str(file))}: it holds from the next start on", highlight=False)
 

@@ -27,7 +27,7 @@ def _in_one_line(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*given, **named)
         except QaioError as error:
-            raise exit_with(str(error)) from None
+            raise exit_with(error) from None
         except OSError as error:
             raise exit_with(f"{error.filename}: {error.strerror}: see QAIO_PROMPTS and QAIO_PROMPTS_KEPT") from None
 

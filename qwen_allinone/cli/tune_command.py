@@ -69,7 +69,7 @@ def tune(
         began = time.perf_counter()
         found = _teach(tuner, examples, unseen, folder)
     except QaioError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     out.print(_figures(f"{task}, {len(unseen)} rows held out", found, time.perf_counter() - began))
     if not found.kept:
         raise exit_with("no epoch was better than the model as it is: nothing was written")

@@ -83,7 +83,7 @@ def tune_prompt(
         elif write:
             err.print("prompt.md stays as it is: on rows that it was not chosen by, the best is no better")
     except QaioError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
 
 
 def _varied(task: Task) -> Task:
