@@ -51,7 +51,7 @@ QaioError
 │   └── EngineFailed        500     the step this request was part of raised
 ├── DataFileError                   a file of labelled data on the command line, or a result that cannot be written
 ├── TuningError                     an adapter that cannot be taught or written
-└── StartupError                    the operator's; message in English, says which file or setting to fix
+└── StartupError                    the operator's; message of the catalogue, says which file or setting to fix
     ├── SettingsError               a QAIO_* name or value
     ├── TaskFileError               a file under prompts/
     ├── AccessFileError             the file of API keys or the key of JSON web tokens
@@ -63,7 +63,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from qwen_allinone.wording import is_it, said
+from qwen_allinone.wording import Said, is_it, said
 
 
 class QaioError(Exception):
@@ -339,7 +339,7 @@ class ServiceError(QaioError):
     status = 500
     code = "internal_error"
     retry_after: int | None = None
-    message = said("internal_error")
+    message: str = said("internal_error")
 
     def __init__(self, message: str | None = None, *, retry_after: int | None = None) -> None:
         if message is not None:
@@ -461,7 +461,7 @@ class TaskFileError(StartupError):
     """
 
     def __init__(self, file: Path, key: str, problem: str, fix: str) -> None:
-        super().__init__(f"{file}: {key}: {problem}. Fix: {fix}")
+        super().__init__(said("task_file", file=str(file), key=key, problem=problem, fix=fix))
         self.file = file
         self.key = key
 
@@ -470,16 +470,13 @@ class AccessFileError(StartupError):
     """A file that says who may call is missing or broken."""
 
 
-WAYS_OUT = (
-    "Three ways out: (1) on a machine with network, download the model once and start with that cache "
-    "(HF_HOME=/path/to/cache HF_HUB_OFFLINE=1); (2) point QAIO_MODEL at a local folder with config.json, "
-    "tokenizer.json and *.safetensors; (3) try the service on the embedded model with QAIO_MODEL=demo."
-)
+WAYS_OUT = said("ways_out")
 
 
 class CheckpointError(StartupError):
     """The model cannot be found, verified or loaded; the message ends with the three ways out."""
 
     def __init__(self, problem: str) -> None:
-        super().__init__(f"{problem.rstrip('.')}. {WAYS_OUT}")
+        message = problem if isinstance(problem, Said) else problem.rstrip(".")
+        super().__init__(said("checkpoint", problem=message, ways_out=WAYS_OUT))
         self.problem = problem

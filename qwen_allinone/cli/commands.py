@@ -19,6 +19,7 @@ from qwen_allinone.model import hub
 from qwen_allinone.model.checkpoint import DEMO, is_folder
 from qwen_allinone.shipped_files import SHIPPED
 from qwen_allinone.tasks import Registry
+from qwen_allinone.wording import said
 
 
 def serve() -> None:
@@ -99,7 +100,7 @@ def download(
     settings = load_settings()
     name, revision = model or settings.model, revision or settings.model_revision
     if name == DEMO or is_folder(name):
-        raise exit_with(f"{name} is on this machine already: name a model on the hub, as Qwen/Qwen1.5-0.5B")
+        raise exit_with(said("is_on_this_machine", name=name))
     try:
         files = hub.files(name, revision, to)
         missing = sum(file.size for file in files if file.missing)
@@ -109,7 +110,7 @@ def download(
         )
         out.print(f"to fetch into {place}: {_megabytes(missing)}", highlight=False, soft_wrap=True)
         if missing > free:
-            raise exit_with(f"only {_megabytes(free)} are free there: make room, or name another folder with --to")
+            raise exit_with(said("too_little_room", free=_megabytes(free)))
         folder = hub.downloaded(name, revision, to)
         with err.status("comparing with the hub"):
             hub.verify(name, revision, folder)

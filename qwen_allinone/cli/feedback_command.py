@@ -17,6 +17,7 @@ from qwen_allinone.cli.terminal import err, exit_with, key_of, load_service, loa
 from qwen_allinone.errors import DataFileError, QaioError
 from qwen_allinone.patience import RemoteService
 from qwen_allinone.settings import Settings
+from qwen_allinone.wording import said
 
 JOURNAL = "journal.jsonl"
 INTERRUPTED = 130
@@ -78,14 +79,14 @@ def feedback(
 
 def _files(files: list[Path] | None, sample: bool) -> list[Path]:
     if bool(files) == sample:
-        raise DataFileError("name one file or more, or take the one that comes with the package: --sample")
+        raise DataFileError(said("name_one_file_or"))
     return files or [_SAMPLE]
 
 
 def _wanted(without: list[str]) -> list[str]:
     optional = desk.TASKS[1:]
     if unknown := [name for name in without if name not in optional]:
-        raise DataFileError(f"--without {unknown[0]}: it can be one of {', '.join(optional)}")
+        raise DataFileError(said("without_can_be_one", unknown=unknown[0], optional=optional))
     return [name for name in desk.TASKS if name not in without]
 
 
@@ -99,7 +100,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataFileError(f"{folder} cannot be made ({error.strerror}); name another with --out") from None
+        raise DataFileError(said("cannot_be_made_name", folder=folder, strerror=error.strerror)) from None
 
 
 def _asked(table: desk.Table, clerk: desk.Clerk, tasks: tuple[str, ...], sure: float) -> dict[str, object]:
@@ -167,7 +168,7 @@ def _show_survey(survey: desk.Survey) -> None:
     for line in survey.told:
         err.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     if not survey.rows:
-        raise DataFileError("there is no row below the header")
+        raise DataFileError(said("there_is_no_row"))
 
 
 def _show_result(folder: Path, figures: desk.Figures) -> None:

@@ -11,6 +11,7 @@ from qwen_allinone.access import keys
 from qwen_allinone.cli.terminal import err, exit_with
 from qwen_allinone.errors import SettingsError, StartupError
 from qwen_allinone.settings import Settings
+from qwen_allinone.wording import said
 
 
 def new_key(name: Annotated[str, typer.Argument(help="Whose key it is; appears in logs")]) -> None:
@@ -44,5 +45,5 @@ def remove_key(name: Annotated[str, typer.Argument(help="Whose key no longer hol
 def _keys_file() -> Path:
     file = Settings.load().api_keys_file
     if file is None:
-        raise SettingsError("QAIO_API_KEYS_FILE is not set: name the file that holds the hashes of the keys")
+        raise SettingsError(said("keys_file_not_set"))
     return file

@@ -18,7 +18,7 @@ from qwen_allinone.service import Service
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry
 from qwen_allinone.telemetry import logs
-from qwen_allinone.wording import in_language, message_of, of_environment
+from qwen_allinone.wording import in_language, message_of, of_environment, said
 
 AsJson = Annotated[bool, typer.Option("--json", help="One object in JSON, for programs")]
 
@@ -64,11 +64,11 @@ def key_of(file: Path | None) -> str | None:
     try:
         key = file.read_text("ascii").strip()
     except OSError as error:
-        raise DataFileError(f"{file} cannot be read ({error.strerror})") from None
+        raise DataFileError(said("cannot_be_read_3", file=file, strerror=error.strerror)) from None
     except UnicodeDecodeError:
         key = ""
     if not key.isprintable() or not key or " " in key:
-        raise DataFileError(f"{file} holds no key or token: it must be one line of letters, digits and signs")
+        raise DataFileError(said("holds_no_key_or", file=file))
     return key
 
 

@@ -7,16 +7,18 @@ from typing import Any, Literal
 
 from qwen_allinone.did_you_mean import nearest
 from qwen_allinone.wording.to_clients import TO_CLIENTS
+from qwen_allinone.wording.to_operators import TO_OPERATORS
 
-__all__ = ["Language", "Said", "in_language", "is_it", "message_of", "of_environment", "of_header", "said"]
+__all__ = ["Language", "Said", "in_language", "is_it", "meant", "message_of", "of_environment", "of_header", "said"]
 
 Language = Literal["zh", "en"]
+_CATALOGUE = TO_CLIENTS | TO_OPERATORS
 _LANGUAGES: tuple[Language, ...] = ("zh", "en")  # as the catalogue has them
 _BETWEEN = {"zh": "、", "en": ", "}  # the parts of a list
 
 
 class Said(str):
-    """A message of the catalogue with what is filled in; as a string it is the Chinese one.
+    """A message of the catalogue with what is filled in; as a string it is Chinese to clients, English to operators.
 
     What is filled in may be such a message itself.
     """
@@ -25,7 +27,7 @@ class Said(str):
     _values: Mapping[str, Any]
 
     def __new__(cls, name: str, values: Mapping[str, Any]) -> Said:
-        made = super().__new__(cls, _written(name, values, "zh"))
+        made = super().__new__(cls, _written(name, values, "zh" if name in TO_CLIENTS else "en"))
         made._name, made._values = name, values
         return made
 
@@ -48,13 +50,19 @@ def is_it(written: str, known: Iterable[str]) -> str:
     return said("is_it", meant=meant) if meant else ""
 
 
+def meant(written: str, known: Iterable[str]) -> str:
+    """ ", did you mean X?" for the end of a complaint, or nothing."""
+    name = nearest(written, known)
+    return said("meant", name=name) if name else ""
+
+
 def in_language(text: str, language: Language | None) -> str:
     """`text` in `language` if it is of the catalogue; as it is otherwise, and where nobody asked for a language."""
     return text.within(language) if isinstance(text, Said) and language else str(text)
 
 
 def message_of(error: BaseException) -> str:
-    """What an error says, still of the catalogue if it is: `str(error)` would be its Chinese alone."""
+    """What an error says, still of the catalogue if it is: `str(error)` would be one of its languages."""
     return next((part for part in error.args if isinstance(part, Said)), str(error))
 
 
@@ -85,11 +93,13 @@ def _weighed(part: str) -> tuple[str, float]:
 
 
 def _written(name: str, values: Mapping[str, Any], language: Language) -> str:
-    template = TO_CLIENTS[name][_LANGUAGES.index(language)]
+    template = _CATALOGUE[name][_LANGUAGES.index(language)]
     return template.format_map({key: _shown(value, language) for key, value in values.items()})
 
 
 def _shown(value: Any, language: Language) -> Any:
     if isinstance(value, str):
         return in_language(value, language)
+    if isinstance(value, BaseException):
+        return in_language(message_of(value), language)
     return _BETWEEN[language].join(map(str, value)) if isinstance(value, Collection) else value

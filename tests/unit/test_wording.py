@@ -11,15 +11,18 @@ from string import Formatter
 
 import pytest
 
-from qwen_allinone.errors import InputTooLong, RateLimited, UnknownTask
-from qwen_allinone.wording import Language, in_language, of_environment, of_header, said
+from qwen_allinone.errors import AccessFileError, CheckpointError, InputTooLong, RateLimited, TaskFileError, UnknownTask
+from qwen_allinone.tasks.loader import load_task
+from qwen_allinone.wording import Language, in_language, message_of, of_environment, of_header, said
 from qwen_allinone.wording.to_clients import TO_CLIENTS
+from qwen_allinone.wording.to_operators import TO_OPERATORS
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGE = PROJECT / "qwen_allinone"
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 # What stands in both languages alike: a field and its complaint.
-ALIKE = {"of_field"}
+ALIKE = {"of_field", "of_setting", "of_file", "of_key", "further", "checkpoint", "needs_more"}
+CATALOGUE = TO_CLIENTS | TO_OPERATORS
 # An example of what to send may be Chinese; the API's texts mostly are.
 EXAMPLES = {"body_example"}
 # Chinese that is no message: what the documentation of the API says, and what goes into a prompt or is looked for in a text.
@@ -81,9 +84,13 @@ def chinese_constants(tree: ast.Module) -> Iterator[str]:
             yield ast.unparse(node)
 
 
-@pytest.mark.parametrize("name", TO_CLIENTS)
+def test_no_two_messages_have_one_name() -> None:
+    assert not TO_CLIENTS.keys() & TO_OPERATORS.keys()
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_a_message_is_whole_in_both_languages(name: str) -> None:
-    chinese, english = TO_CLIENTS[name]
+    chinese, english = CATALOGUE[name]
     assert fields(chinese) == fields(english)
     assert chinese.strip() and english.strip()
     if name not in ALIKE:
@@ -101,7 +108,7 @@ def test_every_call_names_a_message_and_fills_in_all_it_needs() -> None:
                 continue
             given = {keyword.arg for keyword in call.keywords}
             if None not in given:  # no **
-                assert given == fields(TO_CLIENTS[name.value][0]), f"{path}: {name.value}"
+                assert given == fields(CATALOGUE[name.value][0]), f"{path}: {name.value}"
 
 
 def test_no_message_of_the_catalogue_is_left_over() -> None:
@@ -111,7 +118,7 @@ def test_no_message_of_the_catalogue_is_left_over() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    assert set(TO_CLIENTS) - used <= {"is_it"}
+    assert set(CATALOGUE) - used <= {"is_it", "meant"}
 
 
 def test_no_message_stands_outside_the_catalogue() -> None:
@@ -155,6 +162,24 @@ def test_what_is_filled_in_is_in_the_language_too() -> None:
     slow = RateLimited(said("requests_a_minute", limit=3), retry_after=9).message
     assert slow == "请求太频繁：每分钟最多 3 次，请在 9 秒后再试"
     assert in_language(slow, "en") == "too many requests: at most 3 a minute; try again in 9 seconds"
+
+
+def test_operators_are_told_in_english_unless_their_terminal_is_chinese(tmp_path: Path) -> None:
+    (tmp_path / "urgent").mkdir()
+    with pytest.raises(TaskFileError) as raised:
+        load_task(tmp_path / "urgent")
+    assert (
+        str(raised.value) == f"{tmp_path}/urgent/prompt.md: (file): is missing. Fix: create it, see docs/task-folder.md"
+    )
+    chinese = in_language(message_of(raised.value), "zh")
+    assert chinese == f"{tmp_path}/urgent/prompt.md：(file)：缺失。改法：请建立它，见 docs/task-folder.md"
+
+
+def test_an_error_within_an_error_is_in_the_language_too() -> None:
+    inner = CheckpointError(said("model_folder_does_not", folder="nope"))
+    outer = AccessFileError(said("of_setting", setting="QAIO_MODEL", error=inner))
+    assert in_language(message_of(outer), "zh").startswith("QAIO_MODEL：模型文件夹 nope 不存在。三条出路：")
+    assert str(outer).startswith("QAIO_MODEL: the model folder nope does not exist. Three ways out: (1)")
 
 
 def test_braces_that_a_client_sends_fill_nothing_in() -> None:
