@@ -13,6 +13,7 @@ from qwen_allinone.errors import InvalidInput, PriorityForbidden
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.request_state import state
 from qwen_allinone.service import Answer, CacheUse, Terms
+from qwen_allinone.wording import said
 
 TIMEOUT_HEADER = "X-Timeout-Ms"
 CACHE_HEADER = "X-Cache"
@@ -127,5 +128,5 @@ def _timeout_s() -> float | None:
     if given is None:
         return None
     if not _MILLISECONDS.fullmatch(given.strip()):
-        raise InvalidInput(f"请求头 {TIMEOUT_HEADER} 必须是正整数，单位毫秒", param=TIMEOUT_HEADER)
+        raise InvalidInput(said("timeout_form", timeout_header=TIMEOUT_HEADER), param=TIMEOUT_HEADER)
     return int(given) / 1000
