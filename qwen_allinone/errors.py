@@ -254,7 +254,7 @@ class PromptsForbidden(RequestError):
     code = "prompts_forbidden"
 
     def __init__(self) -> None:
-        super().__init__("这个密钥不能试改提示词，请换一个，或由管理者把它写进 QAIO_ADMINS")
+        super().__init__(said("prompts_forbidden"))
 
 
 class TaskTaken(RequestError):
@@ -262,7 +262,7 @@ class TaskTaken(RequestError):
     code = "task_taken"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"已经有名为 {name} 的任务文件夹，请换一个名字", param="name")
+        super().__init__(said("task_taken", name=name), param="name")
 
 
 class ReloadForbidden(RequestError):
@@ -270,9 +270,7 @@ class ReloadForbidden(RequestError):
     code = "reload_forbidden"
 
     def __init__(self) -> None:
-        super().__init__(
-            "只有管理者可以让服务重新加载，请把这个密钥的名称写进 QAIO_ADMINS，没有密钥时先设置 QAIO_API_KEYS_FILE"
-        )
+        super().__init__(said("reload_forbidden"))
 
 
 class ReloadOff(RequestError):
@@ -280,7 +278,7 @@ class ReloadOff(RequestError):
     code = "reload_off"
 
     def __init__(self) -> None:
-        super().__init__("这个服务不能通过接口重新加载，请检查 QAIO_PROMPTS_KEPT 可写且不与其他服务共用，或重启服务")
+        super().__init__(said("reload_off"))
 
 
 class ReloadRefused(RequestError):
@@ -290,7 +288,7 @@ class ReloadRefused(RequestError):
     code = "reload_refused"
 
     def __init__(self, problem: str) -> None:
-        super().__init__(f"没有重新加载，原来的继续使用，请先改正：{problem}")
+        super().__init__(said("reload_refused", problem=problem))
 
 
 class PriorityForbidden(RequestError):
@@ -298,8 +296,7 @@ class PriorityForbidden(RequestError):
     code = "priority_forbidden"
 
     def __init__(self) -> None:
-        way = "请去掉 X-Priority，或由管理者把密钥写进 QAIO_PRIORITY_KEYS"
-        super().__init__(f"这个请求无权排到别人前面：{way}", param="X-Priority")
+        super().__init__(said("priority_forbidden"), param="X-Priority")
 
 
 class ResponseNotFound(RequestError):
@@ -457,7 +454,7 @@ class OutboxUnavailable(StoreUnavailable):
     """No request asks for it: the sending of alerts waits."""
 
     code = "alerts_unavailable"
-    message = "报警暂时无法读写，已保存的内容不受影响；请求不受影响"
+    message = said("outbox_unavailable")
 
 
 class MemoryUnavailable(StoreUnavailable):
@@ -480,7 +477,7 @@ class FeedbackUnavailable(ServiceError):
 class PromptsUnwritable(ServiceError):
     status = 503
     code = "prompts_unwritable"
-    message = "任务文件夹里写不进新的文件夹，请管理者让服务能够写入 QAIO_PROMPTS"
+    message = said("prompts_unwritable")
 
 
 class OutOfMemory(ServiceError):
@@ -554,8 +551,8 @@ class AlertsFileError(StartupError):
     """
 
     def __init__(self, file: Path, line: int | None, key: str, problem: str, fix: str) -> None:
-        at = f", line {line}" if line else ""
-        super().__init__(f"{file}{at}: {key}: {problem}. Fix: {fix}")
+        told = {"file": str(file), "key": key, "problem": problem, "fix": fix}
+        super().__init__(said("line_of_alerts", line=line, **told) if line else said("task_file", **told))
         self.line = line
 
 

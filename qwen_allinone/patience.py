@@ -55,7 +55,7 @@ class RemoteService:
                 self._headers = {"Content-Type": "application/json", **(headers or {})}
                 self._headers |= {"Authorization": f"Bearer {key}"} if key else {}
                 return
-        raise DataFileError(said("url_write_as_http"))
+        raise DataFileError(said("url_form"))
 
     def ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Response:
         """Ask, and again while it says that it is full and when to come back: its refusal after ten minutes.

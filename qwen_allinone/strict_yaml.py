@@ -14,6 +14,14 @@ from qwen_allinone.wording import meant, said
 Path = tuple[str | int, ...]
 
 
+class Wrong(ValueError):
+    """A value that is not taken: what is wrong with it, and what to do, both of the catalogue."""
+
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(said("and_fix", problem=problem, fix=fix))
+        self.problem, self.fix = problem, fix
+
+
 class StrictLoader(yaml.SafeLoader):
     """YAML 1.1 without silent overwriting: a key given twice is an error."""
 
@@ -44,6 +52,15 @@ def _lines(path: Path, node: yaml.Node) -> Iterator[tuple[Path, int]]:
             inner = (*path, number)
             yield inner, item.start_mark.line + 1
             yield from _lines(inner, item)
+
+
+def wrong_in(detail: Any, model: type[BaseModel]) -> tuple[str, str]:
+    """The problem and the fix of one of the errors of a ValidationError of `model`."""
+    raised = detail.get("ctx", {}).get("error")
+    if isinstance(raised, Wrong):
+        return raised.problem, raised.fix
+    problem, _, fix = str(detail["msg"]).removeprefix("Value error, ").partition("; ")
+    return problem, fix or fix_for(detail, model)
 
 
 def fix_for(detail: Any, model: type[BaseModel]) -> str:

@@ -35,23 +35,23 @@ def parse_key(algorithm: str, raw: bytes) -> Any:
     try:
         key = jwt.get_algorithm_by_name(algorithm).prepare_key(raw)
     except Exception as error:  # PyJWT and cryptography raise many kinds for a file that is no key, and may quote it
-        raise AccessFileError(said("holds_no_public_key", algorithm=algorithm, name=type(error).__name__)) from None
+        raise AccessFileError(said("no_public_key", algorithm=algorithm, name=type(error).__name__)) from None
     if not isinstance(key, RSAPublicKey | EllipticCurvePublicKey):
-        raise AccessFileError(said("holds_private_key_verifying"))
+        raise AccessFileError(said("private_key"))
     if isinstance(key, RSAPublicKey) and key.key_size < _LEAST_RSA_BITS:
-        raise AccessFileError(said("holds_rsa_key_bits", key_size=key.key_size, least_rsa_bits=_LEAST_RSA_BITS))
+        raise AccessFileError(said("rsa_key_short", key_size=key.key_size, least_rsa_bits=_LEAST_RSA_BITS))
     return key
 
 
 def _secret(raw: bytes) -> bytes:
     secret = raw.rstrip(b"\r\n")
     if len(secret) < _LEAST_SECRET:
-        raise AccessFileError(said("holds_secret_bytes_hs", count=len(secret), least_secret=_LEAST_SECRET))
+        raise AccessFileError(said("token_secret_short", count=len(secret), least_secret=_LEAST_SECRET))
     try:
         jwt.get_algorithm_by_name("HS256").prepare_key(secret)
     except jwt.InvalidKeyError:
         # A public key is public: as an HMAC secret it would let everybody sign.
-        raise AccessFileError(said("holds_pem_or_ssh")) from None
+        raise AccessFileError(said("key_instead_of_secret")) from None
     return secret
 
 

@@ -36,16 +36,16 @@ def parse(raw: bytes) -> dict[str, bytes]:
     except UnicodeDecodeError:
         raise AccessFileError(said("not_utf8_text")) from None
     if not any(line.strip() for line in lines):
-        raise AccessFileError(said("is_empty_make_key"))
+        raise AccessFileError(said("keys_file_empty"))
     keys: dict[str, bytes] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = _LINE.fullmatch(line.rstrip())
         if match is None:
-            raise AccessFileError(said("line_is_not_name", number=number))
+            raise AccessFileError(said("key_line_form", number=number))
         if match[1] in keys:
-            raise AccessFileError(said("line_is_there_twice", number=number, match=match[1]))
+            raise AccessFileError(said("key_line_twice", number=number, match=match[1]))
         keys[match[1]] = bytes.fromhex(match[2])
     return keys
 
@@ -67,12 +67,12 @@ def add(path: Path, name: str) -> str:
         AccessFileError: a name that is taken or impossible, or a file that cannot be read or written.
     """
     if not _NAME.fullmatch(name):
-        raise AccessFileError(said("is_no_name_for", name=name))
+        raise AccessFileError(said("key_name_form", name=name))
     key = _PREFIX + secrets.token_urlsafe(32)
 
     def with_it(text: str) -> str:
         if text and name in parse(text.encode()):
-            raise AccessFileError(said("has_key_already_remove", name=name))
+            raise AccessFileError(said("key_there_already", name=name))
         text = text or _HEADER
         return f"{text}{'' if text.endswith(chr(10)) else chr(10)}{name}: sha256:{_digest(key).hex()}\n"
 
@@ -89,7 +89,7 @@ def remove(path: Path, name: str) -> None:
 
     def without_it(text: str) -> str:
         if name not in parse(text.encode()):
-            raise AccessFileError(said("has_no_key", name=name))
+            raise AccessFileError(said("no_key_of_name", name=name))
         kept = [line for line in text.splitlines() if not line.startswith(f"{name}: ")]
         # Without the header a file of the last key removed would be empty, which is taken for broken.
         return "\n".join([*kept, ""]) if any(line.strip() for line in kept) else _HEADER
@@ -102,7 +102,7 @@ def names(path: Path) -> list[str]:
     try:
         return list(parse(path.read_bytes()))
     except OSError as error:
-        raise AccessFileError(said("cannot_be_read_of_path_strerror", path=path, strerror=error.strerror)) from None
+        raise AccessFileError(said("access_file_unreadable", path=path, strerror=error.strerror)) from None
     except AccessFileError as error:
         raise AccessFileError(said("of_file", path=path, error=error)) from None
 
@@ -120,8 +120,8 @@ def _rewrite(path: Path, change: Callable[[str], str]) -> None:
             replace_file(path, change(before).encode(), mode=0o600)
             os.fsync(folder)  # makes the rename last
     except UnicodeDecodeError:
-        raise AccessFileError(said("is_not_utf_text_of_path", path=path)) from None
+        raise AccessFileError(said("access_file_not_utf8", path=path)) from None
     except OSError as error:
-        raise AccessFileError(said("cannot_be_written_of_path_strerror", path=path, strerror=error.strerror)) from None
+        raise AccessFileError(said("access_file_unwritable", path=path, strerror=error.strerror)) from None
     except AccessFileError as error:
         raise AccessFileError(said("of_file", path=path, error=error)) from None

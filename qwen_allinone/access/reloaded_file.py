@@ -68,9 +68,7 @@ class ReloadedFile(Generic[T]):
         try:
             raw = self._path.read_bytes()
         except OSError as error:
-            raise AccessFileError(
-                said("cannot_be_read_of_path_strerror", path=self._path, strerror=error.strerror)
-            ) from error
+            raise AccessFileError(said("access_file_unreadable", path=self._path, strerror=error.strerror)) from error
         try:
             return self._parse(raw)
         except AccessFileError as error:

@@ -101,7 +101,7 @@ def download(
     settings = load_settings()
     name, revision = model or settings.model, revision or settings.model_revision
     if name == DEMO or is_folder(name):
-        raise exit_with(said("is_on_this_machine", name=name))
+        raise exit_with(said("model_is_here", name=name))
     try:
         files = hub.files(name, revision, to)
         missing = sum(file.size for file in files if file.missing)

@@ -26,13 +26,13 @@ def export(
         if settings.feedback_file is None:
             raise SettingsError(said("feedback_file_not_set"))
         if not settings.feedback_file.is_file():
-            raise DataFileError(said("is_not_there_nobody", feedback_file=settings.feedback_file))
+            raise DataFileError(said("no_feedback_file", feedback_file=settings.feedback_file))
         inputs = list(Registry.load(settings.prompts).get(task).spec.inputs)
         corrections = Corrections(settings.feedback_file, days=settings.feedback_days, max_mb=settings.feedback_max_mb)
         kept = corrections.kept(task)
         corrections.close()
         if not kept:
-            raise DataFileError(said("nobody_has_given_feedback", task=task, feedback_days=settings.feedback_days))
+            raise DataFileError(said("no_feedback_on_task", task=task, feedback_days=settings.feedback_days))
         write_corrections(out, inputs, kept)
     except QaioError as error:
         raise exit_with(error) from None

@@ -78,7 +78,7 @@ def feedback(
 def _files(files: list[str] | None, sample: bool, *, anywhere: bool) -> list[desk.File]:
     """`anywhere`: by paths that hold in a process with another folder, too."""
     if bool(files) == sample:
-        raise DataFileError(said("name_one_file_or"))
+        raise DataFileError(said("name_a_file"))
     places = [desk.place(name) for name in files or [os.fspath(_SAMPLE)]]
     return [place.absolute() if anywhere and isinstance(place, Path) else place for place in places]
 
@@ -117,7 +117,7 @@ def _run(
 def _wanted(without: list[str]) -> list[str]:
     optional = desk.TASKS[1:]
     if unknown := [name for name in without if name not in optional]:
-        raise DataFileError(said("without_can_be_one", unknown=unknown[0], optional=optional))
+        raise DataFileError(said("without_form", unknown=unknown[0], optional=optional))
     return [name for name in desk.TASKS if name not in without]
 
 
@@ -125,7 +125,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataFileError(said("cannot_be_made_name", folder=folder, strerror=error.strerror)) from None
+        raise DataFileError(said("out_folder_not_made", folder=folder, strerror=error.strerror)) from None
 
 
 def _known_by(table: desk.Table, about: desk.ModelInfo, tasks: tuple[str, ...], sure: float) -> dict[str, object]:
@@ -194,7 +194,7 @@ def _show_survey(survey: desk.Survey) -> None:
     for line in survey.told:
         err.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     if not survey.rows:
-        raise DataFileError(said("there_is_no_row"))
+        raise DataFileError(said("no_row_below_header"))
 
 
 def _show_result(folder: Path, figures: desk.Figures) -> None:

@@ -93,7 +93,7 @@ def calibrate(
         chosen = label_task(settings, task)
         folder = settings.prompts / task
         if not result_files.is_writable(folder):
-            raise DataFileError(said("cannot_be_written_make", folder=folder))
+            raise DataFileError(said("prompts_read_only", folder=folder))
         table = labelled_table(chosen, data, text_column, label_column, names, limit)
         service = load_service(settings)
         fitted = fit(chosen, _ask_all(in_process(service, task), table, settings, task))
@@ -117,7 +117,7 @@ def calibrate(
 def label_task(settings: Settings, name: str) -> Task:
     task = Registry.load(settings.prompts).get(name)
     if not task.labels:
-        raise DataFileError(said("is_no_label_task", name=name))
+        raise DataFileError(said("not_a_label_task", name=name))
     return task
 
 
@@ -128,7 +128,7 @@ def labelled_table(task: Task, data: Path, text_column: str, label_column: str, 
         columns = [Column(columns[0].input, text_column)]
     pairs = [pair.partition("=") for pair in names.split(",") if pair.strip()]
     if pairs and not task.labels:
-        raise DataFileError(said("map_has_no_labels", names=names, name=task.name))
+        raise DataFileError(said("map_without_labels", names=names, name=task.name))
     if any(not sign or after.strip() not in task.labels for _, sign, after in pairs):
         raise DataFileError(said("map_form", names=names, labels=task.labels[0], labels2=task.labels[1]))
     translated = {before.strip(): after.strip() for before, _, after in pairs}
@@ -146,5 +146,5 @@ def _ask_all(ask: Ask, table: Table, settings: Settings, title: str) -> list[Ans
     tables.print_problems(err, "rows that were not answered", failed)
     answered = [each for each in asked if not each.problem]
     if not answered:
-        raise DataFileError(said("no_row_was_answered"))
+        raise DataFileError(said("no_row_answered"))
     return answered

@@ -64,7 +64,7 @@ def read_table(
             break
     if not rows:
         why = f": {problems[0]}" if problems else " below its header"
-        raise DataFileError(said("has_no_row_that", file=file, why=why))
+        raise DataFileError(said("no_usable_row", file=file, why=why))
     return Table(rows, problems, hashlib.sha256(raw).hexdigest())
 
 
@@ -72,7 +72,7 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise DataFileError(said("cannot_be_read_of_file_strerror", file=file, strerror=error.strerror)) from None
+        raise DataFileError(said("file_unreadable", file=file, error=error.strerror)) from None
 
 
 def _decode(file: Path, raw: bytes) -> str:
@@ -82,16 +82,16 @@ def _decode(file: Path, raw: bytes) -> str:
     except UnknownEncoding as error:
         if error.likely == "mixed":
             raise DataFileError(
-                said("line_is_not_utf", file=file, line=error.line, other_line=error.other_line)
+                said("some_lines_not_utf8", file=file, line=error.line, other_line=error.other_line)
             ) from None
         hint = f", it may be Big5: {_convert('BIG5', file)}" if error.likely == "Big5" else ""
-        raise DataFileError(said("is_not_utf_line_of_file_line_hint", file=file, line=error.line, hint=hint)) from None
+        raise DataFileError(said("line_not_utf8", file=file, line=error.line, hint=hint)) from None
     if encoding == "UTF-8":
         return text
     if encoding == "UTF-16":
         raise DataFileError(said("is_utf_16", file=file, value=_convert("UTF-16", file)))
     line = _first_beyond_ascii(raw)
-    raise DataFileError(said("is_not_utf_line", file=file, line=line, value=_convert("GB18030", file)))
+    raise DataFileError(said("line_not_utf8_maybe_gbk", file=file, line=line, value=_convert("GB18030", file)))
 
 
 def _first_beyond_ascii(raw: bytes) -> int:
@@ -108,7 +108,7 @@ def _parse(
     lines = records(text)
     number, header = next(lines, (0, []))
     if isinstance(header, csv.Error):
-        raise DataFileError(said("line_problem", file=file, number=number, header=_problem(header)))
+        raise DataFileError(said("line_of_file", file=file, number=number, header=_problem(header)))
     places = _places(file, header, [*(column.name for column in inputs), label])
     for line, cells in lines:
         if isinstance(cells, csv.Error):

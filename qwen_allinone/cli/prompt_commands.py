@@ -78,7 +78,7 @@ def reload(
     version = versions.keep(settings.prompts)
     if not versions.is_accepted(version):
         if not force and _tried(settings, versions, versions.folder(version), versions.current, False):
-            raise exit_with(said("not_reloaded_force_takes"))
+            raise exit_with(said("not_reloaded"))
         versions.accept(version, "forced" if force else "tried")
     _take_over(versions, version)
 
@@ -90,7 +90,7 @@ def back() -> None:
     versions = Versions(settings.prompts_kept)
     version = versions.before()
     if version is None:
-        raise exit_with(said("no_earlier_version_is", root=versions.root))
+        raise exit_with(said("no_earlier_prompts", root=versions.root))
     versions.restore(version, settings.prompts)
     versions.accept(version, "back")
     _take_over(versions, version)

@@ -78,6 +78,4 @@ def _write(file: Path, content: bytes, fix: str) -> None:
     try:
         replace_file(file, content)
     except OSError as error:
-        raise DataFileError(
-            said("cannot_be_written_of_file_strerror_fix", file=file, strerror=error.strerror, fix=fix)
-        ) from None
+        raise DataFileError(said("result_unwritable", file=file, strerror=error.strerror, fix=fix)) from None

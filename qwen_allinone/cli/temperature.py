@@ -46,7 +46,7 @@ def fit(task: Task, answered: Sequence[AnsweredRow]) -> FittedTemperature:
         DataFileError: too few of them.
     """
     if len(answered) < _FEWEST_ROWS:
-        raise DataFileError(said("answered_rows_are_too", count=len(answered), fewest_rows=_FEWEST_ROWS))
+        raise DataFileError(said("too_few_for_temperature", count=len(answered), fewest_rows=_FEWEST_ROWS))
     halves = [answered[0::2], answered[1::2]]
     one, other = (_temperature_of(task, half) for half in halves)
     after = [*_judged(task, halves[0], other), *_judged(task, halves[1], one)]

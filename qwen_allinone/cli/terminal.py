@@ -64,11 +64,11 @@ def key_of(file: Path | None) -> str | None:
     try:
         key = file.read_text("ascii").strip()
     except OSError as error:
-        raise DataFileError(said("cannot_be_read_3", file=file, strerror=error.strerror)) from None
+        raise DataFileError(said("file_unreadable", file=file, error=error.strerror)) from None
     except UnicodeDecodeError:
         key = ""
     if not key.isprintable() or not key or " " in key:
-        raise DataFileError(said("holds_no_key_or", file=file))
+        raise DataFileError(said("no_key_in_file", file=file))
     return key
 
 

@@ -73,7 +73,7 @@ def tune(
         raise exit_with(error) from None
     out.print(_figures(f"{task}, {len(unseen)} rows held out", found, time.perf_counter() - began))
     if not found.kept:
-        raise exit_with(said("no_epoch_was_better"))
+        raise exit_with(said("no_better_epoch"))
     err.print(f"kept in {escape(str(folder))}: it holds from the next start or reload on", highlight=False)
 
 
@@ -109,7 +109,7 @@ def _teach(tuner: Tuner, examples: Sequence[Example], held_out: Sequence[Example
         except KeyboardInterrupt:
             err.print("ended early")
     if not found.qualities:
-        raise TuningError(said("ended_before_anything_was"))
+        raise TuningError(said("ended_unmeasured"))
     return found
 
 
@@ -129,15 +129,15 @@ def _figures(title: str, found: _Found, seconds: float) -> Figures:
 
 def _tunable(task: Task) -> Task:
     if task.spec.output.kind not in ("label", "text"):
-        raise DataFileError(said("answers_with_only_labels", name=task.name, kind=task.spec.output.kind))
+        raise DataFileError(said("kind_not_teachable", name=task.name, kind=task.spec.output.kind))
     return replace(task, calibration=None)  # which is about probabilities, not about what is right
 
 
 def _free_folder(folder: Path, overwrite: bool) -> Path:
     if (folder / ADAPTER_CONFIG).exists() and not overwrite:
-        raise TuningError(said("has_adapter_already_replace", folder=folder))
+        raise TuningError(said("adapter_there_already", folder=folder))
     if folder.exists() and not is_writable(folder):
-        raise TuningError(said("cannot_be_written_make_of_folder", folder=folder))
+        raise TuningError(said("adapter_unwritable", folder=folder))
     return folder
 
 
@@ -157,7 +157,7 @@ def _rows(
         measured = [row for row in rows if tuple(row.inputs.values()) in unseen]
         rows = [row for row in rows if tuple(row.inputs.values()) not in unseen]
     if len(rows) < _FEWEST or not measured:
-        raise DataFileError(said("has_rows_learn_from", data=data, count=len(rows), count2=len(measured)))
+        raise DataFileError(said("too_few_to_learn_from", data=data, count=len(rows), count2=len(measured)))
     return rows, measured
 
 
@@ -188,5 +188,5 @@ def _examples(fitted: FittedTask, source: Path, rows: Sequence[Row]) -> list[Exa
         examples.append(Example(tuple(prompt), answer))
     tables.print_problems(err, "rows that the task does not take", problems)
     if not examples:
-        raise DataFileError(said("no_row_can_be"))
+        raise DataFileError(said("nothing_to_learn"))
     return examples

@@ -69,7 +69,7 @@ def tune_prompt(
         instructions = _instructions(instruction or [])
         rows = labelled_table(chosen, data, text_column, label_column, names, limit).rows
         if len(rows) < _FEWEST:
-            raise DataFileError(said("has_rows_that_can", data=data, count=len(rows), fewest=_FEWEST))
+            raise DataFileError(said("too_few_rows", data=data, count=len(rows), fewest=_FEWEST))
         judging = [row for number, row in enumerate(rows) if number % _HELD_OUT == 0]
         choosing = [row for number, row in enumerate(rows) if number % _HELD_OUT]
         service = load_service(settings)
@@ -89,16 +89,16 @@ def tune_prompt(
 
 def _varied(task: Task) -> Task:
     if not has_examples(task):
-        raise DataFileError(said("only_chat_prompt_questions", name=task.name))
+        raise DataFileError(said("prompt_form_fixed", name=task.name))
     if task.adapter:
-        raise DataFileError(said("has_adapter_which_was", name=task.name))
+        raise DataFileError(said("prompt_has_adapter", name=task.name))
     return replace(task, calibration=None)  # it holds for the prompt as it is
 
 
 def _instructions(texts: Sequence[str]) -> Sequence[str]:
     for text in texts:
         if not text.strip() or re.search(r"^(system|user|assistant):", text, re.MULTILINE):
-            raise DataFileError(said("instruction_write_text_which"))
+            raise DataFileError(said("instruction_form"))
     return texts
 
 
@@ -128,7 +128,7 @@ def _fit(service: Service, fitted: FittedTask, rows: Sequence[Row]) -> GoldFit:
             problems.append(f"line {row.line}: longer than the context of {fitted.context} tokens")
     tables.print_problems(err, "rows that the task does not take", problems)
     if not asked:
-        raise DataFileError(said("no_row_can_be_again"))
+        raise DataFileError(said("nothing_to_ask"))
     answers = list[tuple[float, ...]]()
     for first in range(0, len(asked), _AT_ONCE):
         part = {str(number): (ids, trie, None) for number, (ids, _) in enumerate(asked[first : first + _AT_ONCE])}
@@ -168,7 +168,5 @@ def _write(folder: Path, task: Task, best: Variant) -> None:
         replace_file(folder / "prompt.md.bak", text.encode())
         replace_file(file, written.encode())
     except OSError as error:
-        raise DataFileError(
-            said("cannot_be_written_make_of_file_strerror", file=file, strerror=error.strerror)
-        ) from None
+        raise DataFileError(said("prompt_unwritable", file=file, strerror=error.strerror)) from None
     err.print(f"written to {escape(str(file))}: it holds from the next start or reload on", highlight=False)

@@ -108,9 +108,9 @@ def over_http(remote: RemoteService) -> Clerk:
         about = json.loads(response.body)["tasks"]
         tasks = {entry["name"]: TaskInfo(tuple(entry["labels"]), _gold(entry.get("gold"))) for entry in about}
     except (OSError, http.client.HTTPException) as error:
-        raise DataFileError(said("service_at_url_does", name=type(error).__name__, error=error)) from None
+        raise DataFileError(said("url_silent", name=type(error).__name__, error=error)) from None
     except (ValueError, KeyError, TypeError):
-        raise DataFileError(said("what_answers_at_url")) from None
+        raise DataFileError(said("url_is_no_service")) from None
 
     def ask(task: str, inputs: Mapping[str, str]) -> Said:
         response = remote.ask("POST", f"/v1/tasks/{quote(task)}", {**inputs, "detail": True})
@@ -133,7 +133,7 @@ def check(about: ModelInfo, wanted: Sequence[str]) -> tuple[str, ...]:
     """
     sentiment = about.tasks.get(SENTIMENT)
     if sentiment is None or not {POSITIVE, NEGATIVE} <= set(sentiment.labels):
-        raise DataFileError(said("task_with_labels_is", sentiment=SENTIMENT, positive=POSITIVE, negative=NEGATIVE))
+        raise DataFileError(said("sentiment_needed", sentiment=SENTIMENT, positive=POSITIVE, negative=NEGATIVE))
     return tuple(name for name in wanted if name in about.tasks)
 
 
@@ -192,7 +192,7 @@ def _stubbornly(ask: Callable[[], T], given_up: Event) -> T:
                 return ask()
         except (ServiceError, OSError, http.client.HTTPException) as error:
             if pause is None or isinstance(error, NotReady):
-                raise DataFileError(said("model_does_not_answer", value=error or type(error).__name__)) from None
+                raise DataFileError(said("model_silent", value=error or type(error).__name__)) from None
             given_up.wait(pause)
     raise DataFileError(said("given_up"))
 
@@ -223,7 +223,7 @@ def _message(raw: bytes) -> str:
 
 def _stopped(status: int, raw: bytes) -> DataFileError:
     told = "it does not take the key; give one with --key" if status == 401 else _message(raw)
-    return DataFileError(said("service_at_url_refuses", status=status, told=told))
+    return DataFileError(said("url_refuses", status=status, told=told))
 
 
 def _gold(entry: Mapping[str, Any] | None) -> Gold | None:

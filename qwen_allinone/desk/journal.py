@@ -91,7 +91,7 @@ class Journal:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DataFileError(said("another_run_is_at", parent=self.path.parent)) from None
+            raise DataFileError(said("run_at_work", parent=self.path.parent)) from None
         end, found = 0, None
         for behind, entry in self._entries():
             end, self.done = behind, entry["n"]
@@ -101,10 +101,10 @@ class Journal:
             self._write(_line({"n": 0, **about}))
             return
         if not resume:
-            raise DataFileError(said("holds_run_already_rows", parent=self.path.parent, done=self.done))
+            raise DataFileError(said("run_there_already", parent=self.path.parent, done=self.done))
         changed = [name for name, value in about.items() if found.get(name) != json.loads(json.dumps(value))]
         if changed:
-            raise DataFileError(said("holds_run_with_other", parent=self.path.parent, changed=changed))
+            raise DataFileError(said("other_run_there", parent=self.path.parent, changed=changed))
         self._file.truncate(end)
 
     def _entries(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -133,9 +133,7 @@ class Journal:
 
     def _broken(self, error: OSError) -> DataFileError:
         return DataFileError(
-            said(
-                "journal_cannot_be_written", path=self.path, strerror=error.strerror, done=self.done - len(self._lines)
-            )
+            said("journal_unwritable", path=self.path, strerror=error.strerror, done=self.done - len(self._lines))
         )
 
 

@@ -42,7 +42,7 @@ def write(folder: Path, table: Table, journal: Journal, about: About) -> Figures
     except OSError as error:
         raise DataFileError(
             said(
-                "results_cannot_be_written",
+                "results_unwritable",
                 folder=folder,
                 strerror=error.strerror,
                 done=journal.done,
@@ -56,7 +56,7 @@ def _both(table: Table, journal: Journal) -> Iterator[tuple[Feedback, Answers]]:
     try:
         yield from zip(table.rows(), journal.answers(), strict=True)
     except ValueError:
-        raise DataFileError(said("file_has_changed_since")) from None
+        raise DataFileError(said("labelled_file_changed")) from None
 
 
 def labelled_row(feedback: Feedback, answers: Answers) -> list[str]:

@@ -67,22 +67,20 @@ def open_source(path: File) -> Source:
     }  # fmt: skip
     kind = kinds.get(path.suffix.lower())
     if kind is None:
-        raise DataFileError(said("name_as_what_is", path=path, kinds=kinds))
+        raise DataFileError(said("file_kind_unknown", path=path, kinds=kinds))
     try:
         source = kind(path)
     except OSError as error:
         raise _unreadable(path, error) from None
     if not source.columns:
-        raise DataFileError(said("is_empty_there_is", path=path))
+        raise DataFileError(said("file_without_rows", path=path))
     if len(source.columns) > _MOST_COLUMNS:
-        raise DataFileError(
-            said("has_columns_at_most", path=path, count=len(source.columns), most_columns=_MOST_COLUMNS)
-        )
+        raise DataFileError(said("too_many_columns", path=path, count=len(source.columns), most_columns=_MOST_COLUMNS))
     return source
 
 
 def _unreadable(path: File, error: OSError) -> DataFileError:
-    return DataFileError(said("cannot_be_read_of_path_value", path=path, value=error.strerror or error))
+    return DataFileError(said("file_unreadable", file=path, error=error.strerror or error))
 
 
 def _csv(path: File) -> Source:
@@ -91,7 +89,7 @@ def _csv(path: File) -> Source:
         first = next(_records(file), None)
     line, header = first or (0, [])
     if isinstance(header, csv.Error):
-        raise DataFileError(said("line_no_valid_csv", path=path, line=line, header=header))
+        raise DataFileError(said("csv_invalid", path=path, line=line, header=header))
     columns = csv_files.column_names(header)
 
     def read() -> Iterator[Row]:
@@ -117,7 +115,7 @@ def _encoding(path: File) -> str:
             "mixed": f", but line {error.other_line} is: two encodings in one file",
             "Big5": ", it may be Big5",
         }.get(error.likely, ", and no other encoding that is known")
-        raise DataFileError(said("line_is_not_utf_of_path_line_why", path=path, line=error.line, why=why)) from None
+        raise DataFileError(said("source_line_not_utf8", path=path, line=error.line, why=why)) from None
 
 
 def _records(file: TextIO) -> Iterator[tuple[int, list[str] | csv.Error]]:
@@ -195,7 +193,7 @@ def _excel(path: File) -> Source:
         except OSError:
             raise
         except Exception as error:  # whatever a broken archive leads to
-            raise DataFileError(said("is_no_excel_file", path=path, name=type(error).__name__, error=error)) from None
+            raise DataFileError(said("excel_invalid", path=path, name=type(error).__name__, error=error)) from None
         try:
             for line, row in enumerate(book.active.iter_rows(values_only=True), 1):
                 if any(_cell(cell).strip() for cell in row):
@@ -247,7 +245,7 @@ def _parquet(path: File) -> Source:
     try:
         return Source(path, read_columns(), "", read)
     except pyarrow.ArrowException as error:
-        raise DataFileError(said("is_no_parquet_file", path=path, error=error)) from None
+        raise DataFileError(said("parquet_invalid", path=path, error=error)) from None
 
 
 def _cell(value: Any) -> str:

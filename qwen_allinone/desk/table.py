@@ -90,7 +90,7 @@ def open_table(paths: Sequence[File], named: Columns) -> Table:
         if chosen.text not in source.columns:
             raise DataFileError(
                 said(
-                    "has_no_column_as",
+                    "column_not_in_all",
                     path=source.path,
                     text=chosen.text,
                     path2=sources[0].path,
@@ -163,9 +163,7 @@ def _choose(sources: Sequence[Source], named: Columns) -> Columns:
             return next((guess for found in guesses if (guess := str(getattr(found, kind)))), "")
         there = list(dict.fromkeys(column for source in sources for column in source.columns))
         if name not in there:
-            raise DataFileError(
-                said("no_column_there_are", name=name, name2=meant(name, there), there=there, flag=flag)
-            )
+            raise DataFileError(said("no_such_column", name=name, name2=meant(name, there), there=there, flag=flag))
         return name
 
     return Columns(

@@ -160,9 +160,7 @@ class Tuner:
             replace_file(folder / ADAPTER_WEIGHTS, safetensors.torch.save(tensors, metadata))
             replace_file(folder / ADAPTER_CONFIG, text.encode())
         except OSError as error:
-            raise TuningError(
-                said("cannot_be_written_name_of_folder_strerror", folder=folder, strerror=error.strerror)
-            ) from None
+            raise TuningError(said("out_folder_unwritable", folder=folder, strerror=error.strerror)) from None
 
     def _loss(self, examples: Sequence[Example]) -> Tensor:
         """The mean, in nats, of what was to be answered: of a label's tokens among those that some label allows."""

@@ -159,9 +159,14 @@ def _language() -> Language | None:
     return of_header(request.headers.get("Accept-Language", ""))
 
 
+def in_asked_language(message: str) -> str:
+    """A message of the catalogue as the request in hand prefers it."""
+    return in_language(message, _language())
+
+
 def _body(status: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:
     state.errors.append(code)
-    return error_body(request.path, status, in_language(message, _language()), code, param)
+    return error_body(request.path, status, in_asked_language(message), code, param)
 
 
 def _answer(status: int, message: str, code: str, param: str | None = None) -> Response:

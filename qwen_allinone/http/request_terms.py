@@ -107,7 +107,7 @@ def priority(allowed: Container[str]) -> int:
     if given is None:
         return 0
     if not _DIGIT.fullmatch(given.strip()):
-        raise InvalidInput(f"请求头 {PRIORITY_HEADER} 必须是 0 到 9 的整数", param=PRIORITY_HEADER)
+        raise InvalidInput(said("priority_form", header=PRIORITY_HEADER), param=PRIORITY_HEADER)
     asked = int(given)
     if asked and state.caller not in allowed:
         raise PriorityForbidden()

@@ -87,11 +87,11 @@ def stop_ids(folder: Path, tokenizer: Tokenizer) -> frozenset[int]:
     ends = (tokenizer.control_id("<|endoftext|>"), tokenizer.control_id("<|im_end|>"))
     found = frozenset(token for token in ends if token is not None)
     if not found:
-        raise CheckpointError(said("tokenizer_in_has_neither", folder=folder))
+        raise CheckpointError(said("tokenizer_without_end", folder=folder))
     return found
 
 
 def _existing(folder: Path) -> Path:
     if not folder.is_dir():
-        raise CheckpointError(said("model_folder_does_not", folder=folder))
+        raise CheckpointError(said("no_model_folder", folder=folder))
     return folder

@@ -79,15 +79,13 @@ class ModelConfig(BaseModel):
         try:
             raw = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise CheckpointError(said("holds_no_config_json", folder=folder)) from None
+            raise CheckpointError(said("no_config_json", folder=folder)) from None
         except (OSError, ValueError, RecursionError) as error:
-            raise CheckpointError(said("cannot_be_read_of_file_error", file=file, error=error)) from None
+            raise CheckpointError(said("file_unreadable", file=file, error=error)) from None
         found = raw.get("architectures") if isinstance(raw, dict) else None
         if found not in ([QWEN2], [QWEN3]):
             raise CheckpointError(
-                said(
-                    "describes_this_service_runs", file=file, value=found or "no architecture", qwen2=QWEN2, qwen3=QWEN3
-                )
+                said("model_kind_unknown", file=file, value=found or "no architecture", qwen2=QWEN2, qwen3=QWEN3)
             )
         try:
             return cls.model_validate(raw)
@@ -96,4 +94,4 @@ class ModelConfig(BaseModel):
             key = ".".join(map(str, first["loc"])) or "config"
             raise CheckpointError(said("of_key", file=file, key=key, first=first["msg"])) from None
         except (TypeError, AttributeError) as error:  # a value of another type than any checkpoint has
-            raise CheckpointError(said("cannot_be_understood", file=file, error=error)) from None
+            raise CheckpointError(said("config_unclear", file=file, error=error)) from None

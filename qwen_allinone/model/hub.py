@@ -47,7 +47,7 @@ def cached(name: str, revision: str) -> Path | None:
     except LocalEntryNotFoundError:
         return None
     except HFValidationError:
-        raise CheckpointError(said("is_neither_folder_nor", name=name)) from None
+        raise CheckpointError(said("model_name_form", name=name)) from None
     try:
         needed = [folder / "config.json", folder / "tokenizer.json", *weight_files(folder)]
     except CheckpointError:
@@ -96,7 +96,7 @@ def verify(name: str, revision: str, folder: Path) -> None:
         if any(fnmatch(file.rfilename, pattern) for pattern in _PATTERNS) and _differs(path, file):
             path.resolve().unlink(missing_ok=True)  # what the cache's link leads to
             path.unlink(missing_ok=True)
-            raise CheckpointError(said("was_not_what_hub", path=path))
+            raise CheckpointError(said("download_differs", path=path))
 
 
 def room(folder: Path | None = None) -> tuple[Path, int]:
@@ -119,7 +119,7 @@ def _told(name: str, revision: str) -> Iterator[None]:
     try:
         yield
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise CheckpointError(said("hub_does_not_give", name=name, revision=revision, error=_first(error))) from None
+        raise CheckpointError(said("hub_refuses", name=name, revision=revision, error=_first(error))) from None
     except OfflineModeIsEnabled:
         raise CheckpointError(said("offline_and_not_cached", name=name)) from None
     except (LocalEntryNotFoundError, TimeoutError) as error:

@@ -151,10 +151,10 @@ def _check_shapes(files: AdapterFiles, config: ModelConfig) -> None:
             name, shape = sides[side]
             if layer >= config.num_hidden_layers:
                 problem = said("layer_too_high", layer=layer, num_hidden_layers=config.num_hidden_layers)
-                raise TaskFileError(files.weights, name, problem, said("take_adapter_this_model"))
+                raise TaskFileError(files.weights, name, problem, said("take_fitting_adapter"))
             if shape != wanted:
                 problem = said("adapter_shape", shape=str(list(shape)), rank=rank, wanted=str(list(wanted)))
-                raise TaskFileError(files.weights, name, problem, said("take_adapter_this_model_again"))
+                raise TaskFileError(files.weights, name, problem, said("take_adapter_and_config"))
 
 
 def _read(files: AdapterFiles) -> dict[str, Tensor]:
@@ -162,18 +162,16 @@ def _read(files: AdapterFiles) -> dict[str, Tensor]:
         data, config = files.weights.read_bytes(), (files.folder / ADAPTER_CONFIG).read_bytes()
         tensors = safetensors.torch.load(data)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise TaskFileError(
-            files.weights, "(file)", said("cannot_be_read_of_error", error=error), said("copy_again")
-        ) from None
+        raise TaskFileError(files.weights, "(file)", said("is_unreadable", error=error), said("copy_again")) from None
     if digest_of(config, data) != files.digest:
-        raise TaskFileError(files.weights, "(file)", said("has_changed_since_start"), said("start_or_reload_service"))
+        raise TaskFileError(files.weights, "(file)", said("changed_since_start"), said("start_or_reload"))
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise TaskFileError(
                 files.weights, name, said("holds_kind", dtype=tensor.dtype), said("save_adapter_as_floats")
             )
         if not bool(torch.isfinite(tensor.float()).all()):
-            raise TaskFileError(files.weights, name, said("holds_numbers_that_are"), said("train_adapter_anew"))
+            raise TaskFileError(files.weights, name, said("not_finite"), said("train_adapter_anew"))
     return {name: tensor.float() for name, tensor in tensors.items()}
 
 

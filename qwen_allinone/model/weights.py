@@ -37,16 +37,16 @@ def weight_files(folder: Path) -> list[Path]:
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            raise CheckpointError(said("cannot_be_read_of_index_error", index=index, error=error)) from None
+            raise CheckpointError(said("file_unreadable", file=index, error=error)) from None
         if not all(isinstance(n, str) and Path(n).name == n and n.endswith(".safetensors") for n in names):
-            raise CheckpointError(said("names_something_that_is", index=index))
+            raise CheckpointError(said("index_names_other_files", index=index))
         return [folder / name for name in names]
     if (folder / SINGLE).exists():
         return [folder / SINGLE]
     pickled = next(iter(sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt*"))), None)
     if pickled:
-        raise CheckpointError(said("is_pickle_which_can", pickled=pickled))
-    raise CheckpointError(said("holds_no", folder=folder, single=SINGLE))
+        raise CheckpointError(said("weights_are_pickle", pickled=pickled))
+    raise CheckpointError(said("no_weights", folder=folder, single=SINGLE))
 
 
 def fingerprint(folder: Path) -> str:
@@ -136,14 +136,14 @@ class WeightReader:
         """Every tensor the config calls for is there in the right shape; raises CheckpointError if not."""
         for name, shape in expected_shapes(config, self.has_biases):
             if name not in self._files:
-                raise CheckpointError(said("weights_lack_tensor", name=name))
+                raise CheckpointError(said("tensor_missing", name=name))
             stored = self._handle(self._files[name]).get_slice(name)
             if stored.get_dtype() not in _FLOATS:
                 kind = stored.get_dtype()
-                raise CheckpointError(said("tensor_holds_quantized_weights", name=name, kind=kind))
+                raise CheckpointError(said("tensor_quantized", name=name, kind=kind))
             found = tuple(stored.get_shape())
             if found != shape:
-                raise CheckpointError(said("tensor_has_shape_but", name=name, found=str(found), shape=str(shape)))
+                raise CheckpointError(said("tensor_shape", name=name, found=str(found), shape=str(shape)))
 
     def read(self, name: str) -> Tensor:
         """The tensor called `name`, in the file's own type, mapped from the file."""
@@ -161,7 +161,7 @@ class WeightReader:
                 handles[file] = safe_open(file, framework="pt", device="cpu").__enter__()  # type: ignore[no-untyped-call]
             except (OSError, SafetensorError) as error:
                 self.release()
-                raise CheckpointError(said("is_truncated_damaged_or", file=file, error=error)) from None
+                raise CheckpointError(said("weights_damaged", file=file, error=error)) from None
         return handles[file]
 
     def _handles(self) -> dict[Path, Any]:

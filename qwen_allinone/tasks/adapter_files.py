@@ -85,7 +85,7 @@ def load_adapter_files(folder: Path) -> AdapterFiles | None:
     pickled = next(iter(sorted([*folder.glob("adapter_model.bin"), *folder.glob("adapter_model.pt*")])), None)
     if pickled:
         fix = said("save_safely", adapter_weights=ADAPTER_WEIGHTS)
-        raise TaskFileError(pickled, "(file)", said("is_pickle_which_can_again"), fix)
+        raise TaskFileError(pickled, "(file)", said("is_pickle"), fix)
     if not config_file.exists() and not weights.exists():
         return None
     for file in (config_file, weights):
@@ -107,11 +107,11 @@ def digest_of(config: bytes, weights: bytes) -> str:
 def _read(file: Path) -> bytes:
     try:
         if file.stat().st_size > _MOST_BYTES:
-            raise TaskFileError(file, "(file)", said("is_larger_than_any"), said("put_adapter_here_or"))
+            raise TaskFileError(file, "(file)", said("larger_than_adapters"), said("put_adapter_or_remove"))
         return file.read_bytes()
     except OSError as error:
         raise TaskFileError(
-            file, "(file)", said("cannot_be_read_of_strerror", strerror=error.strerror), said("make_readable_file")
+            file, "(file)", said("is_unreadable", error=error.strerror), said("make_readable_file")
         ) from None
 
 
@@ -121,15 +121,13 @@ def _config(file: Path, raw: bytes) -> AdapterConfig:
         if not isinstance(read, dict):
             raise ValueError("no object")
     except (ValueError, RecursionError) as error:
-        raise TaskFileError(
-            file, "(json)", said("cannot_be_read_of_error", error=error), said("write_anew_with_peft")
-        ) from None
+        raise TaskFileError(file, "(json)", said("is_unreadable", error=error), said("write_anew_with_peft")) from None
     kinds = read.get("init_lora_weights", True)
     extra = [name for name in _NOT_SUPPORTED if read.get(name)]
     if not any(kinds is plain or (isinstance(plain, str) and kinds == plain) for plain in _PLAIN_STARTS):
         extra.append("init_lora_weights")
     if extra:
-        raise TaskFileError(file, extra[0], said("is_not_supported"), said("train_plain_lora_without"))
+        raise TaskFileError(file, extra[0], said("is_not_supported"), said("train_plain_lora"))
     try:
         return AdapterConfig.model_validate(read)
     except ValidationError as error:
@@ -146,7 +144,7 @@ def _header(file: Path, data: bytes) -> dict[str, Any]:
     except (struct.error, ValueError, RecursionError):
         header = None
     if not isinstance(header, dict) or not all(isinstance(entry, dict) for entry in header.values()):
-        raise TaskFileError(file, "(file)", said("is_no_whole_safetensors"), said("copy_again_or_train"))
+        raise TaskFileError(file, "(file)", said("safetensors_cut"), said("copy_again_or_train"))
     return header
 
 
@@ -163,7 +161,7 @@ def _tensors(file: Path, header: dict[str, Any]) -> dict[tuple[int, str], dict[s
             raise TaskFileError(file, name, said("has_no_shape"), said("train_adapter_anew"))
         found.setdefault((int(layer), module), {})[side] = (name, tuple(shape))
     if not found:
-        raise TaskFileError(file, "(file)", said("holds_no_tensor"), said("train_adapter_anew_or"))
+        raise TaskFileError(file, "(file)", said("holds_no_tensor"), said("train_anew_or_remove"))
     for (layer, module), sides in found.items():
         if set(sides) != {"A", "B"}:
             raise TaskFileError(file, f"layers.{layer}.{module}", said("has_half_its_matrices"), said("train_it_anew"))

@@ -15,7 +15,7 @@ def chat_tasks(registry: Registry) -> tuple[Task, Task]:
     for name in (SENTIMENT, CHAT):
         if name not in registry:
             file = Path(name) / "prompt.md"
-            raise TaskFileError(file, "(folder)", said("is_missing_chat_needs"), said("add_task_of_name", name=name))
+            raise TaskFileError(file, "(folder)", said("chat_needs_it"), said("add_task_named", name=name))
     sentiment, chat = registry.get(SENTIMENT), registry.get(CHAT)
     for task, kind, allowed in ((sentiment, "label", {"text"}), (chat, "text", {"text", "sentiment", MEMORIES})):
         file = Path(task.name) / "prompt.md"
@@ -32,10 +32,10 @@ def check_memory_tasks(registry: Registry) -> None:
     """Raises TaskFileError if the tasks cannot play their parts in remembering."""
     if MEMORIES not in registry.get(CHAT).spec.inputs:
         fix = said("declare_memories", memories=MEMORIES)
-        raise TaskFileError(Path(CHAT) / "prompt.md", f"inputs.{MEMORIES}", said("is_missing_memory_needs"), fix)
+        raise TaskFileError(Path(CHAT) / "prompt.md", f"inputs.{MEMORIES}", said("memory_needs_it"), fix)
     file = Path(REMEMBER) / "prompt.md"
     if REMEMBER not in registry:
-        raise TaskFileError(file, "(folder)", said("is_missing_memory_needs"), said("add_task", remember=REMEMBER))
+        raise TaskFileError(file, "(folder)", said("memory_needs_it"), said("add_task", remember=REMEMBER))
     spec = registry.get(REMEMBER).spec
     if spec.output.kind != "list" or set(spec.inputs) != {"text"} or spec.decoding.strategy != "greedy":
         fix = said("write_remember")

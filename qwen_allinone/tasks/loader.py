@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from qwen_allinone.errors import TaskFileError
 from qwen_allinone.json_schema import SchemaError, grammar_of
-from qwen_allinone.strict_yaml import StrictLoader, fix_for
+from qwen_allinone.strict_yaml import StrictLoader, wrong_in
 from qwen_allinone.tasks.adapter_files import load_adapter_files
 from qwen_allinone.tasks.task import (
     CARE,
@@ -50,18 +50,18 @@ def load_task(folder: Path) -> Task:
     """
     file = folder / "prompt.md"
     if not FOLDER_NAME.match(folder.name):
-        raise TaskFileError(folder, "folder name", said("is_not_valid_task"), said("task_name_form"))
+        raise TaskFileError(folder, "folder name", said("task_name_invalid"), said("task_name_form"))
     text = _read(file)
     header, body = _split_front_matter(file, text)
     spec = _validated(FrontMatter, _parse_yaml(file, header), file)
     messages = _parse_messages(file, body)
     _check_variables(file, spec, messages)
     if spec.plain and messages[0].role is None:
-        raise TaskFileError(file, "plain", said("is_for_chat_prompts"), said("remove_it"))
+        raise TaskFileError(file, "plain", said("plain_already"), said("remove_it"))
     if folder.name != CHAT and MEMORIES in spec.inputs:
-        raise TaskFileError(file, f"inputs.{MEMORIES}", said("is_filled_for_task"), said("rename_input"))
+        raise TaskFileError(file, f"inputs.{MEMORIES}", said("filled_for_chat_only"), said("rename_input"))
     if folder.name != ROUTE and any(label.task for label in spec.output.labels):
-        raise TaskFileError(file, "output.labels: task", said("only_labels_task_route"), said("remove_it"))
+        raise TaskFileError(file, "output.labels: task", said("only_route_labels"), said("remove_it"))
     calibration = _load_calibration(folder, spec)
     schema = _read(folder / spec.output.schema_file) if spec.output.schema_file else ""
     vetted = _load_vetted(folder, spec) if folder.name == CARE else None
@@ -94,7 +94,7 @@ def _load_vetted(folder: Path, spec: FrontMatter) -> Vetted:
 def _read_reply(file: Path) -> str:
     reply = _read(file).strip()
     if not reply:
-        raise TaskFileError(file, "(file)", said("is_empty"), said("write_what_chat_is"))
+        raise TaskFileError(file, "(file)", said("is_empty"), said("write_care_reply"))
     return reply
 
 
@@ -104,7 +104,7 @@ def _load_calibration(folder: Path, spec: FrontMatter) -> Calibration | None:
     if not file.exists():
         return None
     if spec.output.kind != "label":
-        raise TaskFileError(file, "(file)", said("only_label_tasks_have"), said("remove_it"))
+        raise TaskFileError(file, "(file)", said("only_labels_calibrate"), said("remove_it"))
     return _validated(Calibration, _parse_yaml(file, _read(file)), file)
 
 
@@ -119,7 +119,7 @@ def load_cases(folder: Path, task: Task) -> list[Case]:
         return []
     raw = _parse_yaml(file, _read(file))
     if not isinstance(raw, list):
-        raise TaskFileError(file, "(top)", said("is_not_list"), said("write_one_inputs_entry"))
+        raise TaskFileError(file, "(top)", said("is_not_list"), said("case_form"))
     cases = []
     for number, entry in enumerate(raw, start=1):
         case = _validated(Case, entry, file, prefix=f"case {number}")
@@ -142,7 +142,7 @@ def _check_expectation(file: Path, number: int, case: Case, task: Task) -> None:
             raise TaskFileError(
                 file,
                 f"case {number}: label",
-                said("is_not_answer_this", label=case.label, label2=meant(str(case.label), allowed)),
+                said("not_an_answer", label=case.label, label2=meant(str(case.label), allowed)),
                 said("use_one_of", allowed=allowed),
             )
         if expects:
@@ -150,11 +150,9 @@ def _check_expectation(file: Path, number: int, case: Case, task: Task) -> None:
             raise TaskFileError(file, f"case {number}", problem, said("remove_them"))
     elif case.label is not None:
         fix = said("use_checks")
-        raise TaskFileError(file, f"case {number}: label", said("this_is_another_kind", kind=kind), fix)
+        raise TaskFileError(file, f"case {number}: label", said("other_kind", kind=kind), fix)
     elif case.fields and kind != "json":
-        raise TaskFileError(
-            file, f"case {number}: fields", said("this_is_another_kind", kind=kind), said("use_any_all_or")
-        )
+        raise TaskFileError(file, f"case {number}: fields", said("other_kind", kind=kind), said("use_other_checks"))
     elif not expects:
         checks = ["any", "all", "none", "max_chars", *(["fields"] if kind == "json" else [])]
         fix = said("give_a_check", checks=checks)
@@ -165,10 +163,10 @@ def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")  # editors on Windows put a byte order mark first
     except FileNotFoundError:
-        raise TaskFileError(file, "(file)", said("is_missing"), said("create_see_docs_task")) from None
+        raise TaskFileError(file, "(file)", said("is_missing"), said("create_it")) from None
     except OSError as error:
         raise TaskFileError(
-            file, "(file)", said("cannot_be_read_of_strerror", strerror=error.strerror), said("make_readable_file")
+            file, "(file)", said("is_unreadable", error=error.strerror), said("make_readable_file")
         ) from None
     except UnicodeDecodeError as error:
         raise TaskFileError(file, "(file)", said("is_not_utf8", reason=error.reason), said("save_as_utf8")) from None
@@ -177,7 +175,7 @@ def _read(file: Path) -> str:
 def _split_front_matter(file: Path, text: str) -> tuple[str, str]:
     match = re.match(r"\A---[ \t]*\n(.*?)^---[ \t]*\n(.*)\Z", text.replace("\r\n", "\n"), re.DOTALL | re.MULTILINE)
     if not match:
-        raise TaskFileError(file, "(front matter)", said("is_missing_or_not"), said("begin_with_line_close"))
+        raise TaskFileError(file, "(front matter)", said("front_matter_not_closed"), said("front_matter_form"))
     return match.group(1), match.group(2)
 
 
@@ -185,7 +183,7 @@ def _parse_yaml(file: Path, text: str) -> Any:
     try:
         return yaml.load(text, Loader=StrictLoader)
     except Exception as error:  # YAML's constructors raise what they like on impossible dates and numbers
-        raise TaskFileError(file, "(yaml)", " ".join(str(error).split()), said("correct_yaml_at_that")) from None
+        raise TaskFileError(file, "(yaml)", " ".join(str(error).split()), said("correct_yaml")) from None
 
 
 def _validated(model: type[M], raw: Any, file: Path, prefix: str = "") -> M:
@@ -195,22 +193,21 @@ def _validated(model: type[M], raw: Any, file: Path, prefix: str = "") -> M:
         # A misspelt key is also a missing one: the misspelling is what to correct.
         detail = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in detail["loc"])
-        problem = str(detail["msg"]).removeprefix("Value error, ")
-        problem, _, fix = problem.partition("; ")
+        problem, fix = wrong_in(detail, model)
         where = ": ".join(part for part in (prefix, key) if part) or "(front matter)"
-        raise TaskFileError(file, where, problem, fix or fix_for(detail, model)) from None
+        raise TaskFileError(file, where, problem, fix) from None
 
 
 def _parse_messages(file: Path, body: str) -> tuple[Message, ...]:
     """Split roles first, find variables after: what a user sends can never become a role line."""
     if not body.strip():
-        raise TaskFileError(file, "(body)", said("is_empty"), said("write_prompt_below_front"))
+        raise TaskFileError(file, "(body)", said("is_empty"), said("write_prompt_below"))
     _check_dollar_signs(file, body)
     pieces = _ROLE_LINE.split(body)
     if len(pieces) == 1:
         return (Message(role=None, parts=_parse_parts(body.strip("\n"))),)
     if pieces[0].strip():
-        raise TaskFileError(file, "(body)", said("has_text_before_its"), said("move_under_system_or"))
+        raise TaskFileError(file, "(body)", said("text_before_roles"), said("move_under_role"))
     roles, texts = pieces[1::2], pieces[2::2]
     if roles[-1] != "user":
         raise TaskFileError(file, "(body)", said("ends_with", roles=roles[-1]), said("end_with_user_message"))
@@ -231,7 +228,7 @@ def _check_dollar_signs(file: Path, body: str) -> None:
         if match.group("invalid") is not None:
             line = body.count("\n", 0, match.start()) + 1
             raise TaskFileError(
-                file, f"(body) line {line}", said("dollar_names_no_variable"), said("write_for_dollar_sign")
+                file, f"(body) line {line}", said("dollar_names_no_variable"), said("write_two_dollars")
             )
 
 
@@ -252,4 +249,4 @@ def _check_variables(file: Path, spec: FrontMatter, messages: tuple[Message, ...
     for name in sorted(used - set(spec.inputs)):
         raise TaskFileError(file, f"${name}", said("is_not_declared"), said("add_under_inputs", name=name))
     for name in sorted(set(spec.inputs) - used):
-        raise TaskFileError(file, f"inputs.{name}", said("is_never_used"), said("write_in_body_or", name=name))
+        raise TaskFileError(file, f"inputs.{name}", said("is_never_used"), said("write_or_remove_input", name=name))

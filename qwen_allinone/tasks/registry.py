@@ -35,9 +35,7 @@ class Registry:
             return cls(tasks, cases, version_of(files_of(root)))
         except OSError as error:
             fix = said("make_readable")
-            raise TaskFileError(
-                root, "(folder)", said("cannot_be_read_of_strerror", strerror=error.strerror), fix
-            ) from None
+            raise TaskFileError(root, "(folder)", said("is_unreadable", error=error.strerror), fix) from None
 
     def get(self, name: str) -> Task:
         """The task called `name`; raises UnknownTask with the names there are."""

@@ -50,13 +50,11 @@ def task_folders(root: Path) -> list[Path]:
     """
     try:
         if not root.is_dir():
-            raise TaskFileError(root, "(folder)", said("does_not_exist"), said("set_folder_tasks"))
+            raise TaskFileError(root, "(folder)", said("does_not_exist"), said("set_prompts_folder"))
         folders = sorted(p for p in root.iterdir() if p.is_dir() and p.name[0] not in "._")
     except OSError as error:
         fix = said("readable_or_other")
-        raise TaskFileError(
-            root, "(folder)", said("cannot_be_read_of_strerror", strerror=error.strerror), fix
-        ) from None
+        raise TaskFileError(root, "(folder)", said("is_unreadable", error=error.strerror), fix) from None
     if not folders:
         raise TaskFileError(root, "(folder)", said("holds_no_task"), said("add_folder_with_prompt"))
     return folders

@@ -113,12 +113,12 @@ def check(path: Path) -> None:
         SettingsError: a relative path, no such folder, no permission, a folder instead of a file.
     """
     if not path.is_absolute():
-        raise SettingsError(said("write_absolute_path_same", path=str(path)))
+        raise SettingsError(said("audit_path_form", path=str(path)))
     try:
         os.close(_open(path))
     except OSError as error:
         if error.errno not in _FULL:
-            raise SettingsError(said("cannot_be_written_3", path=str(path), strerror=error.strerror)) from None
+            raise SettingsError(said("audit_unwritable", path=str(path), strerror=error.strerror)) from None
 
 
 def _open(path: Path) -> int:

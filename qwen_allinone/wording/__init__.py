@@ -20,14 +20,15 @@ _BETWEEN = {"zh": "、", "en": ", "}  # the parts of a list
 class Said(str):
     """A message of the catalogue with what is filled in; as a string it is Chinese to clients, English to operators.
 
-    What is filled in may be such a message itself.
+    What is filled in may be such a message itself, and is then as it is by itself: an operator's message within a
+    client's stays English until somebody asks for a language.
     """
 
     _name: str
     _values: Mapping[str, Any]
 
     def __new__(cls, name: str, values: Mapping[str, Any]) -> Said:
-        made = super().__new__(cls, _written(name, values, "zh" if name in TO_CLIENTS else "en"))
+        made = super().__new__(cls, _written(name, values, "zh" if name in TO_CLIENTS else "en", None))
         made._name, made._values = name, values
         return made
 
@@ -36,7 +37,7 @@ class Said(str):
 
     def within(self, language: Language) -> str:
         """The message in `language`."""
-        return _written(self._name, self._values, language)
+        return _written(self._name, self._values, language, language)
 
 
 def said(message: str, /, **values: Any) -> Said:
@@ -92,14 +93,15 @@ def _weighed(part: str) -> tuple[str, float]:
     return tag.split("-")[0], weight
 
 
-def _written(name: str, values: Mapping[str, Any], language: Language) -> str:
+def _written(name: str, values: Mapping[str, Any], language: Language, inner: Language | None) -> str:
+    """`inner`: the language of messages that are filled in; None: of each its own."""
     template = _CATALOGUE[name][_LANGUAGES.index(language)]
-    return template.format_map({key: _shown(value, language) for key, value in values.items()})
+    return template.format_map({key: _shown(value, language, inner) for key, value in values.items()})
 
 
-def _shown(value: Any, language: Language) -> Any:
+def _shown(value: Any, language: Language, inner: Language | None) -> Any:
     if isinstance(value, str):
-        return in_language(value, language)
+        return in_language(value, inner)
     if isinstance(value, BaseException):
-        return in_language(message_of(value), language)
+        return in_language(message_of(value), inner)
     return _BETWEEN[language].join(map(str, value)) if isinstance(value, Collection) else value

@@ -112,6 +112,39 @@ TO_CLIENTS: dict[str, tuple[str, str]] = {
         "这个密钥只能看自己的用量，请去掉 key，或由管理者把它写进 QAIO_ADMINS",
         "this key may see its own usage only: leave out key, or have the administrator put it into QAIO_ADMINS",
     ),
+    "prompts_forbidden": (
+        "这个密钥不能试改提示词，请换一个，或由管理者把它写进 QAIO_ADMINS",
+        "this key may not try prompts: take another, or have the administrator put it into QAIO_ADMINS",
+    ),
+    "task_taken": (
+        "已经有名为 {name} 的任务文件夹，请换一个名字",
+        "there is a task folder named {name} already, take another name",
+    ),
+    "reload_forbidden": (
+        "只有管理者可以让服务重新加载，请把这个密钥的名称写进 QAIO_ADMINS，没有密钥时先设置 QAIO_API_KEYS_FILE",
+        (
+            "only administrators may have the service reload: put the name of this key into QAIO_ADMINS, and "
+            "where there are no keys set QAIO_API_KEYS_FILE first"
+        ),
+    ),
+    "reload_off": (
+        "这个服务不能通过接口重新加载，请检查 QAIO_PROMPTS_KEPT 可写且不与其他服务共用，或重启服务",
+        (
+            "this service cannot be reloaded by a request: see that QAIO_PROMPTS_KEPT can be written and is no "
+            "other service's too, or start the service again"
+        ),
+    ),
+    "reload_refused": (
+        "没有重新加载，原来的继续使用，请先改正：{problem}",
+        "nothing was reloaded and what there was goes on, correct this first: {problem}",
+    ),
+    "priority_forbidden": (
+        "这个请求无权排到别人前面：请去掉 X-Priority，或由管理者把密钥写进 QAIO_PRIORITY_KEYS",
+        (
+            "this request may not go before others: leave out X-Priority, or have the administrator put the key "
+            "into QAIO_PRIORITY_KEYS"
+        ),
+    ),
     "response_not_found": (
         "没有这个回复，它可能已过期、被删除、没有保存（store: false）或不属于当前密钥",
         (
@@ -186,6 +219,10 @@ TO_CLIENTS: dict[str, tuple[str, str]] = {
             "again later; other requests go on"
         ),
     ),
+    "outbox_unavailable": (
+        "报警暂时无法读写，已保存的内容不受影响；请求不受影响",
+        "alerts can be neither read nor written at the moment; what was kept is safe, and requests go on",
+    ),
     "memory_unavailable": (
         '记忆暂时无法读写，已保存的内容不受影响，请稍后再试；带 "memory": false 的请求不受影响',
         (
@@ -203,6 +240,10 @@ TO_CLIENTS: dict[str, tuple[str, str]] = {
     "feedback_unavailable": (
         "更正暂时无法读写，请稍后再试；别的请求不受影响",
         "feedback can be neither read nor written at the moment, try again later; other requests go on",
+    ),
+    "prompts_unwritable": (
+        "任务文件夹里写不进新的文件夹，请管理者让服务能够写入 QAIO_PROMPTS",
+        "no folder can be made where the tasks are: the administrator lets the service write to QAIO_PROMPTS",
     ),
     "out_of_memory": (
         "内存不足，暂时无法处理，请稍后再试或缩短输入",
@@ -431,6 +472,17 @@ TO_CLIENTS: dict[str, tuple[str, str]] = {
         "这个服务没有开启记忆（QAIO_MEMORY=1），请去掉 memory",
         "this service has no memory (QAIO_MEMORY=1): leave out memory",
     ),
+    # http/prompt_bench.py
+    "trial_busy": ("正在试另一个提示词，请等它完成", "another prompt is being tried, wait until that is done"),
+    "trial_cases": (
+        "任务 {task} 没有标准用例，请先写它的 cases.yaml",
+        "the task {task} has no gold cases, write its cases.yaml first",
+    ),
+    "task_unusable": ("这样的任务不能用：{error}", "such a task cannot be used: {error}"),
+    "expects_any": ("含其一：{words}", "any of: {words}"),
+    "expects_all": ("都含：{words}", "all of: {words}"),
+    "expects_none": ("不含：{words}", "none of: {words}"),
+    "expects_short": ("最多 {most} 字", "at most {most} characters"),
     # http/prompts.py
     "prompt_form": (
         "必须是字符串、token 编号的数组，或若干个其中一种",
@@ -472,6 +524,7 @@ TO_CLIENTS: dict[str, tuple[str, str]] = {
         "请求头 {timeout_header} 必须是正整数，单位毫秒",
         "the header {timeout_header} must be a whole number of milliseconds above 0",
     ),
+    "priority_form": ("请求头 {header} 必须是 0 到 9 的整数", "the header {header} must be a whole number from 0 to 9"),
     # http/response_fields.py
     "item_no_message": (
         "第 {number} 项是 {kind}，这里只读 message",
@@ -485,6 +538,8 @@ TO_CLIENTS: dict[str, tuple[str, str]] = {
         "max_output_tokens × (1 + top_logprobs) 最多 {most_logprobs}",
         "max_output_tokens × (1 + top_logprobs) may be {most_logprobs} at most",
     ),
+    # http/systemone.py
+    "no_empty_name": ("不能有空的名称", "must not have an empty name"),
     # http/text_completions.py
     "echo_logprobs": (
         "echo 不能与 logprobs 一起用：没有 prompt 的对数概率",
@@ -579,6 +634,11 @@ TO_CLIENTS: dict[str, tuple[str, str]] = {
     "question_context": (
         "{param} 加上第 {number} 个问题和它最长的选项超过 {context} 个 token，请缩短",
         "{param} with question {number} and its longest option is more than {context} tokens, shorten it",
+    ),
+    # service/trial.py
+    "trial_context": (
+        "提示词加输入和回复最多 {context} 个 token，请缩短提示词",
+        "prompt, input and reply may have {context} tokens together, shorten the prompt",
     ),
     # serving/refusals.py
     "uri_too_long": ("请求地址太长，请缩短到 4000 字节以内", "the address is too long, keep it within 4000 bytes"),

@@ -21,22 +21,27 @@ PROJECT = Path(__file__).resolve().parents[2]
 PACKAGE = PROJECT / "qwen_allinone"
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 # What stands in both languages alike: a field and its complaint.
-ALIKE = {"of_field", "of_setting", "of_file", "of_key", "further", "checkpoint", "needs_more"}
+ALIKE = {"of_field", "of_setting", "of_file", "of_key", "further", "and_fix", "checkpoint", "needs_more"}
 CATALOGUE = TO_CLIENTS | TO_OPERATORS
 # An example of what to send may be Chinese; the API's texts mostly are.
 EXAMPLES = {"body_example"}
 # Chinese that is no message: what the documentation of the API says, and what goes into a prompt or is looked for in a text.
 DOCUMENTATION = ("description", "summary", "examples")
+# An alert is read by a group of people at once, and is a Chinese text, whoever started the service.
 NO_MESSAGES = {
     "csv_files.py",
     "feedback_columns.py",
+    "alerts/channels.py",
+    "cli/alert_commands.py",
     "cli/labelled_commands.py",
     "http/app.py",
     "http/chat.py",
     "http/idempotency.py",
     "http/openai.py",
+    "http/reply_fields.py",
     "http/request_terms.py",
     "http/responses.py",
+    "http/systemone.py",
     "http/text_completions.py",
     "service/codec.py",
     "service/embeddings.py",
@@ -176,7 +181,7 @@ def test_operators_are_told_in_english_unless_their_terminal_is_chinese(tmp_path
 
 
 def test_an_error_within_an_error_is_in_the_language_too() -> None:
-    inner = CheckpointError(said("model_folder_does_not", folder="nope"))
+    inner = CheckpointError(said("no_model_folder", folder="nope"))
     outer = AccessFileError(said("of_setting", setting="QAIO_MODEL", error=inner))
     assert in_language(message_of(outer), "zh").startswith("QAIO_MODEL：模型文件夹 nope 不存在。三条出路：")
     assert str(outer).startswith("QAIO_MODEL: the model folder nope does not exist. Three ways out: (1)")
