@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TO_OPERATORS: dict[str, tuple[str, str]] = {
     # everywhere
-    "meant": ("，是不是 {name}？", ", did you mean {name}?"),
+    "meant": ("，也许是 {name}", ", did you mean {name}?"),
     "further": ("{first}；{others}", "{first}; {others}"),
     "no_such_setting": (
         "{name}：没有这个设置{meant}（有的是：{known}）",

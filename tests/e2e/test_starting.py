@@ -38,7 +38,7 @@ def test_a_chinese_terminal_is_told_in_chinese_why_it_does_not_start(
     setting = start_service(ready=False, QAIO_WORKER="2", LANG="zh_CN.UTF-8")
     assert setting.process.wait(30) != 0
     assert setting.log.startswith(
-        "qwen-allinone 无法启动：QAIO_WORKER：没有这个设置，是不是 QAIO_WORKERS？（有的是：QAIO_"
+        "qwen-allinone 无法启动：QAIO_WORKER：没有这个设置，也许是 QAIO_WORKERS（有的是：QAIO_"
     )
     prompts = shutil.copytree(PROJECT / "prompts", tmp_path / "prompts")
     (prompts / "intent" / "prompt.md").write_text("---\n", encoding="utf-8")

@@ -11,11 +11,23 @@ from string import Formatter
 
 import pytest
 
-from qwen_allinone.errors import AccessFileError, CheckpointError, InputTooLong, RateLimited, TaskFileError, UnknownTask
+from qwen_allinone.alerts import load_alerts
+from qwen_allinone.errors import (
+    AccessFileError,
+    AlertsFileError,
+    CheckpointError,
+    InputTooLong,
+    RateLimited,
+    ReloadRefused,
+    TaskFileError,
+    UnknownTask,
+)
+from qwen_allinone.tasks import Registry
 from qwen_allinone.tasks.loader import load_task
 from qwen_allinone.wording import Language, in_language, message_of, of_environment, of_header, said
 from qwen_allinone.wording.to_clients import TO_CLIENTS
 from qwen_allinone.wording.to_operators import TO_OPERATORS
+from tests.support.receiver import write_alerts
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGE = PROJECT / "qwen_allinone"
@@ -185,6 +197,35 @@ def test_an_error_within_an_error_is_in_the_language_too() -> None:
     outer = AccessFileError(said("of_setting", setting="QAIO_MODEL", error=inner))
     assert in_language(message_of(outer), "zh").startswith("QAIO_MODEL：模型文件夹 nope 不存在。三条出路：")
     assert str(outer).startswith("QAIO_MODEL: the model folder nope does not exist. Three ways out: (1)")
+
+
+def test_an_operators_message_within_a_clients_is_english_until_a_language_is_asked_for() -> None:
+    wrong = TaskFileError(Path("shop/prompt.md"), "(body)", said("is_empty"), said("write_prompt_below"))
+    told = ReloadRefused(message_of(wrong)).message
+    before, within = "没有重新加载，原来的继续使用，请先改正：", "shop/prompt.md: (body): is empty. Fix: "
+    assert str(told) == in_language(told, None) == f"{before}{within}write the prompt below the front matter"
+    assert in_language(told, "zh") == f"{before}shop/prompt.md：(body)：是空的。改法：请在前言下面写提示词"
+    assert in_language(told, "en").startswith(
+        "nothing was reloaded and what there was goes on, correct this first: shop/"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "chinese"),
+    [
+        ("{name: a, when: {}, channels: ops}", "rules[1].when：对每条文字都会报警。改法：请写一个条件"),
+        ("{name: a, when: {pattern: 'a*'}, channels: ops}", "'*'（第 2 个字符）没有限度地重复。改法：请写明最多几次"),
+        ("{name: a, when: {intent: 投诉}, channels: op}", "没有渠道 'op'，也许是 ops。改法：请写 ops 中的几个"),
+        ("{name: a, when: {intent: 投拆}, channels: ops}", "永远不会报警：intent 从不回答 '投拆'"),
+    ],
+)
+def test_mistakes_in_the_rules_of_alerts_are_told_in_both(rule: str, chinese: str, tmp_path: Path) -> None:
+    file = write_alerts(tmp_path, "https://1.1.1.1/x", f"  - {rule}\n")
+    with pytest.raises(AlertsFileError) as raised:
+        load_alerts(file, Registry.load(PROJECT / "prompts"))
+    assert "alerts.yaml, line 4: rules[1]" in str(raised.value) and ". Fix: " in str(raised.value)
+    told = in_language(message_of(raised.value), "zh")
+    assert "alerts.yaml 第 4 行：" in told and chinese in told, told
 
 
 def test_braces_that_a_client_sends_fill_nothing_in() -> None:
