@@ -14,7 +14,7 @@ try:
     # A worker that raises while booting stops the master with a traceback; say it in one line before that.
     settings = startup.checked_settings()
 except StartupError as error:
-    sys.exit(f"qwen-allinone cannot start: {error}")
+    sys.exit(startup.refusal(error))
 
 _host = settings.listens_on
 bind = f"[{_host}]:{settings.port}" if ":" in _host else f"{_host}:{settings.port}"
@@ -68,7 +68,7 @@ def on_starting(server):
     try:
         startup.check_addresses(server.address)
     except StartupError as error:
-        sys.exit(f"qwen-allinone cannot start: {error}")
+        sys.exit(startup.refusal(error))
     multiprocess.make_folder()
 
 
@@ -77,7 +77,7 @@ def when_ready(server):
     try:
         server.succession.begin()
     except StartupError as error:
-        sys.exit(f"qwen-allinone cannot start: {error}")
+        sys.exit(startup.refusal(error))
 
 
 def pre_fork(server, worker):

@@ -1,7 +1,7 @@
 """The exception tree. Each error that can reach a client carries its HTTP status and code.
 
 QaioError
-├── RequestError                    the caller's request; message in Chinese, says what to do
+├── RequestError                    the caller's request; message of the catalogue (wording/), says what to do
 │   ├── InvalidInput        400     wrong type, unknown key, broken JSON, ...
 │   │   ├── EmptyInput      400     nothing to work on
 │   │   ├── InputTooLong    400     more tokens than the task or the context takes
@@ -39,7 +39,7 @@ QaioError
 │   ├── BatchesFull         429     this caller has as many batches, lines or bytes of files as one may
 │   ├── MemoryFull          429     what is remembered of this caller's users does
 │   └── RateLimited         429     this caller's own limit, Retry-After
-├── ServiceError                    ours; message in Chinese
+├── ServiceError                    ours; message of the catalogue
 │   ├── ServerBusy          503     queue full, Retry-After
 │   ├── NotReady            503     loading or failed to load, Retry-After
 │   │   ├── Draining        503     this process is about to end
@@ -59,7 +59,7 @@ QaioError
 │   └── EngineFailed        500     the step this request was part of raised
 ├── DataFileError                   a file of labelled data on the command line, or a result that cannot be written
 ├── TuningError                     an adapter that cannot be taught or written
-└── StartupError                    the operator's; message in English, says which file or setting to fix
+└── StartupError                    the operator's; message of the catalogue, says which file or setting to fix
     ├── SettingsError               a QAIO_* name or value
     ├── TaskFileError               a file under prompts/
     ├── AlertsFileError             the file of rules and channels of alerts
@@ -72,7 +72,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from qwen_allinone.did_you_mean import nearest
+from qwen_allinone.wording import Said, is_it, said
 
 
 class QaioError(Exception):
@@ -104,7 +104,7 @@ class EmptyInput(InvalidInput):
     code = "empty_input"
 
     def __init__(self, *, param: str | None = None) -> None:
-        super().__init__("请输入内容", param=param)
+        super().__init__(said("empty"), param=param)
 
 
 class InputTooLong(InvalidInput):
@@ -122,8 +122,7 @@ class SessionFull(InvalidInput):
 
     def __init__(self, most: int) -> None:
         super().__init__(
-            f"这个会话已有 {most} 轮，达到上限（每个会话最多 {most} 轮），"
-            '请用 "session": true 开始新的会话，旧会话仍可读取',
+            said("session_full", most=most),
             param="session_id",
         )
 
@@ -135,9 +134,9 @@ class Unauthorized(RequestError):
     def __init__(self, *, given: bool) -> None:
         """`given`: something was shown, but it does not hold."""
         if given:
-            message, reason = "密钥无效或已过期，请检查密钥，或向管理员索取新的", ', error="invalid_token"'
+            message, reason = said("key_wrong"), ', error="invalid_token"'
         else:
-            message, reason = "需要密钥，请放在请求头 Authorization: Bearer <密钥> 或 X-API-Key 中", ""
+            message, reason = said("key_missing"), ""
         super().__init__(message, headers={"WWW-Authenticate": f'Bearer realm="qwen-allinone"{reason}'})
 
 
@@ -148,7 +147,8 @@ class RateLimited(RequestError):
     code = "rate_limited"
 
     def __init__(self, message: str, *, retry_after: int) -> None:
-        super().__init__(f"{message}，请在 {retry_after} 秒后再试", headers={"Retry-After": str(retry_after)})
+        message = said("wait", message=message, retry_after=retry_after)
+        super().__init__(message, headers={"Retry-After": str(retry_after)})
 
 
 class OwnerFull(RequestError):
@@ -156,10 +156,7 @@ class OwnerFull(RequestError):
     code = "sessions_full"
 
     def __init__(self, most_mb: int) -> None:
-        super().__init__(
-            f"这个密钥的会话和回复已占满它的 {most_mb} MB，请删除不再需要的"
-            "（DELETE /v1/sessions/<id>、DELETE /v1/responses/<id>），或等它们过期"
-        )
+        super().__init__(said("sessions_full", most_mb=most_mb))
 
 
 class MemoryNotFound(RequestError):
@@ -167,7 +164,7 @@ class MemoryNotFound(RequestError):
     code = "memory_not_found"
 
     def __init__(self) -> None:
-        super().__init__("没有这条记忆，它可能已过期、被删除或属于别的用户", param="id")
+        super().__init__(said("memory_not_found"), param="id")
 
 
 class MemoryFull(RequestError):
@@ -175,10 +172,7 @@ class MemoryFull(RequestError):
     code = "memory_full"
 
     def __init__(self, most_mb: int) -> None:
-        super().__init__(
-            f"这个密钥的用户的记忆已占满它的 {most_mb} MB，请删除不再需要的记忆（DELETE /v1/memory/<user>），"
-            '或等它们过期；带 "memory": false 的对话不受影响'
-        )
+        super().__init__(said("memory_full", most_mb=most_mb))
 
 
 class WrongOrigin(RequestError):
@@ -186,8 +180,7 @@ class WrongOrigin(RequestError):
     code = "wrong_origin"
 
     def __init__(self, origin: str) -> None:
-        way = "请由管理者把这个网站写进 QAIO_CORS_ORIGINS"
-        super().__init__(f"网站 {origin[:64]!r} 的网页不能在这里上传文件：{way}")
+        super().__init__(said("wrong_origin", origin=origin[:64]))
 
 
 class WrongHost(RequestError):
@@ -195,8 +188,7 @@ class WrongHost(RequestError):
     code = "wrong_host"
 
     def __init__(self, name: str) -> None:
-        way = "请用 IP 地址或 localhost，或由管理者把这个名字写进 QAIO_ALLOWED_HOSTS"
-        super().__init__(f"本服务不以主机名 {name[:64]!r} 应答：{way}")
+        super().__init__(said("wrong_host", name=name[:64]))
 
 
 class UnknownTask(RequestError):
@@ -204,9 +196,7 @@ class UnknownTask(RequestError):
     code = "unknown_task"
 
     def __init__(self, name: str, known: list[str]) -> None:
-        meant = nearest(name, known)
-        asked = f"是不是 {meant!r}？" if meant else ""
-        super().__init__(f"没有名为 {name[:64]!r} 的任务，{asked}可用的任务有：{'、'.join(known)}", param="task")
+        super().__init__(said("unknown_task", name=name[:64], asked=is_it(name, known), known=known), param="task")
 
 
 class UnknownModel(RequestError):
@@ -214,8 +204,7 @@ class UnknownModel(RequestError):
     code = "model_not_found"
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
-        there = "、".join(map(repr, known))
-        super().__init__(f"没有名为 {name[:64]!r} 的模型，这里的模型是 {there}", param="model")
+        super().__init__(said("unknown_model", name=name[:64], there=list(map(repr, known))), param="model")
 
 
 class SessionNotFound(RequestError):
@@ -223,7 +212,7 @@ class SessionNotFound(RequestError):
     code = "session_not_found"
 
     def __init__(self) -> None:
-        message = '没有这个会话，它可能已过期、被删除或不属于当前密钥，请用 "session": true 开始新的会话'
+        message = said("session_not_found")
         super().__init__(message, param="session_id")
 
 
@@ -232,10 +221,7 @@ class AnswerNotFound(RequestError):
     code = "answer_not_found"
 
     def __init__(self) -> None:
-        message = (
-            "没有这个请求的标签回答：request_id 是那个回答的响应头 X-Request-Id；回答保留一天，而且只属于当时的密钥；"
-            "同一个任务在一次请求里问了几次的，不能更正"
-        )
+        message = said("answer_not_found")
         super().__init__(message, param="request_id")
 
 
@@ -244,7 +230,7 @@ class FeedbackOff(RequestError):
     code = "feedback_off"
 
     def __init__(self) -> None:
-        super().__init__("这里没有保存回答供更正，请管理者设置 QAIO_FEEDBACK_FILE")
+        super().__init__(said("feedback_off"))
 
 
 class UsageOff(RequestError):
@@ -252,7 +238,7 @@ class UsageOff(RequestError):
     code = "usage_off"
 
     def __init__(self) -> None:
-        super().__init__("这里不保存用量，请管理者设置 QAIO_USAGE_DAYS")
+        super().__init__(said("usage_off"))
 
 
 class UsageForbidden(RequestError):
@@ -260,7 +246,7 @@ class UsageForbidden(RequestError):
     code = "usage_forbidden"
 
     def __init__(self) -> None:
-        super().__init__("这个密钥只能看自己的用量，请去掉 key，或由管理者把它写进 QAIO_ADMINS", param="key")
+        super().__init__(said("usage_forbidden"), param="key")
 
 
 class PromptsForbidden(RequestError):
@@ -268,7 +254,7 @@ class PromptsForbidden(RequestError):
     code = "prompts_forbidden"
 
     def __init__(self) -> None:
-        super().__init__("这个密钥不能试改提示词，请换一个，或由管理者把它写进 QAIO_ADMINS")
+        super().__init__(said("prompts_forbidden"))
 
 
 class TaskTaken(RequestError):
@@ -276,7 +262,7 @@ class TaskTaken(RequestError):
     code = "task_taken"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"已经有名为 {name} 的任务文件夹，请换一个名字", param="name")
+        super().__init__(said("task_taken", name=name), param="name")
 
 
 class ReloadForbidden(RequestError):
@@ -284,9 +270,7 @@ class ReloadForbidden(RequestError):
     code = "reload_forbidden"
 
     def __init__(self) -> None:
-        super().__init__(
-            "只有管理者可以让服务重新加载，请把这个密钥的名称写进 QAIO_ADMINS，没有密钥时先设置 QAIO_API_KEYS_FILE"
-        )
+        super().__init__(said("reload_forbidden"))
 
 
 class ReloadOff(RequestError):
@@ -294,7 +278,7 @@ class ReloadOff(RequestError):
     code = "reload_off"
 
     def __init__(self) -> None:
-        super().__init__("这个服务不能通过接口重新加载，请检查 QAIO_PROMPTS_KEPT 可写且不与其他服务共用，或重启服务")
+        super().__init__(said("reload_off"))
 
 
 class ReloadRefused(RequestError):
@@ -304,7 +288,7 @@ class ReloadRefused(RequestError):
     code = "reload_refused"
 
     def __init__(self, problem: str) -> None:
-        super().__init__(f"没有重新加载，原来的继续使用，请先改正：{problem}")
+        super().__init__(said("reload_refused", problem=problem))
 
 
 class PriorityForbidden(RequestError):
@@ -312,8 +296,7 @@ class PriorityForbidden(RequestError):
     code = "priority_forbidden"
 
     def __init__(self) -> None:
-        way = "请去掉 X-Priority，或由管理者把密钥写进 QAIO_PRIORITY_KEYS"
-        super().__init__(f"这个请求无权排到别人前面：{way}", param="X-Priority")
+        super().__init__(said("priority_forbidden"), param="X-Priority")
 
 
 class ResponseNotFound(RequestError):
@@ -321,7 +304,7 @@ class ResponseNotFound(RequestError):
     code = "response_not_found"
 
     def __init__(self, *, param: str | None = None) -> None:
-        super().__init__("没有这个回复，它可能已过期、被删除、没有保存（store: false）或不属于当前密钥", param=param)
+        super().__init__(said("response_not_found"), param=param)
 
 
 class BatchFileNotFound(RequestError):
@@ -329,7 +312,7 @@ class BatchFileNotFound(RequestError):
     code = "file_not_found"
 
     def __init__(self) -> None:
-        super().__init__("没有这个文件，它可能已过期、被删除或不属于当前密钥", param="file_id")
+        super().__init__(said("file_not_found"), param="file_id")
 
 
 class BatchNotFound(RequestError):
@@ -337,7 +320,7 @@ class BatchNotFound(RequestError):
     code = "batch_not_found"
 
     def __init__(self) -> None:
-        super().__init__("没有这个批处理，它可能早已结束、被忘记或不属于当前密钥", param="batch_id")
+        super().__init__(said("batch_not_found"), param="batch_id")
 
 
 class BatchesOff(RequestError):
@@ -345,7 +328,7 @@ class BatchesOff(RequestError):
     code = "batches_off"
 
     def __init__(self) -> None:
-        super().__init__("这里不做批处理，请管理者设置 QAIO_BATCH_AT_ONCE")
+        super().__init__(said("batches_off"))
 
 
 class BatchFileInUse(RequestError):
@@ -353,7 +336,7 @@ class BatchFileInUse(RequestError):
     code = "file_in_use"
 
     def __init__(self, batch: str) -> None:
-        super().__init__(f"批处理 {batch} 正在用这个文件，请等它做完，或先取消它（POST /v1/batches/{batch}/cancel）")
+        super().__init__(said("file_in_use", batch=batch))
 
 
 class BatchOver(RequestError):
@@ -361,7 +344,7 @@ class BatchOver(RequestError):
     code = "batch_over"
 
     def __init__(self, status: str) -> None:
-        super().__init__(f"这个批处理已经结束（{status}），不能再取消")
+        super().__init__(said("batch_over", status=status))
 
 
 class BatchesFull(RequestError):
@@ -376,7 +359,7 @@ class SessionBusy(RequestError):
     code = "session_busy"
 
     def __init__(self, *, retry_after: int = 2) -> None:
-        message = f"这个会话正在处理另一个请求，请等它完成，在 {retry_after} 秒后再试"
+        message = said("session_busy", retry_after=retry_after)
         super().__init__(message, param="session_id", headers={"Retry-After": str(retry_after)})
 
 
@@ -385,7 +368,7 @@ class OnceBusy(RequestError):
     code = "idempotency_busy"
 
     def __init__(self) -> None:
-        message = "带有这个 Idempotency-Key 的请求正在处理，请在 2 秒后再试，届时得到同一个回答"
+        message = said("once_busy")
         super().__init__(message, param="Idempotency-Key", headers={"Retry-After": "2"})
 
 
@@ -394,7 +377,7 @@ class OnceMismatch(RequestError):
     code = "idempotency_mismatch"
 
     def __init__(self) -> None:
-        message = "这个 Idempotency-Key 已用于另一个请求，不同的请求请用不同的键"
+        message = said("once_mismatch")
         # What OpenAI's clients look at: to send the same again is no help.
         super().__init__(message, param="Idempotency-Key", headers={"X-Should-Retry": "false"})
 
@@ -415,7 +398,7 @@ class ServiceError(QaioError):
     status = 500
     code = "internal_error"
     retry_after: int | None = None
-    message = "服务内部出错，请稍后再试"
+    message: str = said("internal_error")
 
     def __init__(self, message: str | None = None, *, retry_after: int | None = None) -> None:
         if message is not None:
@@ -429,105 +412,102 @@ class ServerBusy(ServiceError):
     status = 503
     code = "server_busy"
     retry_after = 2
-    message = "当前请求太多，请稍后再试"
+    message = said("server_busy")
 
 
 class NotReady(ServiceError):
     status = 503
     code = "not_ready"
     retry_after = 5
-    message = "模型尚未就绪，请稍后再试"
+    message = said("not_ready")
 
 
 class Draining(NotReady):
     code = "draining"
-    message = "服务正在停止，请稍后再试"
+    message = said("draining")
 
 
 class EngineStuck(NotReady):
     code = "engine_stuck"
     retry_after = 10
-    message = "模型计算卡住，服务正在自动恢复，请稍后再试"
+    message = said("engine_stuck")
 
 
 class StoreUnavailable(ServiceError):
     status = 503
     code = "sessions_unavailable"
     retry_after = 5
-    message = (
-        "会话记录暂时无法读写，已保存的内容不受影响，请稍后再试；"
-        "不带会话的请求不受影响，/v1/responses 请带 store: false"
-    )
+    message = said("sessions_unavailable")
 
 
 class OnceUnavailable(StoreUnavailable):
     code = "idempotency_unavailable"
-    message = "暂时无法保证同一请求只回答一次，请稍后再试；不带 Idempotency-Key 的请求不受影响"
+    message = said("once_unavailable")
 
 
 class BatchesUnavailable(StoreUnavailable):
     code = "batches_unavailable"
-    message = "批处理和它的文件暂时无法读写，已保存的内容不受影响，请稍后再试；别的请求不受影响"
+    message = said("batches_unavailable")
 
 
 class OutboxUnavailable(StoreUnavailable):
     """No request asks for it: the sending of alerts waits."""
 
     code = "alerts_unavailable"
-    message = "报警暂时无法读写，已保存的内容不受影响；请求不受影响"
+    message = said("outbox_unavailable")
 
 
 class MemoryUnavailable(StoreUnavailable):
     code = "memory_unavailable"
-    message = '记忆暂时无法读写，已保存的内容不受影响，请稍后再试；带 "memory": false 的请求不受影响'
+    message = said("memory_unavailable")
 
 
 class UsageUnavailable(StoreUnavailable):
     code = "usage_unavailable"
-    message = "用量暂时无法读写，已保存的内容不受影响，请稍后再试；别的请求不受影响"
+    message = said("usage_unavailable")
 
 
 class FeedbackUnavailable(ServiceError):
     status = 503
     code = "feedback_unavailable"
     retry_after = 5
-    message = "更正暂时无法读写，请稍后再试；别的请求不受影响"
+    message = said("feedback_unavailable")
 
 
 class PromptsUnwritable(ServiceError):
     status = 503
     code = "prompts_unwritable"
-    message = "任务文件夹里写不进新的文件夹，请管理者让服务能够写入 QAIO_PROMPTS"
+    message = said("prompts_unwritable")
 
 
 class OutOfMemory(ServiceError):
     status = 503
     code = "out_of_memory"
     retry_after = 5
-    message = "内存不足，暂时无法处理，请稍后再试或缩短输入"
+    message = said("out_of_memory")
 
 
 class DeadlineExceeded(ServiceError):
     status = 504
     code = "deadline_exceeded"
-    message = "处理超时，请缩短输入或稍后再试"
+    message = said("deadline_exceeded")
 
 
 class Cancelled(ServiceError):
     status = 503
     code = "cancelled"
     retry_after = 2
-    message = "请求已被取消"
+    message = said("cancelled")
 
 
 class EngineFailed(ServiceError):
     code = "engine_failed"
-    message = "模型计算出错，请重试"
+    message = said("engine_failed")
 
 
 class FormFailed(ServiceError):
     code = "form_failed"
-    message = "这个任务的 schema 太复杂，无法逐字遵守，请管理员化简 schema"
+    message = said("form_failed")
 
 
 class DataFileError(QaioError):
@@ -553,7 +533,7 @@ class TaskFileError(StartupError):
     """
 
     def __init__(self, file: Path, key: str, problem: str, fix: str) -> None:
-        super().__init__(f"{file}: {key}: {problem}. Fix: {fix}")
+        super().__init__(said("task_file", file=str(file), key=key, problem=problem, fix=fix))
         self.file = file
         self.key = key
         self.problem = problem
@@ -571,8 +551,8 @@ class AlertsFileError(StartupError):
     """
 
     def __init__(self, file: Path, line: int | None, key: str, problem: str, fix: str) -> None:
-        at = f", line {line}" if line else ""
-        super().__init__(f"{file}{at}: {key}: {problem}. Fix: {fix}")
+        told = {"file": str(file), "key": key, "problem": problem, "fix": fix}
+        super().__init__(said("line_of_alerts", line=line, **told) if line else said("task_file", **told))
         self.line = line
 
 
@@ -580,16 +560,13 @@ class AccessFileError(StartupError):
     """A file that says who may call is missing or broken."""
 
 
-WAYS_OUT = (
-    "Three ways out: (1) on a machine with network, download the model once and start with that cache "
-    "(HF_HOME=/path/to/cache HF_HUB_OFFLINE=1); (2) point QAIO_MODEL at a local folder with config.json, "
-    "tokenizer.json and *.safetensors; (3) try the service on the embedded model with QAIO_MODEL=demo."
-)
+WAYS_OUT = said("ways_out")
 
 
 class CheckpointError(StartupError):
     """The model cannot be found, verified or loaded; the message ends with the three ways out."""
 
     def __init__(self, problem: str) -> None:
-        super().__init__(f"{problem.rstrip('.')}. {WAYS_OUT}")
+        message = problem if isinstance(problem, Said) else problem.rstrip(".")
+        super().__init__(said("checkpoint", problem=message, ways_out=WAYS_OUT))
         self.problem = problem

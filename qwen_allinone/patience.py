@@ -12,6 +12,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from qwen_allinone.errors import DataFileError, ServerBusy
+from qwen_allinone.wording import said
 
 _PATIENCE_S = 600.0
 _TIMEOUT_S = 300.0
@@ -54,7 +55,7 @@ class RemoteService:
                 self._headers = {"Content-Type": "application/json", **(headers or {})}
                 self._headers |= {"Authorization": f"Bearer {key}"} if key else {}
                 return
-        raise DataFileError("--url: write it as http://HOST:PORT")
+        raise DataFileError(said("url_form"))
 
     def ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Response:
         """Ask, and again while it says that it is full and when to come back: its refusal after ten minutes.

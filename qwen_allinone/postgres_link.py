@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from qwen_allinone.errors import QaioError, StartupError
+from qwen_allinone.wording import said
 
 try:
     import psycopg
@@ -48,9 +49,7 @@ class PostgresLink:
         """`use` begins the log lines, `without` says what holds while it is away. `set_up` makes what tables need, of
         the first connection of a process, in a transaction of its own."""
         if psycopg is None:
-            raise StartupError(
-                "QAIO_STATE_URL needs psycopg, which is not installed: pip install -r requirements-postgres.txt"
-            )
+            raise StartupError(said("needs_psycopg"))
         self._url = url
         self._use, self._without = use, without
         self._set_up = set_up

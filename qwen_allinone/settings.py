@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from qwen_allinone.did_you_mean import hint
 from qwen_allinone.errors import SettingsError
 from qwen_allinone.kubernetes_env import warning, without_service_links
 from qwen_allinone.setting_types import (
@@ -25,6 +25,7 @@ from qwen_allinone.setting_types import (
     is_loopback,
 )
 from qwen_allinone.shipped_files import SHIPPED
+from qwen_allinone.wording import meant, said
 
 PREFIX = "QAIO_"
 _SECRET = {"redis_url", "state_url"}  # may hold a password: never shown
@@ -346,8 +347,8 @@ class Settings(BaseModel):
         given, links = without_service_links({n: v for n, v in environ.items() if n.startswith(PREFIX)})
         if links:
             log.warning(warning(links))
-        problems = [
-            f"{name}: no such setting{hint(name, cls.names())} (known: {', '.join(cls.names())})"
+        problems: list[str] = [
+            said("no_such_setting", name=name, meant=meant(name, cls.names()), known=cls.names())
             for name in given
             if name not in cls.names()
         ]
@@ -357,7 +358,7 @@ class Settings(BaseModel):
         except ValidationError as error:
             problems += [_describe(detail, values) for detail in error.errors()]
         if problems:
-            raise SettingsError("; ".join(problems))
+            raise SettingsError(reduce(lambda first, others: said("further", first=first, others=others), problems))
         return settings
 
     @property

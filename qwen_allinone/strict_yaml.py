@@ -8,9 +8,18 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from qwen_allinone.did_you_mean import hint, names_within
+from qwen_allinone.did_you_mean import names_within
+from qwen_allinone.wording import meant, said
 
 Path = tuple[str | int, ...]
+
+
+class Wrong(ValueError):
+    """A value that is not taken: what is wrong with it, and what to do, both of the catalogue."""
+
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(said("and_fix", problem=problem, fix=fix))
+        self.problem, self.fix = problem, fix
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -45,16 +54,25 @@ def _lines(path: Path, node: yaml.Node) -> Iterator[tuple[Path, int]]:
             yield from _lines(inner, item)
 
 
+def wrong_in(detail: Any, model: type[BaseModel]) -> tuple[str, str]:
+    """The problem and the fix of one of the errors of a ValidationError of `model`."""
+    raised = detail.get("ctx", {}).get("error")
+    if isinstance(raised, Wrong):
+        return raised.problem, raised.fix
+    problem, _, fix = str(detail["msg"]).removeprefix("Value error, ").partition("; ")
+    return problem, fix or fix_for(detail, model)
+
+
 def fix_for(detail: Any, model: type[BaseModel]) -> str:
     """What to do about one of the errors of a ValidationError of `model`."""
     kind, value = detail["type"], detail["input"]
     if kind == "string_type" and isinstance(value, bool):
-        return f'YAML reads bare words such as yes, no, on and off as booleans; put quotes around it ("{value}")'
+        return said("bare_words", value=value)
     if kind == "string_type":
-        return f'put quotes around it ("{value}")' if isinstance(value, int | float) else "write text here"
+        return said("put_quotes", value=value) if isinstance(value, int | float) else said("write_text")
     if kind == "extra_forbidden":
-        meant = hint(str(detail["loc"][-1]), names_within(model.model_json_schema()))
-        return f"remove it, or correct the spelling{meant} (top-level keys are {', '.join(model.model_fields)})"
+        spelling = meant(str(detail["loc"][-1]), names_within(model.model_json_schema()))
+        return said("correct_spelling", meant=spelling, model_fields=model.model_fields)
     if kind == "missing":
-        return "add this key"
-    return f"it is {value!r} now; change it to what the message asks"
+        return said("add_key")
+    return said("change_value", value=repr(value))

@@ -10,6 +10,7 @@ from qwen_allinone.access import json_web_tokens, keys
 from qwen_allinone.access.reloaded_file import ReloadedFile
 from qwen_allinone.errors import AccessFileError
 from qwen_allinone.settings import Settings
+from qwen_allinone.wording import said
 
 
 class Credentials:
@@ -39,7 +40,7 @@ class Credentials:
                 try:
                     file.check()
                 except AccessFileError as error:
-                    raise AccessFileError(f"{setting}: {error}") from None
+                    raise AccessFileError(said("of_setting", setting=setting, error=error)) from None
 
     def holder(self, secret: str) -> str | None:
         """Name of the caller who shows `secret`: a key's name, `jwt:` and a token's subject, or None."""

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from qwen_allinone.errors import AccessFileError
+from qwen_allinone.wording import said
 
 log = logging.getLogger(__name__)
 
@@ -34,23 +35,23 @@ def parse_key(algorithm: str, raw: bytes) -> Any:
     try:
         key = jwt.get_algorithm_by_name(algorithm).prepare_key(raw)
     except Exception as error:  # PyJWT and cryptography raise many kinds for a file that is no key, and may quote it
-        raise AccessFileError(f"holds no public key (PEM) for {algorithm} ({type(error).__name__})") from None
+        raise AccessFileError(said("no_public_key", algorithm=algorithm, name=type(error).__name__)) from None
     if not isinstance(key, RSAPublicKey | EllipticCurvePublicKey):
-        raise AccessFileError("holds a private key; verifying takes the public one, and the other must not lie here")
+        raise AccessFileError(said("private_key"))
     if isinstance(key, RSAPublicKey) and key.key_size < _LEAST_RSA_BITS:
-        raise AccessFileError(f"holds an RSA key of {key.key_size} bits; at least {_LEAST_RSA_BITS} are needed")
+        raise AccessFileError(said("rsa_key_short", key_size=key.key_size, least_rsa_bits=_LEAST_RSA_BITS))
     return key
 
 
 def _secret(raw: bytes) -> bytes:
     secret = raw.rstrip(b"\r\n")
     if len(secret) < _LEAST_SECRET:
-        raise AccessFileError(f"holds a secret of {len(secret)} bytes; HS256 needs {_LEAST_SECRET} at least")
+        raise AccessFileError(said("token_secret_short", count=len(secret), least_secret=_LEAST_SECRET))
     try:
         jwt.get_algorithm_by_name("HS256").prepare_key(secret)
     except jwt.InvalidKeyError:
         # A public key is public: as an HMAC secret it would let everybody sign.
-        raise AccessFileError("holds a PEM or SSH key; HS256 needs a random secret") from None
+        raise AccessFileError(said("key_instead_of_secret")) from None
     return secret
 
 

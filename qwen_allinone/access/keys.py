@@ -16,6 +16,7 @@ from pathlib import Path
 
 from qwen_allinone.errors import AccessFileError
 from qwen_allinone.files import locked_folder, replace_file
+from qwen_allinone.wording import said
 
 # No colon, so that no key's name looks like a token's `jwt:...`.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -33,18 +34,18 @@ def parse(raw: bytes) -> dict[str, bytes]:
     try:
         lines = raw.decode("utf-8").splitlines()
     except UnicodeDecodeError:
-        raise AccessFileError("is not UTF-8 text") from None
+        raise AccessFileError(said("not_utf8_text")) from None
     if not any(line.strip() for line in lines):
-        raise AccessFileError("is empty; make a key with `qwen-allinone keys new NAME`")
+        raise AccessFileError(said("keys_file_empty"))
     keys: dict[str, bytes] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = _LINE.fullmatch(line.rstrip())
         if match is None:
-            raise AccessFileError(f"line {number}: is not `NAME: sha256:` and 64 hex digits")
+            raise AccessFileError(said("key_line_form", number=number))
         if match[1] in keys:
-            raise AccessFileError(f"line {number}: {match[1]} is there twice")
+            raise AccessFileError(said("key_line_twice", number=number, match=match[1]))
         keys[match[1]] = bytes.fromhex(match[2])
     return keys
 
@@ -66,12 +67,12 @@ def add(path: Path, name: str) -> str:
         AccessFileError: a name that is taken or impossible, or a file that cannot be read or written.
     """
     if not _NAME.fullmatch(name):
-        raise AccessFileError(f"{name!r} is no name for a key: up to 64 of A-Z a-z 0-9 . _ -, a letter or digit first")
+        raise AccessFileError(said("key_name_form", name=name))
     key = _PREFIX + secrets.token_urlsafe(32)
 
     def with_it(text: str) -> str:
         if text and name in parse(text.encode()):
-            raise AccessFileError(f"{name} has a key already; remove it first, or take another name")
+            raise AccessFileError(said("key_there_already", name=name))
         text = text or _HEADER
         return f"{text}{'' if text.endswith(chr(10)) else chr(10)}{name}: sha256:{_digest(key).hex()}\n"
 
@@ -88,7 +89,7 @@ def remove(path: Path, name: str) -> None:
 
     def without_it(text: str) -> str:
         if name not in parse(text.encode()):
-            raise AccessFileError(f"{name} has no key")
+            raise AccessFileError(said("no_key_of_name", name=name))
         kept = [line for line in text.splitlines() if not line.startswith(f"{name}: ")]
         # Without the header a file of the last key removed would be empty, which is taken for broken.
         return "\n".join([*kept, ""]) if any(line.strip() for line in kept) else _HEADER
@@ -101,9 +102,9 @@ def names(path: Path) -> list[str]:
     try:
         return list(parse(path.read_bytes()))
     except OSError as error:
-        raise AccessFileError(f"{path}: cannot be read: {error.strerror}") from None
+        raise AccessFileError(said("access_file_unreadable", path=path, strerror=error.strerror)) from None
     except AccessFileError as error:
-        raise AccessFileError(f"{path}: {error}") from None
+        raise AccessFileError(said("of_file", path=path, error=error)) from None
 
 
 def _digest(key: str) -> bytes:
@@ -119,8 +120,8 @@ def _rewrite(path: Path, change: Callable[[str], str]) -> None:
             replace_file(path, change(before).encode(), mode=0o600)
             os.fsync(folder)  # makes the rename last
     except UnicodeDecodeError:
-        raise AccessFileError(f"{path}: is not UTF-8 text") from None
+        raise AccessFileError(said("access_file_not_utf8", path=path)) from None
     except OSError as error:
-        raise AccessFileError(f"{path}: cannot be written: {error.strerror}") from None
+        raise AccessFileError(said("access_file_unwritable", path=path, strerror=error.strerror)) from None
     except AccessFileError as error:
-        raise AccessFileError(f"{path}: {error}") from None
+        raise AccessFileError(said("of_file", path=path, error=error)) from None

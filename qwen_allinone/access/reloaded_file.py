@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from qwen_allinone.errors import AccessFileError
+from qwen_allinone.wording import said
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +68,11 @@ class ReloadedFile(Generic[T]):
         try:
             raw = self._path.read_bytes()
         except OSError as error:
-            raise AccessFileError(f"{self._path}: cannot be read: {error.strerror}") from error
+            raise AccessFileError(said("access_file_unreadable", path=self._path, strerror=error.strerror)) from error
         try:
             return self._parse(raw)
         except AccessFileError as error:
-            raise AccessFileError(f"{self._path}: {error}") from None
+            raise AccessFileError(said("of_file", path=self._path, error=error)) from None
 
     def _stamp(self) -> tuple[int, ...] | None:
         try:

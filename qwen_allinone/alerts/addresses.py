@@ -10,13 +10,16 @@ import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from qwen_allinone.strict_yaml import Wrong
+from qwen_allinone.wording import said
+
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 ALLOW = "QAIO_ALERTS_NETWORKS"
 _TRANSLATED = ip_network("64:ff9b::/96")  # IPv4 behind a gateway, RFC 6052
 
 
-class AddressRefused(Exception):
+class AddressRefused(Wrong):
     """The message says which, and how it would be allowed."""
 
 
@@ -36,7 +39,7 @@ def allowed_addresses(host: str, port: int, networks: Sequence[Network]) -> list
 def check(address: str, networks: Sequence[Network]) -> None:
     """Raises AddressRefused."""
     if not is_within(address, networks) and not is_public(ip_address(address.partition("%")[0])):
-        raise AddressRefused(f"{address} is no public address; if that is meant, put its network into {ALLOW}")
+        raise AddressRefused(said("address_private", address=address), said("allow_network", setting=ALLOW))
 
 
 def is_within(address: str, networks: Sequence[Network]) -> bool:

@@ -11,6 +11,9 @@ import warnings
 from dataclasses import dataclass
 from itertools import count
 
+from qwen_allinone.strict_yaml import Wrong
+from qwen_allinone.wording import said
+
 LOOKED_AT = 2000  # characters of a text, from its beginning
 _MOST_STEPS = 10_000  # at one place of a text
 _MOST_REPEATS = 200
@@ -19,8 +22,8 @@ _ESCAPES = "dDwWsSbB"
 _SPECIAL = "|)?*+{}"
 
 
-class PatternError(ValueError):
-    """A pattern that is not taken. The message ends with what to do, after a semicolon."""
+class PatternError(Wrong):
+    """A pattern that is not taken."""
 
 
 @dataclass(frozen=True)
@@ -65,18 +68,15 @@ def bounded(source: str) -> BoundedPattern:
     """
     size = _Reader(source).read()
     if not size.shortest:
-        raise PatternError("fits every text; make a part of it necessary")
+        raise PatternError(said("pattern_fits_all"), said("need_a_part"))
     if size.ways * size.longest > _MOST_STEPS:
-        raise PatternError(
-            f"could take {size.ways * size.longest} steps at one place of a text, {_MOST_STEPS} are the most; "
-            "let fewer parts repeat, or less often"
-        )
+        raise PatternError(said("pattern_steps", steps=size.ways * size.longest, most=_MOST_STEPS), said("repeat_less"))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             return BoundedPattern(source, re.compile(source, re.IGNORECASE))
     except (re.error, Warning, OverflowError) as error:
-        raise PatternError(f"is no regular expression ({error}); correct it") from None
+        raise PatternError(said("no_regular_expression", error=error), said("correct_it")) from None
 
 
 class _Reader:
@@ -89,7 +89,7 @@ class _Reader:
     def read(self) -> _Size:
         size = self._choices(_DEEPEST)
         if self._at < len(self._source):
-            raise self._wrong("has no partner", r"write a backslash before it if it is meant as a character")
+            raise self._wrong(said("no_partner"), said("backslash_if_meant"))
         return size
 
     @property
@@ -108,7 +108,7 @@ class _Reader:
         while self._next and self._next not in "|)":
             size = size.then(self._repeats(self._part(depth)))
             if size.ways > _MOST_STEPS:
-                raise PatternError("has too many ways through it; let fewer parts repeat, or less often")
+                raise PatternError(said("pattern_ways"), said("repeat_less"))
         return size
 
     def _part(self, depth: int) -> _Size:
@@ -121,21 +121,21 @@ class _Reader:
         if found == "\\":
             return self._escape()
         if found in _SPECIAL:
-            raise self._wrong("stands where nothing can be repeated", "write a backslash before it")
+            raise self._wrong(said("nothing_to_repeat"), said("backslash_before"))
         self._at += 1
         return _Size() if found in "^$" else _Size(1, 1, 1)
 
     def _group(self, depth: int) -> _Size:
         if not depth:
-            raise self._wrong("is nested too deep", "write it flatter")
+            raise self._wrong(said("pattern_deep"), said("write_flatter"))
         self._at += 1
         if self._source.startswith("?:", self._at):
             self._at += 2
         elif self._next == "?":
-            raise self._wrong("begins a group that looks around, has a name or sets flags", "write (...) or (?:...)")
+            raise self._wrong(said("group_special"), said("group_form"))
         size = self._choices(depth - 1)
         if self._next != ")":
-            raise PatternError("has a ( that is not closed; write the )")
+            raise PatternError(said("group_open"), said("close_group"))
         self._at += 1
         return size
 
@@ -146,7 +146,7 @@ class _Reader:
         for at in count(end):
             found = self._source[at : at + 1]
             if not found:
-                raise PatternError("has a [ that is not closed; write the ]")
+                raise PatternError(said("class_open"), said("close_class"))
             if found == "]" and at > end and not self._is_escaped(at):
                 self._at = at + 1
                 return
@@ -159,7 +159,7 @@ class _Reader:
         found = self._source[self._at + 1 : self._at + 2]
         if not found or (found.isalnum() and found not in _ESCAPES):
             raise self._wrong(
-                f"before {found or 'the end'} is not taken", rf"after \ only {' '.join(_ESCAPES)} and signs may stand"
+                said("escape_unknown", found=found or said("the_end")), said("escape_form", known=" ".join(_ESCAPES))
             )
         self._at += 2
         return _Size() if found in "bB" else _Size(1, 1, 1)
@@ -168,7 +168,7 @@ class _Reader:
         found = self._next
         if found in ("*", "+"):
             example = "{0,20}" if found == "*" else "{1,20}"
-            raise self._wrong("repeats without an end", f"say how often at most, as {example}")
+            raise self._wrong(said("repeats_endlessly"), said("say_how_often", example=example))
         if found == "?":
             self._at += 1
             least, most = 0, 1
@@ -177,20 +177,18 @@ class _Reader:
         else:
             return size
         if self._next in ("?", "*", "+", "{"):
-            raise self._wrong("repeats what repeats already", "write one of them")
+            raise self._wrong(said("repeats_twice"), said("write_one"))
         return size.repeated(least, most)
 
     def _braces(self) -> tuple[int, int]:
         match = re.compile(r"\{(\d{1,4})(?:,(\d{1,4}))?\}", re.ASCII).match(self._source, self._at)
         if not match:
-            raise self._wrong("says no number of times with an end", "write {2}, or {0,20}")
+            raise self._wrong(said("times_unclear"), said("times_form"))
         least, most = int(match[1]), int(match[2] or match[1])
         if not least <= most <= _MOST_REPEATS:
-            raise self._wrong(
-                "repeats too often, or less than it must", f"write {{least,most}}, {_MOST_REPEATS} at most"
-            )
+            raise self._wrong(said("times_wrong"), said("least_and_most", most=_MOST_REPEATS))
         self._at = match.end()
         return least, most
 
     def _wrong(self, problem: str, fix: str) -> PatternError:
-        return PatternError(f"{self._next!r} (character {self._at + 1}) {problem}; {fix}")
+        return PatternError(said("pattern_at", sign=self._next, place=self._at + 1, problem=problem), fix)

@@ -15,6 +15,8 @@ from qwen_allinone.alerts.addresses import AddressRefused, Network, allowed_addr
 from qwen_allinone.alerts.rules import Channel, MailChannel, TokenChannel, WebhookChannel
 from qwen_allinone.alerts.webhook import SendFailed, Webhook, read_secret
 from qwen_allinone.state import Message
+from qwen_allinone.strict_yaml import Wrong
+from qwen_allinone.wording import said
 
 EXTRA = "pip install -r requirements-alerts.txt"
 _SOURCES = {"live": "请求", "batch": "批处理", "feedback": "文件"}
@@ -27,8 +29,12 @@ class Sender(Protocol):
         """Raises SendFailed."""
 
 
-class ChannelProblem(ValueError):
-    """A channel cannot be made. The message ends with what to do, after a semicolon."""
+class ChannelProblem(Wrong):
+    """A channel cannot be made; `key`: which of its keys is at fault, if it is one of them."""
+
+    def __init__(self, problem: str, fix: str, *, key: str = "") -> None:
+        super().__init__(said("of_setting", setting=key, error=problem) if key else problem, fix)
+        self.key = key
 
 
 def make(channel: Channel, folder: Path, networks: Sequence[Network]) -> Sender:
@@ -37,11 +43,11 @@ def make(channel: Channel, folder: Path, networks: Sequence[Network]) -> Sender:
         try:
             secret = read_secret(_read(folder / channel.secret_file))
         except ValueError as error:
-            fix = "write whsec_ and 32 random bytes in base64 into it: openssl rand -base64 32"
-            raise ChannelProblem(f"secret_file: {channel.secret_file} holds no secret ({error}); {fix}") from None
+            problem = said("no_secret_in", file=channel.secret_file, error=error)
+            raise ChannelProblem(problem, said("write_secret"), key="secret_file") from None
         return _OwnWebhook(Webhook(channel.url, secret, networks))
     if importlib.util.find_spec("apprise") is None:
-        raise ChannelProblem(f"kind: {channel.kind} needs Apprise, which is not installed; {EXTRA}")
+        raise ChannelProblem(said("needs_apprise", kind=channel.kind), EXTRA, key="kind")
     if isinstance(channel, MailChannel):
         return _Mail(channel, _read(folder / channel.password_file) if channel.password_file else "", networks)
     secret_text = _read(folder / channel.secret_file) if channel.secret_file else None
@@ -52,10 +58,10 @@ def _read(file: Path) -> str:
     try:
         text = file.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        said = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ChannelProblem(f"{file} cannot be read ({said}); make the file, readable for the service") from None
+        why = error.strerror if isinstance(error, OSError) else said("it_is_no_text")
+        raise ChannelProblem(said("file_unreadable", file=file, error=why), said("make_file_readable")) from None
     if not text or len(text.splitlines()) > 1:
-        raise ChannelProblem(f"{file} does not hold one line; write what the channel needs into it, and nothing else")
+        raise ChannelProblem(said("not_one_line", file=file), said("write_what_channel_needs"))
     return text
 
 
@@ -72,7 +78,7 @@ class _Robot:
     """WeCom, DingTalk, Feishu or Slack: at addresses that Apprise knows, none of which a file can change."""
 
     def __init__(self, channel: TokenChannel, token: str, secret: str | None) -> None:
-        self._apprise = _notifier(_robot_fields(channel.kind, token, secret), f"token_file: {channel.token_file}")
+        self._apprise = _notifier(_robot_fields(channel.kind, token, secret), channel.token_file, key="token_file")
 
     def send(self, message: Message) -> None:
         _notify(self._apprise, message)
@@ -115,11 +121,11 @@ def _robot_fields(kind: str, token: str, secret: str | None) -> dict[str, Any]:
         return {"schema": "feishu", "token": token}
     parts = token.split("/")
     if len(parts) != 3:
-        raise ChannelProblem("token_file: a Slack token has three parts; write T.../B.../... as its address ends")
+        raise ChannelProblem(said("slack_token"), said("slack_token_form"), key="token_file")
     return {"schema": "slack", "mode": "hook", **dict(zip(("token_a", "token_b", "token_c"), parts, strict=True))}
 
 
-def _notifier(fields: Mapping[str, Any], what: str) -> Any:
+def _notifier(fields: Mapping[str, Any], what: str, key: str = "") -> Any:
     """Apprise's object for one channel. Raises ChannelProblem."""
     import apprise
 
@@ -129,7 +135,9 @@ def _notifier(fields: Mapping[str, Any], what: str) -> Any:
         {**fields, "rto": 10.0, "cto": 10.0, "redirect": False}, suppress_exceptions=True
     )
     if made is None:
-        raise ChannelProblem(f"{what} is not what {fields['schema']} takes; copy it again from where it was given out")
+        raise ChannelProblem(
+            said("not_what_is_taken", what=what, schema=fields["schema"]), said("copy_from_there"), key=key
+        )
     _note_answers(made)
     return made
 
@@ -149,8 +157,8 @@ def as_text(message: Message, told: Mapping[str, Any]) -> str:
     lines = [f"{_SOURCES.get(told['source'], told['source'])} {told['place']}".strip()]
     if rate := told.get("rate"):
         lines.append(f"{rate['within_s']:g} 秒内 {rate['count']} 条")
-    for task, said in told["labels"].items():
-        lines.append(f"{task}: {said['label']} ({said['probability']:.2f})")
+    for task, heard in told["labels"].items():
+        lines.append(f"{task}: {heard['label']} ({heard['probability']:.2f})")
     if "rating" in told:
         lines.append(f"评分: {told['rating']:g}")
     if told.get("keywords"):

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from qwen_allinone.alerts.bounded_pattern import BoundedPattern, bounded
+from qwen_allinone.strict_yaml import Wrong
+from qwen_allinone.wording import said
 
 Source = Literal["live", "batch", "feedback"]
 INTENT = "intent"
@@ -18,13 +20,13 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 def _seconds(value: Any) -> float:
     match = re.fullmatch(r"(\d{1,6})([smhd])", value, re.ASCII) if isinstance(value, str) else None
     if not match:
-        raise ValueError("is no length of time; write a number and s, m, h or d, as 10m")
+        raise Wrong(said("no_time"), said("time_form"))
     return float(match[1]) * _UNITS[match[2]]
 
 
 def _at_most_a_week(seconds: float) -> float:
     if seconds > 7 * 86_400:
-        raise ValueError("is too long; a week (7d) is the most")
+        raise Wrong(said("time_long"), said("week_at_most"))
     return seconds
 
 
@@ -35,7 +37,7 @@ def _names(value: Any) -> Any:
 
 def _pattern(value: Any) -> BoundedPattern:
     if not isinstance(value, str):
-        raise ValueError("is no text; put quotes around the pattern")
+        raise Wrong(said("is_no_text"), said("quote_pattern"))
     return bounded(value)
 
 
@@ -59,9 +61,9 @@ class Rating(_Frozen):
     @model_validator(mode="after")
     def _can_be(self) -> Rating:
         if self.at_least is None and self.at_most is None:
-            raise ValueError("says nothing; give at_least, at_most or both")
+            raise Wrong(said("says_nothing"), said("give_bounds"))
         if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
-            raise ValueError("can never be: at_least is more than at_most; exchange them")
+            raise Wrong(said("bounds_crossed"), said("exchange_them"))
         return self
 
     def holds(self, stars: float) -> bool:
@@ -86,9 +88,9 @@ class When(_Frozen):
     @model_validator(mode="after")
     def _says_something(self) -> When:
         if not (self.labels or self.probability or self.intent or self.keywords or self.pattern or self.rating):
-            raise ValueError("would fire at every text; name a condition")
+            raise Wrong(said("fires_always"), said("name_condition"))
         if self.intent and INTENT in self.labels:
-            raise ValueError("names labels of intent twice; keep intent, or labels: intent")
+            raise Wrong(said("intent_twice"), said("keep_one_intent"))
         return self
 
     @property
@@ -111,7 +113,7 @@ class Rate(_Frozen):
     @model_validator(mode="after")
     def _takes_time(self) -> Rate:
         if self.within <= 0:
-            raise ValueError("can never be: no time is left for it; write within: 1h")
+            raise Wrong(said("rate_without_time"), said("write_within"))
         return self
 
 
@@ -158,7 +160,7 @@ class TokenChannel(_Channel):
     @model_validator(mode="after")
     def _can_sign(self) -> TokenChannel:
         if self.secret_file and self.kind != "dingtalk":
-            raise ValueError(f"has a secret_file, and {self.kind} is not signed here; remove it")
+            raise Wrong(said("not_signed_here", kind=self.kind), said("remove_it"))
         return self
 
 

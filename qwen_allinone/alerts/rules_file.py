@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import reduce
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,11 +17,11 @@ from qwen_allinone.alerts import addresses, channels
 from qwen_allinone.alerts.addresses import AddressRefused, Network
 from qwen_allinone.alerts.channels import ChannelProblem, Sender
 from qwen_allinone.alerts.rules import CHANNELS, Channel, Rule, Source
-from qwen_allinone.did_you_mean import hint
 from qwen_allinone.errors import AlertsFileError
 from qwen_allinone.strict_yaml import Path as KeyPath
-from qwen_allinone.strict_yaml import StrictLoader, fix_for, lines_of
+from qwen_allinone.strict_yaml import StrictLoader, lines_of, wrong_in
 from qwen_allinone.tasks import Registry
+from qwen_allinone.wording import meant, said
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -70,34 +70,33 @@ class _Loader:
         try:
             text = self._file.read_text(encoding="utf-8-sig")
         except OSError as error:
-            raise self._wrong((), f"cannot be read ({error.strerror})", "name a readable file in QAIO_ALERTS") from None
+            raise self._wrong((), said("is_unreadable", error=error.strerror), said("name_alerts_file")) from None
         except UnicodeDecodeError as error:
-            raise self._wrong((), f"is not UTF-8 ({error.reason})", "save it as UTF-8") from None
+            raise self._wrong((), said("is_not_utf8", reason=error.reason), said("save_as_utf8")) from None
         try:
             raw = yaml.load(text, Loader=StrictLoader)
             self._lines = lines_of(text)
         except Exception as error:  # YAML's constructors raise what they like on impossible dates and numbers
-            raise self._wrong((), " ".join(str(error).split()), "correct the YAML at that line") from None
+            raise self._wrong((), " ".join(str(error).split()), said("correct_yaml")) from None
         if not isinstance(raw, dict):
-            raise self._wrong((), "is no mapping", f"write {' and '.join(f'`{name}:`' for name in _TOP)} at the top")
+            raise self._wrong((), said("is_no_mapping"), said("alerts_top_keys"))
         for key in raw:
             if key not in _TOP:
-                meant = hint(str(key), _TOP)
-                raise self._wrong((str(key),), f"is not known{meant}", f"at the top there are {' and '.join(_TOP)}")
+                raise self._wrong((str(key),), said("key_unknown", meant=meant(str(key), _TOP)), said("alerts_top"))
         return raw
 
     def _list(self, raw: Mapping[str, Any], key: str) -> list[Any]:
         found = raw.get(key)
         if not isinstance(found, list) or not 0 < len(found) <= _MOST:
-            raise self._wrong((key,), f"is no list of 1 to {_MOST} entries", f"write `{key}:` and `- name: ...` below")
+            raise self._wrong((key,), said("no_list_of", most=_MOST), said("list_form", key=key))
         return found
 
     def _channel(self, number: int, entry: Any) -> Channel:
         path: KeyPath = ("channels", number)
         kind = entry.get("kind") if isinstance(entry, dict) else None
         if not isinstance(kind, str) or kind not in CHANNELS:
-            meant = hint(str(kind), CHANNELS)
-            raise self._wrong((*path, "kind"), f"{kind!r} is none{meant}", f"write one of {', '.join(CHANNELS)}")
+            problem = said("kind_unknown", kind=repr(kind), meant=meant(str(kind), CHANNELS))
+            raise self._wrong((*path, "kind"), problem, said("write_one_of", names=CHANNELS))
         return self._validated(CHANNELS[kind], entry, path)
 
     def _sender(self, number: int, channel: Channel) -> Sender:
@@ -106,55 +105,55 @@ class _Loader:
             self._check_host(channel)
             return channels.make(channel, self._file.absolute().parent, self._networks)
         except AddressRefused as error:
-            problem, _, fix = str(error).partition("; ")
-            raise self._wrong((*path, "url" if channel.kind == "webhook" else "host"), problem, fix) from None
+            key = "url" if channel.kind == "webhook" else "host"
+            raise self._wrong((*path, key), error.problem, error.fix) from None
         except ChannelProblem as error:
-            problem, _, fix = str(error).partition("; ")
-            key = problem.partition(": ")[0]
-            raise self._wrong((*path, key) if (*path, key) in self._lines else path, problem, fix) from None
+            at = (*path, error.key) if error.key else path
+            raise self._wrong(at, error.problem, error.fix) from None
 
     def _check_host(self, channel: Channel) -> None:
         """An address that stands in the file is looked at now, a name each time that it is asked for."""
         host = urlsplit(channel.url).hostname or "" if channel.kind == "webhook" else getattr(channel, "host", "")
         if host.casefold() == "localhost":
             host = "127.0.0.1"
-        with suppress(ValueError):
-            ip_address(host)
+        if _is_address(host):
             addresses.check(host, self._networks)
 
     def _check_names(self, key: str, names: Sequence[str]) -> None:
         for number, name in enumerate(names):
             if name in names[:number]:
-                raise self._wrong((key, number, "name"), f"{name!r} is there before", "give each a name of its own")
+                raise self._wrong((key, number, "name"), said("there_before", name=name), said("own_names"))
 
     def _check_rule(self, path: KeyPath, rule: Rule, known: Mapping[str, Sender]) -> None:
         for channel in rule.channels:
             if channel not in known:
-                problem = f"there is no channel {channel!r}{hint(channel, known)}"
-                raise self._wrong((*path, "channels"), problem, f"write some of {', '.join(known)}")
+                problem = said("no_channel", channel=channel, meant=meant(channel, known))
+                raise self._wrong((*path, "channels"), problem, said("write_some_of", names=known))
         for task in sorted(rule.when.tasks):
             self._check_task(path, rule, task)
         reasons = [reason for source in dict.fromkeys(rule.sources) if (reason := self._never(source, rule))]
         if len(reasons) == len(set(rule.sources)):
-            raise self._wrong(path, f"can never fire: {'; '.join(reasons)}", "change it, or remove it")
+            why = reduce(lambda first, others: said("further", first=first, others=others), reasons)
+            raise self._wrong(path, said("never_fires", why=why), said("change_or_remove"))
 
     def _check_task(self, path: KeyPath, rule: Rule, task: str) -> None:
         at = self._place_of(path, rule, task)
         label_tasks = [one.name for one in self._registry if one.labels]
         if task not in label_tasks:
-            problem = f"can never fire: there is no label task {task!r}{hint(task, label_tasks)}"
-            raise self._wrong(at, problem, f"write one of {', '.join(label_tasks)}")
+            why = said("no_label_task_named", task=task, meant=meant(task, label_tasks))
+            raise self._wrong(at, said("never_fires", why=why), said("write_one_of", names=label_tasks))
         found = self._registry.get(task)
         unknown = found.spec.output.unknown
         answers = [*found.labels, *([unknown.name] if unknown else [])]
         for label in rule.when.wanted.get(task, ()):
             if label not in answers:
-                problem = f"can never fire: {task} never answers {label!r}{hint(label, answers)}"
-                raise self._wrong(at, problem, f"write some of {', '.join(answers)}")
+                why = said("never_answers", task=task, label=label, meant=meant(label, answers))
+                raise self._wrong(at, said("never_fires", why=why), said("write_some_of", names=answers))
         least = rule.when.probability.get(task, 0.0)
         if least and unknown and rule.when.wanted.get(task) == (unknown.name,):
-            problem = f"can never fire: {unknown.name!r} is what {task} answers where no label is likely"
-            raise self._wrong((*path, "when", "probability", task), problem, "remove the probability")
+            at = (*path, "when", "probability", task)
+            why = said("answered_where_unlikely", label=unknown.name, task=task)
+            raise self._wrong(at, said("never_fires", why=why), said("remove_probability"))
 
     def _place_of(self, path: KeyPath, rule: Rule, task: str) -> KeyPath:
         when = (*path, "when")
@@ -167,16 +166,14 @@ class _Loader:
         tasks = rule.when.tasks
         if source == "feedback":
             if rule.rate:
-                return "rows of a file come all at once, so that a rate says nothing of them"
+                return said("rows_at_once")
             if missing := sorted(tasks - _ON_A_ROW):
-                return f"rows of a file are not asked for {missing[0]}"
+                return said("rows_not_asked", task=missing[0])
             return ""
         if rule.when.rating:
-            return (
-                f"only rows of a file have a rating, nothing that comes {'live' if source == 'live' else 'in batches'}"
-            )
+            return said("live_without_rating") if source == "live" else said("batch_without_rating")
         if source == "batch" and len(tasks) > 1 and not tasks <= _IN_A_CHAT:
-            return f"a line of a batch has the answer of one task, not of {' and '.join(sorted(tasks))}"
+            return said("line_has_one_task", tasks=sorted(tasks))
         return ""
 
     def _validated(self, model: type[M], raw: Any, path: KeyPath) -> M:
@@ -185,13 +182,20 @@ class _Loader:
         except ValidationError as error:
             # A misspelt key is also a missing one: the misspelling is what to correct.
             detail = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-            problem, _, fix = str(detail["msg"]).removeprefix("Value error, ").partition("; ")
-            raise self._wrong((*path, *detail["loc"]), problem, fix or fix_for(detail, model)) from None
+            raise self._wrong((*path, *detail["loc"]), *wrong_in(detail, model)) from None
 
     def _wrong(self, path: KeyPath, problem: str, fix: str) -> AlertsFileError:
         line = next((self._lines[part] for part in _shorter(path) if part in self._lines), None)
         shown = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
         return AlertsFileError(self._file, line, shown or "(file)", problem, fix)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _shorter(path: KeyPath) -> Iterator[KeyPath]:

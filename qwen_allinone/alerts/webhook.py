@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from qwen_allinone.alerts.addresses import AddressRefused, Network, allowed_addresses, is_within
+from qwen_allinone.wording import said
 
 TIMEOUT_S = 10.0
 
@@ -33,7 +34,7 @@ def read_secret(text: str) -> bytes:
     """The secret as Standard Webhooks write it: `whsec_` and base64, or base64 alone. Raises ValueError."""
     secret = base64.b64decode(text.strip().removeprefix("whsec_"), validate=True)
     if not 24 <= len(secret) <= 64:
-        raise ValueError(f"has {len(secret)} bytes, and must have 24 to 64")
+        raise ValueError(said("secret_bytes", count=len(secret)))
     return secret
 
 
@@ -92,8 +93,8 @@ class Webhook:
             raise SendFailed(str(error), is_final=True) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             late = time.monotonic() >= ends
-            said = f"no answer within {self.timeout_s:g} s" if late else f"{type(error).__name__}: {error}"
-            raise SendFailed(said) from None
+            told = f"no answer within {self.timeout_s:g} s" if late else f"{type(error).__name__}: {error}"
+            raise SendFailed(told) from None
 
 
 class _Pinned(http.client.HTTPConnection):

@@ -13,11 +13,11 @@ from rich.markup import escape
 from qwen_allinone import bootstrap
 from qwen_allinone.alerts import Alerts, Senders, SendFailed, load_alerts
 from qwen_allinone.cli.terminal import AsJson, err, exit_with, out, print_json
-from qwen_allinone.did_you_mean import hint
 from qwen_allinone.errors import DataFileError, QaioError, SettingsError
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import Message, SqliteOutbox, now
 from qwen_allinone.tasks import Registry
+from qwen_allinone.wording import meant, said
 
 FAILED = 1
 
@@ -31,10 +31,10 @@ def test(
         wanted = channels or list(alerts.senders)
         for name in wanted:
             if name not in alerts.senders:
-                known = ", ".join(alerts.senders)
-                raise DataFileError(f"there is no channel {name!r}{hint(name, alerts.senders)} (there are: {known})")
+                known = alerts.senders
+                raise DataFileError(said("no_such_channel", name=name, meant=meant(name, known), known=known))
     except QaioError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     out.print(f"{len(alerts.rules)} rules, {len(alerts.senders)} channels: the file is in order", highlight=False)
     failed = False
     for name in wanted:
@@ -55,7 +55,7 @@ def list_alerts(as_json: AsJson = False) -> None:
         counts = outbox.counts() if outbox.exists else {}
         found = [m for state in ("waiting", "dead") if counts for m in outbox.messages(state, 1000)]
     except QaioError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     if as_json:
         shown = [{k: v for k, v in asdict(message).items() if k != "body"} for message in found]
         print_json({"counts": dict(counts), "messages": shown})
@@ -80,10 +80,10 @@ def retry(
         alerts, outbox = _alerts(settings), _outbox(settings)
         count = outbox.retry(ids or None) if outbox.exists else 0
         if ids and count < len(set(ids)):
-            raise DataFileError(f"{len(set(ids)) - count} of them neither wait nor are dead: see alerts list")
+            raise DataFileError(said("not_waiting", count=len(set(ids)) - count))
         left = send_what_waits(alerts, outbox, seconds) if count else 0
     except QaioError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     out.print(f"{count} due, {left} still waiting", highlight=False)
     if left:
         raise typer.Exit(FAILED)
@@ -104,7 +104,7 @@ def send_what_waits(alerts: Alerts, outbox: SqliteOutbox, seconds: float) -> int
 
 def _alerts(settings: Settings) -> Alerts:
     if settings.alerts is None:
-        raise SettingsError("QAIO_ALERTS is not set: name the file of rules and channels, see docs/alerts.md")
+        raise SettingsError(said("alerts_not_set"))
     return load_alerts(settings.alerts, Registry.load(settings.prompts), settings.alerts_networks)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from qwen_allinone.cli.figures import Judged
 from qwen_allinone.cli.labelled_rows import Row
+from qwen_allinone.cli.terminal import in_terminal
 from qwen_allinone.errors import QaioError
 from qwen_allinone.patience import RemoteService, Response, patiently
 from qwen_allinone.service import Service
@@ -65,7 +66,7 @@ def in_process(service: Service, task: str) -> Ask:
         try:
             return patiently(lambda: ask_once(row))
         except QaioError as error:
-            return AnsweredRow(row, problem=str(error))
+            return AnsweredRow(row, problem=in_terminal(error))
 
     return ask
 

@@ -20,6 +20,7 @@ from qwen_allinone.model.checkpoint import DEMO, is_folder
 from qwen_allinone.service import Outcome
 from qwen_allinone.shipped_files import SHIPPED
 from qwen_allinone.tasks import Registry
+from qwen_allinone.wording import said
 
 
 def serve() -> None:
@@ -35,7 +36,7 @@ def ask(text: Annotated[str, typer.Argument(help="What to say")], as_json: AsJso
     try:
         answer = service.chat(text)
     except QaioError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     sentiment = answer.sentiment
     if as_json:
         said = {"sentiment": sentiment.label, "response": answer.reply.text, "probabilities": sentiment.probabilities}
@@ -60,7 +61,7 @@ def check(
     try:
         cases = {name: registry.cases(name) for name in names}
     except QaioError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     service = load_service(settings)
     outcomes: dict[str, list[Outcome]] = {}
     with Progress(console=err, transient=True) as progress:
@@ -100,7 +101,7 @@ def download(
     settings = load_settings()
     name, revision = model or settings.model, revision or settings.model_revision
     if name == DEMO or is_folder(name):
-        raise exit_with(f"{name} is on this machine already: name a model on the hub, as Qwen/Qwen1.5-0.5B")
+        raise exit_with(said("model_is_here", name=name))
     try:
         files = hub.files(name, revision, to)
         missing = sum(file.size for file in files if file.missing)
@@ -110,12 +111,12 @@ def download(
         )
         out.print(f"to fetch into {place}: {_megabytes(missing)}", highlight=False, soft_wrap=True)
         if missing > free:
-            raise exit_with(f"only {_megabytes(free)} are free there: make room, or name another folder with --to")
+            raise exit_with(said("too_little_room", free=_megabytes(free)))
         folder = hub.downloaded(name, revision, to)
         with err.status("comparing with the hub"):
             hub.verify(name, revision, folder)
     except StartupError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     out.print(f"complete: QAIO_MODEL={to or name} qwen-allinone serve", highlight=False, soft_wrap=True)
 
 

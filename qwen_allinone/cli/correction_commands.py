@@ -13,6 +13,7 @@ from qwen_allinone.errors import DataFileError, QaioError, SettingsError
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import Corrections
 from qwen_allinone.tasks import Registry
+from qwen_allinone.wording import said
 
 
 def export(
@@ -23,17 +24,17 @@ def export(
     try:
         settings = Settings.load()
         if settings.feedback_file is None:
-            raise SettingsError("QAIO_FEEDBACK_FILE is not set: name the file in which the service keeps feedback")
+            raise SettingsError(said("feedback_file_not_set"))
         if not settings.feedback_file.is_file():
-            raise DataFileError(f"{settings.feedback_file} is not there: nobody has given feedback yet")
+            raise DataFileError(said("no_feedback_file", feedback_file=settings.feedback_file))
         inputs = list(Registry.load(settings.prompts).get(task).spec.inputs)
         corrections = Corrections(settings.feedback_file, days=settings.feedback_days, max_mb=settings.feedback_max_mb)
         kept = corrections.kept(task)
         corrections.close()
         if not kept:
-            raise DataFileError(f"nobody has given feedback on {task} in the last {settings.feedback_days:g} days")
+            raise DataFileError(said("no_feedback_on_task", task=task, feedback_days=settings.feedback_days))
         write_corrections(out, inputs, kept)
     except QaioError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     right = sum(correction.was_right for correction in kept)
     err.print(f"{len(kept)} rows are in {out}, {right} of them were answered right", highlight=False, soft_wrap=True)

@@ -16,6 +16,7 @@ from qwen_allinone.feedback_columns import as_rating
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import SqliteOutbox, now
 from qwen_allinone.tasks import Masking, Registry
+from qwen_allinone.wording import said
 
 _MOST_WAIT_S = 30.0
 
@@ -44,10 +45,8 @@ def row_alerts(
             try:
                 outbox.add(found)
             except OutboxUnavailable as error:
-                raise DataFileError(
-                    f"the alert about {subject.place} cannot be kept ({error.__cause__}): mend "
-                    f"QAIO_ALERTS_OUTBOX={settings.alerts_outbox} and go on with --resume"
-                ) from None
+                told = {"place": subject.place, "error": error.__cause__, "outbox": settings.alerts_outbox}
+                raise DataFileError(said("alert_not_kept", **told)) from None
             senders.wake()
 
     senders = Senders(alerts.senders, outbox)

@@ -17,6 +17,7 @@ from qwen_allinone.cli.feedback_crews import Crew, Engine, Many, crew
 from qwen_allinone.cli.terminal import err, exit_with, load_settings, out
 from qwen_allinone.errors import DataFileError, QaioError
 from qwen_allinone.settings import Settings
+from qwen_allinone.wording import said
 
 JOURNAL = "journal.jsonl"
 INTERRUPTED = 130
@@ -70,14 +71,14 @@ def feedback(
         with crew(settings, many, key_file) as asked:
             figures = _run(settings, table, survey, asked, wanted, out_folder, sure=sure, resume=resume)
     except QaioError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     _show_result(out_folder, figures)
 
 
 def _files(files: list[str] | None, sample: bool, *, anywhere: bool) -> list[desk.File]:
     """`anywhere`: by paths that hold in a process with another folder, too."""
     if bool(files) == sample:
-        raise DataFileError("name one file or more, or take the one that comes with the package: --sample")
+        raise DataFileError(said("name_a_file"))
     places = [desk.place(name) for name in files or [os.fspath(_SAMPLE)]]
     return [place.absolute() if anywhere and isinstance(place, Path) else place for place in places]
 
@@ -116,7 +117,7 @@ def _run(
 def _wanted(without: list[str]) -> list[str]:
     optional = desk.TASKS[1:]
     if unknown := [name for name in without if name not in optional]:
-        raise DataFileError(f"--without {unknown[0]}: it can be one of {', '.join(optional)}")
+        raise DataFileError(said("without_form", unknown=unknown[0], optional=optional))
     return [name for name in desk.TASKS if name not in without]
 
 
@@ -124,7 +125,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataFileError(f"{folder} cannot be made ({error.strerror}); name another with --out") from None
+        raise DataFileError(said("out_folder_not_made", folder=folder, strerror=error.strerror)) from None
 
 
 def _known_by(table: desk.Table, about: desk.ModelInfo, tasks: tuple[str, ...], sure: float) -> dict[str, object]:
@@ -193,7 +194,7 @@ def _show_survey(survey: desk.Survey) -> None:
     for line in survey.told:
         err.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     if not survey.rows:
-        raise DataFileError("there is no row below the header")
+        raise DataFileError(said("no_row_below_header"))
 
 
 def _show_result(folder: Path, figures: desk.Figures) -> None:

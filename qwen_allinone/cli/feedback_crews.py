@@ -20,6 +20,7 @@ from qwen_allinone.patience import RemoteService
 from qwen_allinone.service import Service
 from qwen_allinone.settings import Settings
 from qwen_allinone.telemetry import logs
+from qwen_allinone.wording import said
 
 if TYPE_CHECKING:
     from qwen_allinone.desk.cluster import Hired
@@ -64,9 +65,9 @@ class Many:
 
     def __post_init__(self) -> None:
         if self.engine is Engine.RAY and self.url:
-            raise DataFileError("--engine ray and --url: the models are in the cluster or behind the URL; take one")
+            raise DataFileError(said("ray_or_url"))
         if self.engine is not Engine.RAY and (self.address or self.actors or self.actor_cpus != 1):
-            raise DataFileError("--address, --actors and --actor-cpus say where Ray computes: add --engine ray")
+            raise DataFileError(said("options_of_ray"))
 
 
 @contextmanager
@@ -110,7 +111,7 @@ def _cluster(settings: Settings, many: Many) -> Iterator[Crew]:
     try:
         from qwen_allinone.desk.cluster import Cluster
     except ImportError as error:
-        raise DataFileError(f"--engine ray needs Ray ({error}): pip install -r requirements-ray.txt") from None
+        raise DataFileError(said("needs_ray", error=error)) from None
     everywhere = _for_actors(settings, many.actor_cpus)
     with err.status(f"joining the cluster and loading {settings.model} there"):
         cluster = Cluster(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from qwen_allinone.cli.terminal import in_terminal
 from qwen_allinone.errors import QaioError
 from qwen_allinone.patience import patiently
 from qwen_allinone.service import Outcome, Service, judge
@@ -18,7 +19,7 @@ def check_task(service: Service, name: str, cases: Iterable[Case], seed: int, at
         try:
             return judge(case, patiently(lambda: service.run(name, case.inputs, seed=seed)))
         except QaioError as error:
-            return Outcome(case, "", str(error))
+            return Outcome(case, "", in_terminal(error))
 
     with ThreadPoolExecutor(at_once) as pool:
         yield from pool.map(run, cases)

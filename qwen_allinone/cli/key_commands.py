@@ -11,6 +11,7 @@ from qwen_allinone.access import keys
 from qwen_allinone.cli.terminal import err, exit_with
 from qwen_allinone.errors import SettingsError, StartupError
 from qwen_allinone.settings import Settings
+from qwen_allinone.wording import said
 
 
 def new_key(name: Annotated[str, typer.Argument(help="Whose key it is; appears in logs")]) -> None:
@@ -18,7 +19,7 @@ def new_key(name: Annotated[str, typer.Argument(help="Whose key it is; appears i
     try:
         key = keys.add(_keys_file(), name)
     except StartupError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     err.print(f"The key of {name}. It is shown only now; the file holds its hash.", highlight=False)
     typer.echo(key)
 
@@ -28,7 +29,7 @@ def list_keys() -> None:
     try:
         names = keys.names(_keys_file())
     except StartupError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     for name in names:
         typer.echo(name)
 
@@ -38,11 +39,11 @@ def remove_key(name: Annotated[str, typer.Argument(help="Whose key no longer hol
     try:
         keys.remove(_keys_file(), name)
     except StartupError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
 
 
 def _keys_file() -> Path:
     file = Settings.load().api_keys_file
     if file is None:
-        raise SettingsError("QAIO_API_KEYS_FILE is not set: name the file that holds the hashes of the keys")
+        raise SettingsError(said("keys_file_not_set"))
     return file

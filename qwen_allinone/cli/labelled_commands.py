@@ -20,6 +20,7 @@ from qwen_allinone.cli.terminal import AsJson, err, exit_with, key_of, load_serv
 from qwen_allinone.errors import DataFileError, QaioError
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Calibration, Quality, Registry, Task
+from qwen_allinone.wording import said
 
 TaskName = Annotated[str, typer.Argument(help="A label task")]
 Data = Annotated[Path, typer.Option(help="Labelled CSV, UTF-8, with a header")]
@@ -55,7 +56,7 @@ def evaluate(
         mistaken = [each for each in answered if each.answer != each.row.label]
         result_files.write_wrong(wrong, mistaken)
     except QaioError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     if as_json:
         print_json(_for_programs(figures, seconds))
     else:
@@ -92,7 +93,7 @@ def calibrate(
         chosen = label_task(settings, task)
         folder = settings.prompts / task
         if not result_files.is_writable(folder):
-            raise DataFileError(f"{folder} cannot be written: make it writable, or work on a copy with QAIO_PROMPTS")
+            raise DataFileError(said("prompts_read_only", folder=folder))
         table = labelled_table(chosen, data, text_column, label_column, names, limit)
         service = load_service(settings)
         fitted = fit(chosen, _ask_all(in_process(service, task), table, settings, task))
@@ -108,7 +109,7 @@ def calibrate(
         )
         file = result_files.write_calibration(folder, calibration)
     except QaioError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     tables.print_calibration(out, f"{task} on {data.name}", fitted)
     err.print(f"kept in {escape(str(file))}: it holds from the next start on", highlight=False)
 
@@ -116,7 +117,7 @@ def calibrate(
 def label_task(settings: Settings, name: str) -> Task:
     task = Registry.load(settings.prompts).get(name)
     if not task.labels:
-        raise DataFileError(f"{name} is no label task: there is nothing to compare with labels")
+        raise DataFileError(said("not_a_label_task", name=name))
     return task
 
 
@@ -127,9 +128,9 @@ def labelled_table(task: Task, data: Path, text_column: str, label_column: str, 
         columns = [Column(columns[0].input, text_column)]
     pairs = [pair.partition("=") for pair in names.split(",") if pair.strip()]
     if pairs and not task.labels:
-        raise DataFileError(f"--map {names}: {task.name} has no labels to translate")
+        raise DataFileError(said("map_without_labels", names=names, name=task.name))
     if any(not sign or after.strip() not in task.labels for _, sign, after in pairs):
-        raise DataFileError(f"--map {names}: write it as 1={task.labels[0]},0={task.labels[1]}")
+        raise DataFileError(said("map_form", names=names, labels=task.labels[0], labels2=task.labels[1]))
     translated = {before.strip(): after.strip() for before, _, after in pairs}
     table = read_table(data, columns, label_column, task.labels or None, translated, limit)
     tables.print_problems(err, f"rows of {data.name} that cannot be used", table.problems)
@@ -145,5 +146,5 @@ def _ask_all(ask: Ask, table: Table, settings: Settings, title: str) -> list[Ans
     tables.print_problems(err, "rows that were not answered", failed)
     answered = [each for each in asked if not each.problem]
     if not answered:
-        raise DataFileError("no row was answered")
+        raise DataFileError(said("no_row_answered"))
     return answered

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwen_allinone.csv_files import UnknownEncoding, decode, records
-from qwen_allinone.did_you_mean import hint
 from qwen_allinone.errors import DataFileError
+from qwen_allinone.wording import meant, said
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def read_table(
             break
     if not rows:
         why = f": {problems[0]}" if problems else " below its header"
-        raise DataFileError(f"{file} has no row that can be used{why}")
+        raise DataFileError(said("no_usable_row", file=file, why=why))
     return Table(rows, problems, hashlib.sha256(raw).hexdigest())
 
 
@@ -72,7 +72,7 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise DataFileError(f"{file} cannot be read: {error.strerror}") from None
+        raise DataFileError(said("file_unreadable", file=file, error=error.strerror)) from None
 
 
 def _decode(file: Path, raw: bytes) -> str:
@@ -82,18 +82,16 @@ def _decode(file: Path, raw: bytes) -> str:
     except UnknownEncoding as error:
         if error.likely == "mixed":
             raise DataFileError(
-                f"{file}: line {error.line} is not UTF-8, but line {error.other_line} is; save all of it as UTF-8"
+                said("some_lines_not_utf8", file=file, line=error.line, other_line=error.other_line)
             ) from None
         hint = f", it may be Big5: {_convert('BIG5', file)}" if error.likely == "Big5" else ""
-        raise DataFileError(f"{file} is not UTF-8 (line {error.line}); save it as UTF-8{hint}") from None
+        raise DataFileError(said("line_not_utf8", file=file, line=error.line, hint=hint)) from None
     if encoding == "UTF-8":
         return text
     if encoding == "UTF-16":
-        raise DataFileError(f"{file} is UTF-16; save it as UTF-8, e.g. with: {_convert('UTF-16', file)}")
+        raise DataFileError(said("is_utf_16", file=file, value=_convert("UTF-16", file)))
     line = _first_beyond_ascii(raw)
-    raise DataFileError(
-        f"{file} is not UTF-8 (line {line}); save it as UTF-8, it may be GBK: {_convert('GB18030', file)}"
-    )
+    raise DataFileError(said("line_not_utf8_maybe_gbk", file=file, line=line, value=_convert("GB18030", file)))
 
 
 def _first_beyond_ascii(raw: bytes) -> int:
@@ -110,7 +108,7 @@ def _parse(
     lines = records(text)
     number, header = next(lines, (0, []))
     if isinstance(header, csv.Error):
-        raise DataFileError(f"{file}: line {number}: {_problem(header)}")
+        raise DataFileError(said("line_of_file", file=file, number=number, header=_problem(header)))
     places = _places(file, header, [*(column.name for column in inputs), label])
     for line, cells in lines:
         if isinstance(cells, csv.Error):
@@ -144,11 +142,11 @@ def _places(file: Path, header: Sequence[str], wanted: Sequence[str]) -> dict[st
     for name in wanted:
         count = list(header).count(name)
         if count != 1:
-            problem = "no column" if not count else f"{count} columns"
-            meant = "" if count else hint(name, header)
-            raise DataFileError(
-                f"{file} has {problem} {name!r}{meant}; it has: {', '.join(header) or 'nothing'}. "
-                "Name yours with --text-column and --label-column"
-            )
+            if count:
+                problem = said("columns_of_name", file=file, count=count, name=name)
+            else:
+                problem = said("no_column_of_name", file=file, name=name, meant=meant(name, header))
+            there = list(header) or said("nothing")
+            raise DataFileError(said("name_columns", problem=problem, there=there))
         places[name] = list(header).index(name)
     return places

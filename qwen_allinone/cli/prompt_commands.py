@@ -17,6 +17,7 @@ from qwen_allinone.errors import QaioError
 from qwen_allinone.serving.succession import ask_to_reload
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry, Versions
+from qwen_allinone.wording import said
 
 
 def _in_one_line(command: Callable[..., None]) -> Callable[..., None]:
@@ -27,9 +28,9 @@ def _in_one_line(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*given, **named)
         except QaioError as error:
-            raise exit_with(str(error)) from None
+            raise exit_with(error) from None
         except OSError as error:
-            raise exit_with(f"{error.filename}: {error.strerror}: see QAIO_PROMPTS and QAIO_PROMPTS_KEPT") from None
+            raise exit_with(said("prompts_unreadable", filename=error.filename, strerror=error.strerror)) from None
 
     return run
 
@@ -77,7 +78,7 @@ def reload(
     version = versions.keep(settings.prompts)
     if not versions.is_accepted(version):
         if not force and _tried(settings, versions, versions.folder(version), versions.current, False):
-            raise exit_with("not reloaded; `--force` takes it all the same")
+            raise exit_with(said("not_reloaded"))
         versions.accept(version, "forced" if force else "tried")
     _take_over(versions, version)
 
@@ -89,7 +90,7 @@ def back() -> None:
     versions = Versions(settings.prompts_kept)
     version = versions.before()
     if version is None:
-        raise exit_with(f"no earlier version is kept in {versions.root}")
+        raise exit_with(said("no_earlier_prompts", root=versions.root))
     versions.restore(version, settings.prompts)
     versions.accept(version, "back")
     _take_over(versions, version)

@@ -15,6 +15,7 @@ from qwen_allinone.errors import DataFileError
 from qwen_allinone.files import replace_file
 from qwen_allinone.state import Correction
 from qwen_allinone.tasks import CALIBRATION, Calibration
+from qwen_allinone.wording import said
 
 _ABOUT = "# Written by `qwen-allinone calibrate`. It holds for this prompt and this model; delete it to go without.\n"
 
@@ -77,4 +78,4 @@ def _write(file: Path, content: bytes, fix: str) -> None:
     try:
         replace_file(file, content)
     except OSError as error:
-        raise DataFileError(f"{file} cannot be written ({error.strerror}); {fix}") from None
+        raise DataFileError(said("result_unwritable", file=file, strerror=error.strerror, fix=fix)) from None

@@ -13,6 +13,7 @@ from qwen_allinone.cli.figures import Figures, Judged, figures_of
 from qwen_allinone.errors import DataFileError
 from qwen_allinone.service.calibration import LEAST, Probabilities, calibrated
 from qwen_allinone.tasks import Task
+from qwen_allinone.wording import said
 
 # A temperature beyond these says that the data are too few or all of one kind, not how sure the model is.
 COLDEST, HOTTEST = 0.05, 20.0
@@ -45,9 +46,7 @@ def fit(task: Task, answered: Sequence[AnsweredRow]) -> FittedTemperature:
         DataFileError: too few of them.
     """
     if len(answered) < _FEWEST_ROWS:
-        raise DataFileError(
-            f"{len(answered)} answered rows are too few to fit a temperature to; give {_FEWEST_ROWS} or more"
-        )
+        raise DataFileError(said("too_few_for_temperature", count=len(answered), fewest_rows=_FEWEST_ROWS))
     halves = [answered[0::2], answered[1::2]]
     one, other = (_temperature_of(task, half) for half in halves)
     after = [*_judged(task, halves[0], other), *_judged(task, halves[1], one)]

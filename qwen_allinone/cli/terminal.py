@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from qwen_allinone.service import Service
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry
 from qwen_allinone.telemetry import logs
+from qwen_allinone.wording import in_language, message_of, of_environment, said
 
 AsJson = Annotated[bool, typer.Option("--json", help="One object in JSON, for programs")]
 
@@ -29,7 +31,7 @@ def load_settings() -> Settings:
         settings = Settings.load()
         Registry.load(settings.prompts)
     except StartupError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     return settings
 
 
@@ -44,6 +46,12 @@ def load_service(settings: Settings, registry: Registry | None = None) -> Servic
     return service
 
 
+def in_terminal(problem: str | Exception) -> str:
+    """A message, or an error's, in the language of the terminal."""
+    message = message_of(problem) if isinstance(problem, Exception) else problem
+    return in_language(message, of_environment(os.environ))
+
+
 def print_json(value: Any) -> None:
     """One line for programs: as it is, whatever the terminal is like."""
     typer.echo(json.dumps(value, ensure_ascii=False))
@@ -56,14 +64,16 @@ def key_of(file: Path | None) -> str | None:
     try:
         key = file.read_text("ascii").strip()
     except OSError as error:
-        raise DataFileError(f"{file} cannot be read ({error.strerror})") from None
+        raise DataFileError(said("file_unreadable", file=file, error=error.strerror)) from None
     except UnicodeDecodeError:
         key = ""
     if not key.isprintable() or not key or " " in key:
-        raise DataFileError(f"{file} holds no key or token: it must be one line of letters, digits and signs")
+        raise DataFileError(said("no_key_in_file", file=file))
     return key
 
 
-def exit_with(message: str) -> typer.Exit:
+def exit_with(problem: str | Exception) -> typer.Exit:
+    """The end of a command, once it has said why in the language of the terminal."""
+    message = in_terminal(problem)
     err.print(f"[bold red]qwen-allinone:[/] {escape(message)}", highlight=False, soft_wrap=True)
     return typer.Exit(2)

@@ -30,6 +30,7 @@ from qwen_allinone.model.weights import fingerprint
 from qwen_allinone.service import FittedTask, fit_task
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import ADAPTER_CONFIG, Registry, Task
+from qwen_allinone.wording import said
 
 _HELD_OUT = 5  # of so many rows one is held out, where there is no file of them
 _FEWEST = 8
@@ -69,10 +70,10 @@ def tune(
         began = time.perf_counter()
         found = _teach(tuner, examples, unseen, folder)
     except QaioError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
     out.print(_figures(f"{task}, {len(unseen)} rows held out", found, time.perf_counter() - began))
     if not found.kept:
-        raise exit_with("no epoch was better than the model as it is: nothing was written")
+        raise exit_with(said("no_better_epoch"))
     err.print(f"kept in {escape(str(folder))}: it holds from the next start or reload on", highlight=False)
 
 
@@ -108,7 +109,7 @@ def _teach(tuner: Tuner, examples: Sequence[Example], held_out: Sequence[Example
         except KeyboardInterrupt:
             err.print("ended early")
     if not found.qualities:
-        raise TuningError("ended before anything was measured: nothing was written")
+        raise TuningError(said("ended_unmeasured"))
     return found
 
 
@@ -128,17 +129,15 @@ def _figures(title: str, found: _Found, seconds: float) -> Figures:
 
 def _tunable(task: Task) -> Task:
     if task.spec.output.kind not in ("label", "text"):
-        raise DataFileError(f"{task.name} answers with a {task.spec.output.kind}: only labels and texts can be taught")
+        raise DataFileError(said("kind_not_teachable", name=task.name, kind=task.spec.output.kind))
     return replace(task, calibration=None)  # which is about probabilities, not about what is right
 
 
 def _free_folder(folder: Path, overwrite: bool) -> Path:
     if (folder / ADAPTER_CONFIG).exists() and not overwrite:
-        raise TuningError(
-            f"{folder} has an adapter already: --replace writes over it, --out puts the new one elsewhere"
-        )
+        raise TuningError(said("adapter_there_already", folder=folder))
     if folder.exists() and not is_writable(folder):
-        raise TuningError(f"{folder} cannot be written: make it writable, or name another with --out")
+        raise TuningError(said("adapter_unwritable", folder=folder))
     return folder
 
 
@@ -158,7 +157,7 @@ def _rows(
         measured = [row for row in rows if tuple(row.inputs.values()) in unseen]
         rows = [row for row in rows if tuple(row.inputs.values()) not in unseen]
     if len(rows) < _FEWEST or not measured:
-        raise DataFileError(f"{data} has {len(rows)} rows to learn from beside {len(measured)} held out: too few")
+        raise DataFileError(said("too_few_to_learn_from", data=data, count=len(rows), count2=len(measured)))
     return rows, measured
 
 
@@ -189,5 +188,5 @@ def _examples(fitted: FittedTask, source: Path, rows: Sequence[Row]) -> list[Exa
         examples.append(Example(tuple(prompt), answer))
     tables.print_problems(err, "rows that the task does not take", problems)
     if not examples:
-        raise DataFileError("no row can be learnt from or measured on")
+        raise DataFileError(said("nothing_to_learn"))
     return examples

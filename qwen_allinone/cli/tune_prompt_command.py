@@ -32,6 +32,7 @@ from qwen_allinone.errors import DataFileError, QaioError, RequestError
 from qwen_allinone.files import replace_file
 from qwen_allinone.service import FittedTask, GoldFit, Service, Terms, fit_task, fit_to_gold
 from qwen_allinone.tasks import Task, Variant, body_of, has_examples, load_task, variants
+from qwen_allinone.wording import said
 
 _HELD_OUT = 5  # of so many rows one only judges the winner
 _FEWEST = 20
@@ -68,7 +69,7 @@ def tune_prompt(
         instructions = _instructions(instruction or [])
         rows = labelled_table(chosen, data, text_column, label_column, names, limit).rows
         if len(rows) < _FEWEST:
-            raise DataFileError(f"{data} has {len(rows)} rows that can be used, and {_FEWEST} at least are needed")
+            raise DataFileError(said("too_few_rows", data=data, count=len(rows), fewest=_FEWEST))
         judging = [row for number, row in enumerate(rows) if number % _HELD_OUT == 0]
         choosing = [row for number, row in enumerate(rows) if number % _HELD_OUT]
         service = load_service(settings)
@@ -83,21 +84,21 @@ def tune_prompt(
         elif write:
             err.print("prompt.md stays as it is: on rows that it was not chosen by, the best is no better")
     except QaioError as error:
-        raise exit_with(str(error)) from None
+        raise exit_with(error) from None
 
 
 def _varied(task: Task) -> Task:
     if not has_examples(task):
-        raise DataFileError(f"{task.name}: only a chat prompt of questions and answers can be written in other ways")
+        raise DataFileError(said("prompt_form_fixed", name=task.name))
     if task.adapter:
-        raise DataFileError(f"{task.name} has an adapter, which was taught the prompt as it is: remove one of the two")
+        raise DataFileError(said("prompt_has_adapter", name=task.name))
     return replace(task, calibration=None)  # it holds for the prompt as it is
 
 
 def _instructions(texts: Sequence[str]) -> Sequence[str]:
     for text in texts:
         if not text.strip() or re.search(r"^(system|user|assistant):", text, re.MULTILINE):
-            raise DataFileError("--instruction: write a text of which no line begins with system:, user: or assistant:")
+            raise DataFileError(said("instruction_form"))
     return texts
 
 
@@ -127,7 +128,7 @@ def _fit(service: Service, fitted: FittedTask, rows: Sequence[Row]) -> GoldFit:
             problems.append(f"line {row.line}: longer than the context of {fitted.context} tokens")
     tables.print_problems(err, "rows that the task does not take", problems)
     if not asked:
-        raise DataFileError("no row can be asked")
+        raise DataFileError(said("nothing_to_ask"))
     answers = list[tuple[float, ...]]()
     for first in range(0, len(asked), _AT_ONCE):
         part = {str(number): (ids, trie, None) for number, (ids, _) in enumerate(asked[first : first + _AT_ONCE])}
@@ -167,5 +168,5 @@ def _write(folder: Path, task: Task, best: Variant) -> None:
         replace_file(folder / "prompt.md.bak", text.encode())
         replace_file(file, written.encode())
     except OSError as error:
-        raise DataFileError(f"{file} cannot be written ({error.strerror}); make the folder writable") from None
+        raise DataFileError(said("prompt_unwritable", file=file, strerror=error.strerror)) from None
     err.print(f"written to {escape(str(file))}: it holds from the next start or reload on", highlight=False)

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from qwen_allinone.desk.journal import Answers
 from qwen_allinone.errors import DataFileError, NotReady, RequestError, ServiceError
 from qwen_allinone.patience import RemoteService, patiently
+from qwen_allinone.wording import said
 
 if TYPE_CHECKING:
     from qwen_allinone.service import Answer, Service
@@ -107,9 +108,9 @@ def over_http(remote: RemoteService) -> Clerk:
         about = json.loads(response.body)["tasks"]
         tasks = {entry["name"]: TaskInfo(tuple(entry["labels"]), _gold(entry.get("gold"))) for entry in about}
     except (OSError, http.client.HTTPException) as error:
-        raise DataFileError(f"the service at --url does not answer ({type(error).__name__}: {error})") from None
+        raise DataFileError(said("url_silent", name=type(error).__name__, error=error)) from None
     except (ValueError, KeyError, TypeError):
-        raise DataFileError("what answers at --url is no such service: it does not tell its tasks") from None
+        raise DataFileError(said("url_is_no_service")) from None
 
     def ask(task: str, inputs: Mapping[str, str]) -> Said:
         response = remote.ask("POST", f"/v1/tasks/{quote(task)}", {**inputs, "detail": True})
@@ -132,7 +133,7 @@ def check(about: ModelInfo, wanted: Sequence[str]) -> tuple[str, ...]:
     """
     sentiment = about.tasks.get(SENTIMENT)
     if sentiment is None or not {POSITIVE, NEGATIVE} <= set(sentiment.labels):
-        raise DataFileError(f"the task {SENTIMENT!r} with the labels {POSITIVE} and {NEGATIVE} is needed")
+        raise DataFileError(said("sentiment_needed", sentiment=SENTIMENT, positive=POSITIVE, negative=NEGATIVE))
     return tuple(name for name in wanted if name in about.tasks)
 
 
@@ -191,9 +192,9 @@ def _stubbornly(ask: Callable[[], T], given_up: Event) -> T:
                 return ask()
         except (ServiceError, OSError, http.client.HTTPException) as error:
             if pause is None or isinstance(error, NotReady):
-                raise DataFileError(f"the model does not answer ({error or type(error).__name__})") from None
+                raise DataFileError(said("model_silent", value=error or type(error).__name__)) from None
             given_up.wait(pause)
-    raise DataFileError("given up")
+    raise DataFileError(said("given_up"))
 
 
 def _said(answer: Answer) -> Said:
@@ -222,7 +223,7 @@ def _message(raw: bytes) -> str:
 
 def _stopped(status: int, raw: bytes) -> DataFileError:
     told = "it does not take the key; give one with --key" if status == 401 else _message(raw)
-    return DataFileError(f"the service at --url refuses ({status}): {told}")
+    return DataFileError(said("url_refuses", status=status, told=told))
 
 
 def _gold(entry: Mapping[str, Any] | None) -> Gold | None:

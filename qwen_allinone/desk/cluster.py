@@ -32,6 +32,7 @@ from qwen_allinone.desk.journal import Answers, Journal, answers_of
 from qwen_allinone.desk.labelling import Tell
 from qwen_allinone.desk.table import Table
 from qwen_allinone.errors import DataFileError, QaioError
+from qwen_allinone.wording import message_of, said
 
 PART_ROWS = 128  # what an actor is given at a time, and what its death costs
 _PARTS_AT_ONCE = 2  # by an actor, so that the end of one part leaves no slot empty
@@ -129,7 +130,7 @@ def _take(answered: Any, table: Table, journal: Journal, on_done: Callable[[], N
     for block in answered.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
         for part in block.to_pylist():
             if part["first"] != journal.done:  # never: but a row lost or doubled must not go unseen
-                raise DataFileError(f"Ray handed over row {part['first']} where {journal.done} is next: use --resume")
+                raise DataFileError(said("row_out_of_order", row=part["first"], done=journal.done))
             for entry in json.loads(part["answers"]):
                 answers = answers_of(entry)
                 if tell:
@@ -179,10 +180,7 @@ class _Labeller:
     def __init__(self, hire: Hire, identity: str, tasks: tuple[str, ...], sure: float) -> None:
         hired = hire()
         if hired.identity != identity:
-            raise DataFileError(
-                f"a machine of the cluster has another model, other prompts or another version: {hired.identity}, "
-                f"where the first had {identity}"
-            )
+            raise DataFileError(said("machine_differs", identity=hired.identity, first=identity))
         self._clerk, self._tasks, self._sure = hired.clerk, tasks, sure
         self._pool = ThreadPoolExecutor(hired.at_once)
 
@@ -211,11 +209,8 @@ def _join(address: str) -> None:
     except (
         Exception
     ) as error:  # Ray raises what it comes upon: ConnectionError, ValueError, RuntimeError, bare Exception
-        where = f"the cluster at {address}" if address else "Ray on this machine"
-        raise DataFileError(
-            f"{where} cannot be joined ({_first_line(error)}). This machine must be one of the cluster's: "
-            "ray start --address HOST:PORT, then --address auto"
-        ) from None
+        where = said("cluster_at", address=address) if address else said("ray_here")
+        raise DataFileError(said("cannot_join", where=where, error=_first_line(error))) from None
 
 
 def _fitting(actors: int, actor_cpus: int) -> tuple[int, int]:
@@ -223,10 +218,7 @@ def _fitting(actors: int, actor_cpus: int) -> tuple[int, int]:
     cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     room = sum(count // actor_cpus for count in cpus)
     if room < max(actors, 1):
-        raise DataFileError(
-            f"the cluster's machines have {', '.join(map(str, cpus))} CPUs: room for {room} actors of {actor_cpus}; "
-            "set --actors or --actor-cpus lower"
-        )
+        raise DataFileError(said("cluster_room", cpus=cpus, room=room, actor_cpus=actor_cpus))
     return actors or room, len(cpus)
 
 
@@ -259,9 +251,9 @@ def _broken(error: BaseException) -> DataFileError:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, QaioError) and not isinstance(cause, RayError):
-            return DataFileError(str(cause))
+            return DataFileError(message_of(cause))
         cause = getattr(cause, "cause", None) or cause.__cause__
-    return DataFileError(f"the cluster broke: {_first_line(error)}; what is done is kept, go on with --resume")
+    return DataFileError(said("cluster_broke", error=_first_line(error)))
 
 
 def _first_line(error: BaseException) -> str:

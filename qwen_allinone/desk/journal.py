@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any, Self
 
 from qwen_allinone.errors import DataFileError
+from qwen_allinone.wording import said
 
 _FLUSH_ROWS = 200
 _FLUSH_S = 1.0
@@ -90,7 +91,7 @@ class Journal:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DataFileError(f"{self.path.parent}: another run is at work there; wait for it") from None
+            raise DataFileError(said("run_at_work", parent=self.path.parent)) from None
         end, found = 0, None
         for behind, entry in self._entries():
             end, self.done = behind, entry["n"]
@@ -100,15 +101,10 @@ class Journal:
             self._write(_line({"n": 0, **about}))
             return
         if not resume:
-            raise DataFileError(
-                f"{self.path.parent} holds a run already, {self.done} rows are done: go on with --resume, "
-                "or name another folder with --out"
-            )
+            raise DataFileError(said("run_there_already", parent=self.path.parent, done=self.done))
         changed = [name for name, value in about.items() if found.get(name) != json.loads(json.dumps(value))]
         if changed:
-            raise DataFileError(
-                f"{self.path.parent} holds a run with other {' and '.join(changed)}: name another folder with --out"
-            )
+            raise DataFileError(said("other_run_there", parent=self.path.parent, changed=changed))
         self._file.truncate(end)
 
     def _entries(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -137,8 +133,7 @@ class Journal:
 
     def _broken(self, error: OSError) -> DataFileError:
         return DataFileError(
-            f"{self.path} cannot be written ({error.strerror}). {self.done - len(self._lines)} rows are done and kept: "
-            "mend it and go on with --resume"
+            said("journal_unwritable", path=self.path, strerror=error.strerror, done=self.done - len(self._lines))
         )
 
 

@@ -13,6 +13,7 @@ from qwen_allinone.desk.report import About, render
 from qwen_allinone.desk.table import Feedback, Table
 from qwen_allinone.errors import DataFileError
 from qwen_allinone.files import replaced_file
+from qwen_allinone.wording import said
 
 LABELLED, ALERTS, REPORT = "labelled.csv", "alerts.csv", "report.html"
 
@@ -40,8 +41,13 @@ def write(folder: Path, table: Table, journal: Journal, about: About) -> Figures
             report.write(render(figures, about).encode("utf-8", "replace"))
     except OSError as error:
         raise DataFileError(
-            f"{folder} cannot be written ({error.strerror}). All {journal.done} answers are kept in "
-            f"{journal.path.name}: make room and go on with --resume"
+            said(
+                "results_unwritable",
+                folder=folder,
+                strerror=error.strerror,
+                done=journal.done,
+                name=journal.path.name,
+            )
         ) from None
     return figures
 
@@ -50,7 +56,7 @@ def _both(table: Table, journal: Journal) -> Iterator[tuple[Feedback, Answers]]:
     try:
         yield from zip(table.rows(), journal.answers(), strict=True)
     except ValueError:
-        raise DataFileError("a file has changed since it was labelled: name another folder with --out") from None
+        raise DataFileError(said("labelled_file_changed")) from None
 
 
 def labelled_row(feedback: Feedback, answers: Answers) -> list[str]:

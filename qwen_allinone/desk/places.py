@@ -9,6 +9,7 @@ from typing import IO, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from qwen_allinone.errors import DataFileError
+from qwen_allinone.wording import said
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file")
 
@@ -35,13 +36,11 @@ class StoredFile:
         try:
             from pyarrow import fs
         except ImportError:
-            raise DataFileError(
-                f"{self}: object stores need pyarrow: pip install -r requirements-feedback.txt"
-            ) from None
+            raise DataFileError(said("stores_need_pyarrow", file=str(self))) from None
         try:
             store, path = fs.FileSystem.from_uri(self.uri)
         except ValueError as error:  # pyarrow's own, of a URI that it does not take
-            raise DataFileError(f"{self}: no URI that can be used ({_without(self.uri, error)})") from None
+            raise DataFileError(said("uri_unusable", file=str(self), error=_without(self.uri, error))) from None
         raw: Any = store.open_input_file(path)
         return io.BufferedReader(raw, 1 << 20)
 
@@ -63,7 +62,7 @@ def place(named: str) -> File:
     if not separator:
         return Path(named)
     if scheme not in SCHEMES:
-        raise DataFileError(f"{scheme}:// is no store that is known; there are {', '.join(SCHEMES)}, and paths")
+        raise DataFileError(said("store_unknown", scheme=scheme, known=SCHEMES))
     return StoredFile(named)
 
 

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from qwen_allinone import csv_files
 from qwen_allinone.desk.places import File, openable
 from qwen_allinone.errors import DataFileError
+from qwen_allinone.wording import said
 
 _LINE_BYTES = 64_000_000  # of JSON; a longer line is no row
 _BATCH = 512
@@ -66,20 +67,20 @@ def open_source(path: File) -> Source:
     }  # fmt: skip
     kind = kinds.get(path.suffix.lower())
     if kind is None:
-        raise DataFileError(f"{path}: name it as what it is: {', '.join(kinds)}")
+        raise DataFileError(said("file_kind_unknown", path=path, kinds=kinds))
     try:
         source = kind(path)
     except OSError as error:
         raise _unreadable(path, error) from None
     if not source.columns:
-        raise DataFileError(f"{path} is empty: there is no row in it")
+        raise DataFileError(said("file_without_rows", path=path))
     if len(source.columns) > _MOST_COLUMNS:
-        raise DataFileError(f"{path} has {len(source.columns)} columns, {_MOST_COLUMNS} at most: is it what it says?")
+        raise DataFileError(said("too_many_columns", path=path, count=len(source.columns), most_columns=_MOST_COLUMNS))
     return source
 
 
 def _unreadable(path: File, error: OSError) -> DataFileError:
-    return DataFileError(f"{path} cannot be read: {error.strerror or error}")
+    return DataFileError(said("file_unreadable", file=path, error=error.strerror or error))
 
 
 def _csv(path: File) -> Source:
@@ -88,7 +89,7 @@ def _csv(path: File) -> Source:
         first = next(_records(file), None)
     line, header = first or (0, [])
     if isinstance(header, csv.Error):
-        raise DataFileError(f"{path}: line {line}: no valid CSV ({header})")
+        raise DataFileError(said("csv_invalid", path=path, line=line, header=header))
     columns = csv_files.column_names(header)
 
     def read() -> Iterator[Row]:
@@ -114,7 +115,7 @@ def _encoding(path: File) -> str:
             "mixed": f", but line {error.other_line} is: two encodings in one file",
             "Big5": ", it may be Big5",
         }.get(error.likely, ", and no other encoding that is known")
-        raise DataFileError(f"{path}: line {error.line} is not UTF-8{why}; save all of it as UTF-8") from None
+        raise DataFileError(said("source_line_not_utf8", path=path, line=error.line, why=why)) from None
 
 
 def _records(file: TextIO) -> Iterator[tuple[int, list[str] | csv.Error]]:
@@ -183,7 +184,7 @@ def _excel(path: File) -> Source:
     try:
         import openpyxl
     except ImportError:
-        raise DataFileError(f"{path}: Excel needs openpyxl: {_EXTRA}") from None
+        raise DataFileError(said("excel_needs_openpyxl", path=path, extra=_EXTRA)) from None
 
     def cells() -> Iterator[tuple[int, tuple[Any, ...]]]:
         """Of the sheet that is in front when the file is opened; of formulas what they came to."""
@@ -192,7 +193,7 @@ def _excel(path: File) -> Source:
         except OSError:
             raise
         except Exception as error:  # whatever a broken archive leads to
-            raise DataFileError(f"{path} is no Excel file that can be read ({type(error).__name__}: {error})") from None
+            raise DataFileError(said("excel_invalid", path=path, name=type(error).__name__, error=error)) from None
         try:
             for line, row in enumerate(book.active.iter_rows(values_only=True), 1):
                 if any(_cell(cell).strip() for cell in row):
@@ -227,7 +228,7 @@ def _parquet(path: File) -> Source:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise DataFileError(f"{path}: Parquet needs pyarrow: {_EXTRA}") from None
+        raise DataFileError(said("parquet_needs_pyarrow", path=path, extra=_EXTRA)) from None
 
     def read_columns() -> tuple[str, ...]:
         with parquet.ParquetFile(openable(path)) as file:
@@ -244,7 +245,7 @@ def _parquet(path: File) -> Source:
     try:
         return Source(path, read_columns(), "", read)
     except pyarrow.ArrowException as error:
-        raise DataFileError(f"{path} is no Parquet file that can be read ({error})") from None
+        raise DataFileError(said("parquet_invalid", path=path, error=error)) from None
 
 
 def _cell(value: Any) -> str:

@@ -13,8 +13,8 @@ import numpy as np
 from qwen_allinone import feedback_columns
 from qwen_allinone.desk.places import File
 from qwen_allinone.desk.sources import Row, Source, open_source
-from qwen_allinone.did_you_mean import hint
 from qwen_allinone.errors import DataFileError
+from qwen_allinone.wording import meant, said
 
 _SAMPLE = 100
 _MOST_TOLD = 5
@@ -89,8 +89,13 @@ def open_table(paths: Sequence[File], named: Columns) -> Table:
     for source in sources:
         if chosen.text not in source.columns:
             raise DataFileError(
-                f"{source.path} has no column {chosen.text!r} as {sources[0].path} has; it has: "
-                f"{', '.join(source.columns)}. Name another with --text, or label this file by itself"
+                said(
+                    "column_not_in_all",
+                    path=source.path,
+                    text=chosen.text,
+                    path2=sources[0].path,
+                    columns=source.columns,
+                )
             )
     return Table(sources, columns, chosen)
 
@@ -158,9 +163,7 @@ def _choose(sources: Sequence[Source], named: Columns) -> Columns:
             return next((guess for found in guesses if (guess := str(getattr(found, kind)))), "")
         there = list(dict.fromkeys(column for source in sources for column in source.columns))
         if name not in there:
-            raise DataFileError(
-                f"no column {name!r}{hint(name, there)}; there are: {', '.join(there)}. Name yours with {flag}"
-            )
+            raise DataFileError(said("no_such_column", name=name, name2=meant(name, there), there=there, flag=flag))
         return name
 
     return Columns(

@@ -15,6 +15,7 @@ from typing import Generic
 from qwen_allinone.engine.contract import T
 from qwen_allinone.engine.ticket import Ticket
 from qwen_allinone.errors import Cancelled, DeadlineExceeded, ServerBusy
+from qwen_allinone.wording import said
 
 # How much one more interval between two answers moves the average.
 _SMOOTHING = 0.1
@@ -26,7 +27,7 @@ _SHORTEST_RETRY_S, _LONGEST_RETRY_S = 2.0, 30.0
 # How much the time to come back grows with each refusal, and shrinks with each answer: it settles where one request is
 # refused for four that are answered.
 _GROWS, _SHRINKS = 1.02, 1.005
-_TOO_LATE = "按当前的排队情况，无法在要求的时限内完成，请稍后再试或放宽 X-Timeout-Ms"
+_TOO_LATE = said("too_late")
 
 
 class Permit(Generic[T]):

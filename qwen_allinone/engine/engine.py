@@ -35,6 +35,7 @@ from qwen_allinone.errors import (
 from qwen_allinone.host import give_back
 from qwen_allinone.model.kv import KVCache
 from qwen_allinone.model.qwen2 import Qwen2
+from qwen_allinone.wording import message_of
 
 log = logging.getLogger(__name__)
 
@@ -229,7 +230,7 @@ class Engine(Generic[T]):
             if self._stopping.is_set():
                 return True
             log.exception("engine loop failed, restarting it")
-            self._life.failed(str(error) or type(error).__name__)
+            self._life.failed(message_of(error) or type(error).__name__)
             return self._steps > steps
         return True
 
@@ -237,7 +238,7 @@ class Engine(Generic[T]):
         try:
             return self._loader()
         except Exception as error:
-            problem = str(error) or type(error).__name__
+            problem = message_of(error) or type(error).__name__
             if not isinstance(error, StartupError):
                 log.exception("loading the model failed")
             elif problem != self.problem:

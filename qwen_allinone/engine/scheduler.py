@@ -15,6 +15,7 @@ from qwen_allinone.engine.ticket import Ticket
 from qwen_allinone.engine.work import FinishReason, Work
 from qwen_allinone.errors import Cancelled, DeadlineExceeded, EmptyInput, InputTooLong, QaioError
 from qwen_allinone.model.attention import Chunk
+from qwen_allinone.wording import said
 
 # Marks the keys and values of tokens that are in no sequence; equal to no token, it never matches a prefix.
 _NO_TOKEN = -1
@@ -95,7 +96,7 @@ class Scheduler:
         if not ticket.work.tokens:
             raise EmptyInput()
         if ticket.work.most_tokens > self._longest:
-            raise InputTooLong(f"输入加回复最多 {self._longest} 个 token，请缩短输入")
+            raise InputTooLong(said("more_than_context", longest=self._longest))
         # From here on `future.cancel()` does nothing: a future that ended twice would take a whole step with it.
         ticket.future.set_running_or_notify_cancel()
         with self._changed:

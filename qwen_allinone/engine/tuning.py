@@ -24,6 +24,7 @@ from qwen_allinone.engine.slots import common_prefix
 from qwen_allinone.errors import TuningError
 from qwen_allinone.files import replace_file
 from qwen_allinone.tasks.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE
+from qwen_allinone.wording import said
 
 _TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 _WARM_UP = 0.1  # share of all rounds
@@ -85,7 +86,7 @@ class Tuner:
             from transformers.utils import logging as noise
         except ImportError as error:
             needs = "tune needs peft and transformers: pip install -r requirements-tune.txt"
-            raise TuningError(f"{needs} ({error})") from None
+            raise TuningError(said("needs_more", needs=needs, error=error)) from None
         torch.manual_seed(plan.seed)
         noise.disable_progress_bar()  # type: ignore[no-untyped-call]
         noise.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -159,7 +160,7 @@ class Tuner:
             replace_file(folder / ADAPTER_WEIGHTS, safetensors.torch.save(tensors, metadata))
             replace_file(folder / ADAPTER_CONFIG, text.encode())
         except OSError as error:
-            raise TuningError(f"{folder} cannot be written ({error.strerror}): name another with --out") from None
+            raise TuningError(said("out_folder_unwritable", folder=folder, strerror=error.strerror)) from None
 
     def _loss(self, examples: Sequence[Example]) -> Tensor:
         """The mean, in nats, of what was to be answered: of a label's tokens among those that some label allows."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from qwen_allinone.errors import ReloadForbidden, ReloadRefused, TaskFileError
 from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.request_state import state
+from qwen_allinone.wording import message_of
 
 # Given the version in force, has the service take what is there now; returns the version of that. Raises ReloadOff, and
 # TaskFileError where something there is at fault.
@@ -42,6 +43,6 @@ def register(app: OpenAPI, version: str, admins: Collection[str], ask_to_reload:
         try:
             now = ask_to_reload(version)
         except TaskFileError as error:
-            raise ReloadRefused(str(error)) from None
+            raise ReloadRefused(message_of(error)) from None
         answer = Reloading(prompt_version=now, in_force=now == version)
         return jsonify(answer.model_dump()), 200 if answer.in_force else 202

@@ -14,6 +14,7 @@ from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.request_terms import needs_engine, parameters, tell_cache, terms
 from qwen_allinone.http.tasks import AnyAnswer, serialise
 from qwen_allinone.service import Service
+from qwen_allinone.wording import said
 
 
 class AnalyzeRequest(Body):
@@ -53,12 +54,12 @@ def register(app: OpenAPI, backend: Backend) -> None:
 def _check_tasks(service: Service, names: list[str]) -> None:
     """Raises InvalidInput (none, one twice, one that needs more than a text) or UnknownTask."""
     fitting = [task.name for task in service.registry if set(task.spec.inputs) == {"text"}]
-    allowed = f"可用的任务有：{'、'.join(fitting)}"
+    allowed = said("fitting_tasks", fitting=fitting)
     if not names:
-        raise InvalidInput(f"tasks 不能为空，{allowed}", param="tasks")
+        raise InvalidInput(said("no_tasks", allowed=allowed), param="tasks")
     for name in names:
         service.registry.get(name)  # raises UnknownTask
         if name not in fitting:
-            raise InvalidInput(f"任务 {name} 除 text 外还需要别的输入，不能在这里使用，{allowed}", param="tasks")
+            raise InvalidInput(said("more_inputs", name=name, allowed=allowed), param="tasks")
     if len(set(names)) < len(names):
-        raise InvalidInput("tasks 里有重复的任务，每个任务只写一次", param="tasks")
+        raise InvalidInput(said("task_twice"), param="tasks")

@@ -11,6 +11,7 @@ from typing import Any
 from qwen_allinone.errors import InvalidInput
 from qwen_allinone.http.body import parse_json
 from qwen_allinone.state import InputLine, LineProblem
+from qwen_allinone.wording import said
 
 # What OpenAI knows of an endpoint: the path. Tasks have theirs beside these.
 ENDPOINTS = ("/chat", "/v1/chat/completions", "/v1/classify", "/v1/embeddings")
@@ -19,11 +20,11 @@ _FIELDS = ("custom_id", "method", "url", "body")
 _LONGEST_ID = 512
 # A line may be asked twice, when a worker is killed, and its neighbours at the same time: so it may change nothing.
 _NOT_IN_BATCHES = {
-    "stream": "批处理里不能用 stream",
-    "session": "批处理里不能用会话：各行同时处理，没有先后",
-    "session_id": "批处理里不能用会话：各行同时处理，没有先后",
-    "user": "批处理里不能用 user：各行同时处理，没有先后",
-    "memory": "批处理里不能用记忆：各行同时处理，没有先后",
+    "stream": said("batch_stream"),
+    "session": said("batch_session"),
+    "session_id": said("batch_session"),
+    "user": said("batch_user"),
+    "memory": said("batch_memory"),
 }
 _SPACE = b" \t\r\n"
 
@@ -75,7 +76,7 @@ class Checker:
         """The line as it is kept, or what is wrong with it."""
         try:
             if len(line.raw) > self._most_bytes:
-                raise _Wrong("line_too_long", f"这一行太长，最多 {self._most_bytes} 字节")
+                raise _Wrong("line_too_long", said("line_too_long", most_bytes=self._most_bytes))
             fields = read(line.raw)
             custom_id = self._custom_id(fields, line.number)
             self._check_request(fields)
@@ -86,23 +87,23 @@ class Checker:
     def _custom_id(self, fields: dict[str, Any], number: int) -> str:
         id = fields["custom_id"]
         if not isinstance(id, str) or not 0 < len(id) <= _LONGEST_ID:
-            raise _Wrong("invalid_custom_id", f"custom_id 必须是 1 到 {_LONGEST_ID} 个字符的字符串", "custom_id")
+            raise _Wrong("invalid_custom_id", said("custom_id_form", longest_id=_LONGEST_ID), "custom_id")
         digest = blake2b(id.encode(), digest_size=16).digest()
         first = self._seen.setdefault(digest, number)
         if first != number:
-            raise _Wrong("duplicate_custom_id", f"custom_id {id[:64]!r} 与第 {first} 行的相同", "custom_id")
+            raise _Wrong("duplicate_custom_id", said("custom_id_twice", id=id[:64], first=first), "custom_id")
         return id
 
     def _check_request(self, fields: dict[str, Any]) -> None:
         if fields["method"] != "POST":
-            raise _Wrong("invalid_method", "method 只能是 POST", "method")
+            raise _Wrong("invalid_method", said("method_form"), "method")
         url, body = fields["url"], fields["body"]
         if url not in self._known:
-            raise _Wrong("invalid_url", f"没有 url {str(url)[:64]!r}，可用的有：{'、'.join(self._known)}", "url")
+            raise _Wrong("invalid_url", said("unknown_url", url=str(url)[:64], known=self._known), "url")
         if url != self._endpoint:
-            raise _Wrong("mismatched_url", f"url 必须与批处理的 endpoint 相同：{self._endpoint}", "url")
+            raise _Wrong("mismatched_url", said("other_url", endpoint=self._endpoint), "url")
         if not isinstance(body, dict):
-            raise _Wrong("invalid_body", "body 必须是 JSON 对象", "body")
+            raise _Wrong("invalid_body", said("body_form"), "body")
         for name, why in _NOT_IN_BATCHES.items():
             if body.get(name) and (name != "user" or url == "/chat"):
                 raise _Wrong("unsupported_field", why, f"body.{name}")
@@ -111,17 +112,17 @@ class Checker:
 def read(raw: bytes) -> dict[str, Any]:
     """The fields of a line, all of which are there. Raises InvalidInput."""
     try:
-        fields = parse_json(raw)
+        fields = parse_json(raw, said("the_line"))
     except InvalidInput as error:
-        raise _Wrong("invalid_json_line", error.message.replace("请求体", "这一行")) from None
+        raise _Wrong("invalid_json_line", error.message) from None
     if not isinstance(fields, dict):
-        raise _Wrong("invalid_json_line", "这一行必须是 JSON 对象")
+        raise _Wrong("invalid_json_line", said("line_form"))
     for name in _FIELDS:
         if name not in fields:
-            raise _Wrong("missing_required_parameter", f"缺少 {name}", name)
+            raise _Wrong("missing_required_parameter", said("line_lacks", name=name), name)
     for name in fields:
         if name not in _FIELDS:
-            raise _Wrong("unknown_parameter", f"不支持 {name[:64]!r}，一行只有 {'、'.join(_FIELDS)}", name[:64])
+            raise _Wrong("unknown_parameter", said("line_field", name=name[:64], fields=_FIELDS), name[:64])
     return fields
 
 

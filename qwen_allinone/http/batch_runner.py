@@ -23,6 +23,7 @@ from qwen_allinone.service import Service
 from qwen_allinone.state import Draft, HeldLine, InputLine, LineProblem, SqliteBatches, outcome
 from qwen_allinone.state.batches import MOST_ERRORS
 from qwen_allinone.state.lease import Lease
+from qwen_allinone.wording import said
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +145,7 @@ class BatchRunner:
                     return
                 kept = []
         if not total and not problems:
-            problems.append(LineProblem("empty_file", "文件里没有一行请求"))
+            problems.append(LineProblem("empty_file", said("file_without_lines")))
         if problems:
             self._store.fail(draft, problems)
         elif self._store.add_lines(draft, kept, lease):
@@ -166,7 +167,7 @@ class BatchRunner:
         """Ask a line, and keep its answer or give it back."""
         id = f"batch_req_{secrets.token_hex(12)}"
         if line.tries > _MOST_TRIES:
-            error = {"code": "batch_line_failed", "message": f"这一行处理了 {_MOST_TRIES} 次都没有成功，不再处理"}
+            error = {"code": "batch_line_failed", "message": said("line_gave_up", most_tries=_MOST_TRIES)}
             self._keep(line, outcome(id, line.custom_id, None, error), good=False)
             return
         answer = self._called(line, id)

@@ -8,7 +8,6 @@ from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, ConfigDict, Field
 
-from qwen_allinone.did_you_mean import hint
 from qwen_allinone.errors import BatchesOff, InvalidInput
 from qwen_allinone.http import batch_lines
 from qwen_allinone.http.backend import Backend, Batches
@@ -18,6 +17,7 @@ from qwen_allinone.http.files import page
 from qwen_allinone.http.request_state import state
 from qwen_allinone.state import Batch
 from qwen_allinone.state.batches import TIMES
+from qwen_allinone.wording import is_it, said
 
 PATH = "/v1/batches"
 _MOST_PAIRS, _LONGEST_KEY, _LONGEST_VALUE = 16, 64, 512
@@ -141,9 +141,9 @@ def register(app: OpenAPI, backend: Backend) -> None:
     def create_batch(body: BatchRequest) -> Response:
         there = batches()
         if body.endpoint not in known:
-            meant = hint(body.endpoint, known)
             raise InvalidInput(
-                f"没有 endpoint {body.endpoint!r}{meant}，可用的有：{'、'.join(known)}", param="endpoint"
+                said("unknown_endpoint", endpoint=body.endpoint, asked=is_it(body.endpoint, known), known=known),
+                param="endpoint",
             )
         _check_metadata(body.metadata)
         keep_s = body.output_expires_after.seconds if body.output_expires_after else None
@@ -175,8 +175,8 @@ def register(app: OpenAPI, backend: Backend) -> None:
 def _check_metadata(given: dict[str, str] | None) -> None:
     pairs = (given or {}).items()
     if len(pairs) > _MOST_PAIRS or any(len(k) > _LONGEST_KEY or len(v) > _LONGEST_VALUE for k, v in pairs):
-        way = f"最多 {_MOST_PAIRS} 对，键最多 {_LONGEST_KEY} 个字符，值最多 {_LONGEST_VALUE} 个字符"
-        raise InvalidInput(f"metadata {way}", param="metadata")
+        most = {"most_pairs": _MOST_PAIRS, "longest_key": _LONGEST_KEY, "longest_value": _LONGEST_VALUE}
+        raise InvalidInput(said("metadata_form", **most), param="metadata")
 
 
 def _describe(batch: Batch) -> dict[str, Any]:

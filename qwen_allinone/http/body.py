@@ -7,6 +7,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import Any, NoReturn
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from qwen_allinone.errors import InvalidInput, PayloadTooLarge, UnsupportedMediaType
+from qwen_allinone.wording import said
 
 _LONGEST_SHOWN = 64
 # Of one body. Parsing holds the interpreter, which the engine needs many times a step: for 5 ms at most.
@@ -28,6 +30,7 @@ _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS = [(byte in b"[{") - (byte in b"]}") for byte in range(256)]
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+THE_BODY = said("the_body")
 
 
 class Body(BaseModel):
@@ -50,12 +53,12 @@ class StrictRequest(Request):
         encoding = self.headers.get("Content-Encoding", "").strip().lower()
         if encoding not in ("", "identity"):
             name = encoding[:_LONGEST_SHOWN].encode("ascii", "replace").decode()
-            raise UnsupportedMediaType(f"不支持 Content-Encoding: {name}，请发送未压缩的 JSON")
+            raise UnsupportedMediaType(said("content_encoding", name=name))
         if self.mimetype != "application/json":
-            raise UnsupportedMediaType("请求头 Content-Type 必须是 application/json")
+            raise UnsupportedMediaType(said("content_type"))
         value = parse_json(self.read_body())
         if not isinstance(value, dict):
-            raise InvalidInput('请求体必须是 JSON 对象，例如 {"text": "今天很开心"}')
+            raise InvalidInput(said("body_example"))
         return value
 
     def read_body(self) -> bytes:
@@ -67,25 +70,32 @@ class StrictRequest(Request):
             if full and self.environ["wsgi.input"].read(1):
                 raise RequestEntityTooLarge
         except RequestEntityTooLarge:
-            raise PayloadTooLarge(f"请求体太大，最多 {self.max_content_length} 字节") from None
+            raise PayloadTooLarge(said("body_too_large", max_content_length=self.max_content_length)) from None
         except Exception:  # of werkzeug or the WSGI server, for a body that is cut short or malformed chunks
-            raise InvalidInput("请求体没有完整送达，请重新发送") from None
+            raise InvalidInput(said("body_cut")) from None
         return raw
 
 
-def parse_json(raw: bytes) -> Any:
-    """Parse one JSON document; raises InvalidInput where `json.loads` would guess, crash, overwrite or take long."""
-    _refuse_costly(raw)
+def parse_json(raw: bytes, whole: str = THE_BODY) -> Any:
+    """Parse one JSON document; raises InvalidInput where `json.loads` would guess, crash, overwrite or take long.
+
+    `whole` is what complaints call it.
+    """
+    _refuse_costly(raw, whole)
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
-        raise InvalidInput("请求体不是有效的 UTF-8 编码，请以 UTF-8 发送") from None
+        raise InvalidInput(said("not_utf8", whole=whole)) from None
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+        value = json.loads(
+            text,
+            parse_constant=partial(_refuse_constant, whole=whole),
+            object_pairs_hook=partial(_unique_keys, whole=whole),
+        )
     except ValueError:  # also integers of thousands of digits
-        raise InvalidInput("请求体不是有效的 JSON，请检查引号、逗号和括号") from None
+        raise InvalidInput(said("not_json", whole=whole)) from None
     if _SURROGATE_ESCAPE.search(text):  # only an escape can make half a pair of what was UTF-8
-        _refuse_surrogates(value)
+        _refuse_surrogates(value, whole)
     return value
 
 
@@ -111,39 +121,39 @@ class _Place:
         return iter(parts)
 
 
-def _refuse_surrogates(value: Any) -> None:
+def _refuse_surrogates(value: Any, whole: str) -> None:
     """Raises InvalidInput, naming the place, if a string or key anywhere in `value` could not be written as UTF-8."""
     found: list[tuple[_Place | None, Any]] = [(None, value)]
     while found:
         place, inner = found.pop()
         if isinstance(inner, str) and _SURROGATE.search(inner):
             name = field_name(tuple(place or ())) or None
-            raise InvalidInput(f"{name or '请求体'} 含有不成对的 UTF-16 代理字符，请发送有效的 UTF-8 文本", param=name)
+            raise InvalidInput(said("half_pair", place=name or whole), param=name)
         if isinstance(inner, list):
             found += [(_Place(number, place), item) for number, item in enumerate(inner)]
         elif isinstance(inner, dict):
             found += [(_Place(key, place), part) for key, item in inner.items() for part in (key, item)]
 
 
-def _refuse_costly(raw: bytes) -> None:
+def _refuse_costly(raw: bytes, whole: str) -> None:
     """Raises InvalidInput for more values, or a deeper nesting, than any request needs; told from the bytes alone."""
     opening = raw.count(b"[") + raw.count(b"{")
     if opening + raw.count(b",") >= MOST_VALUES and _TOO_MANY.match(raw):
-        raise InvalidInput(f"请求体中的值太多，最多 {MOST_VALUES} 个")
+        raise InvalidInput(said("many_values", whole=whole, most_values=MOST_VALUES))
     if opening > _DEEPEST:
         brackets = _STRING.sub(b"", raw).translate(None, _NO_BRACKETS)
         if max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > _DEEPEST:
-            raise InvalidInput(f"请求体的 JSON 嵌套太深，最多 {_DEEPEST} 层")
+            raise InvalidInput(said("deep", whole=whole, deepest=_DEEPEST))
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise InvalidInput(f"请求体含有 {name}，它不是有效的 JSON 数值")
+def _refuse_constant(name: str, whole: str) -> NoReturn:
+    raise InvalidInput(said("no_json_number", whole=whole, name=name))
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]], whole: str) -> dict[str, Any]:
     if len(pairs) > _MOST_KEYS:  # a complaint about each would take half a second
-        raise InvalidInput(f"请求体中有一个对象的键太多，最多 {_MOST_KEYS} 个")
+        raise InvalidInput(said("many_keys", whole=whole, most_keys=_MOST_KEYS))
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise InvalidInput("请求体中有重复的键，请每个键只写一次")
+        raise InvalidInput(said("key_twice", whole=whole))
     return value

@@ -21,6 +21,7 @@ from qwen_allinone.http.error_answers import ErrorBody, error_responses
 from qwen_allinone.http.request_terms import needs_engine, parameters, terms
 from qwen_allinone.service import Answer, ChatAnswer, Terms, UserMemories, whose
 from qwen_allinone.state import Conversation, Sessions
+from qwen_allinone.wording import said
 
 
 class ChatRequest(Body):
@@ -111,7 +112,7 @@ def _join(sessions: Sessions, body: ChatRequest, asked: Terms) -> AbstractContex
         InvalidInput: the two fields contradict each other. Sessions.join's errors.
     """
     if body.session is False and body.session_id is not None:
-        raise InvalidInput("session 为 false 时不能带 session_id，请去掉其中一个", param="session")
+        raise InvalidInput(said("session_id_without"), param="session")
     if body.session_id is None and not body.session:
         return nullcontext()
     return sessions.join(body.session_id, asked.caller, deadline_s=asked.deadline_s)
@@ -124,12 +125,12 @@ def _user(backend: Backend, body: ChatRequest, asked: Terms) -> UserMemories | N
         InvalidInput: no name of a user, or the fields do not go together. Memories.of's errors.
     """
     if body.user is None:
-        raise InvalidInput("memory 为 true 时要带 user，请写明是谁", param="memory")
+        raise InvalidInput(said("memory_whose"), param="memory")
     user = whose(asked.caller, body.user)
     if body.memory is False:
         return None
     if backend.memories is None:
-        raise InvalidInput("这个服务没有开启记忆（QAIO_MEMORY=1），请去掉 user", param="user")
+        raise InvalidInput(said("memory_off_user"), param="user")
     return backend.memories.of(user)
 
 

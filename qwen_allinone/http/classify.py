@@ -17,6 +17,7 @@ from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.request_terms import needs_engine, parameters, tell_cache, terms
 from qwen_allinone.service import Answer, Service
 from qwen_allinone.tasks import SENTIMENT
+from qwen_allinone.wording import said
 
 _MOST_INPUTS = 256
 _INPUT_SCHEMA = {
@@ -108,9 +109,9 @@ def _only_input(service: Service, name: str) -> str:
     """The name of the one input of a label task; raises UnknownTask, or InvalidInput for a task of another kind."""
     task = service.registry.get(name)
     if not task.labels:
-        raise InvalidInput(f"任务 {name} 不是标签任务，请选一个有 labels 的任务，见 GET /v1/tasks", param="task")
+        raise InvalidInput(said("no_label_task", name=name), param="task")
     if len(task.spec.inputs) != 1:
-        raise InvalidInput(f"任务 {name} 有几个输入，请用 POST /v1/tasks/{name}", param="task")
+        raise InvalidInput(said("several_inputs", name=name), param="task")
     return next(iter(task.spec.inputs))
 
 

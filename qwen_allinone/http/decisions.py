@@ -17,6 +17,7 @@ from qwen_allinone.http.request_terms import needs_engine, parameters, terms
 from qwen_allinone.service import Answer, questions
 from qwen_allinone.service.completions import Utterance
 from qwen_allinone.service.questions import Decided, Option, TypedQuestion
+from qwen_allinone.wording import said
 
 MOST_QUESTIONS, MOST_CHOICES, MOST_LEVELS = 400, 255, 10
 _TOOLS = {"function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"}
@@ -32,11 +33,11 @@ def _value(value: Any) -> Any:
     if isinstance(value, bool):
         return value
     if not isinstance(value, str) or not value.strip():
-        raise complaint("必须是 true、false 或非空的字符串")
+        raise complaint(said("bool_or_text"))
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise complaint("含有不成对的 UTF-16 代理字符，请发送有效的 UTF-8 文本") from None
+        raise complaint(said("half_pair_in_it")) from None
     return value
 
 
@@ -44,7 +45,7 @@ def _no_tools(value: Any) -> Any:
     for number, item in enumerate(value if isinstance(value, list) else (), 1):
         kind = item.get("type") if isinstance(item, dict) else None
         if isinstance(kind, str) and kind in _TOOLS:
-            raise complaint(f"第 {number} 项是工具调用（{kind}），这个模型只读文字")
+            raise complaint(said("tool_call_item", number=number, kind=kind))
     return value
 
 
@@ -173,7 +174,7 @@ class ScoreQuestion(Body):
 
 def _check_unique(values: Sequence[Hashable], field: str) -> None:
     if len(set(values)) != len(values):
-        raise complaint(f"的 {field} 有重复，请每个只写一次")
+        raise complaint(said("twice_in", field=field))
 
 
 AnyQuestion = Annotated[

@@ -18,38 +18,40 @@ from qwen_allinone.error_body import error_body
 from qwen_allinone.errors import EmptyInput, InvalidInput, RequestError, ServiceError
 from qwen_allinone.http.body import Body, field_name
 from qwen_allinone.http.request_state import state
+from qwen_allinone.wording import Language, in_language, of_header, said
 
 log = logging.getLogger(__name__)
 
 _HTTP_MESSAGES = {
-    404: ("not_found", "没有这个地址，接口说明见 /docs"),
-    405: ("method_not_allowed", "这个地址不支持该请求方法，允许的方法见响应头 Allow"),
-    413: ("payload_too_large", "请求体太大"),
+    404: ("not_found", said("no_address")),
+    405: ("method_not_allowed", said("no_method")),
+    413: ("payload_too_large", said("body_large")),
 }
 # Type of the complaints of our own validators, whose message goes on after the field's name.
 SAID = "said"
 # Prefix of the discriminator tags of unions, which pydantic puts into the place of an error; they are no fields.
 TAG = "type="
+# Messages of the catalogue for pydantic's complaints; what these fill in is what it tells with them.
 _COMPLAINTS = {
-    "string_type": "必须是字符串",
-    "string_too_short": "至少要有 {min_length} 个字符",
-    "string_too_long": "最多 {max_length} 个字符",
-    "bool_type": "必须是 true 或 false",
-    "int_type": "必须是整数",
-    "float_type": "必须是数字",
-    "list_type": "必须是数组",
-    "tuple_type": "必须是数组",
-    "model_type": "必须是对象",
-    "model_attributes_type": "必须是对象",
-    "literal_error": "只能是 {expected}",
-    "union_tag_invalid": "的 type 只能是 {expected_tags}",
-    "union_tag_not_found": "必须是带有 type 的对象",
-    "too_short": "至少要有 {min_length} 项",
-    "too_long": "最多 {max_length} 项",
-    "greater_than": "必须大于 {gt}",
-    "greater_than_equal": "不能小于 {ge}",
-    "less_than": "必须小于 {lt}",
-    "less_than_equal": "不能大于 {le}",
+    "string_type": "must_be_string",
+    "string_too_short": "min_characters",
+    "string_too_long": "max_characters",
+    "bool_type": "must_be_bool",
+    "int_type": "must_be_integer",
+    "float_type": "must_be_number",
+    "list_type": "must_be_list",
+    "tuple_type": "must_be_list",
+    "model_type": "must_be_object",
+    "model_attributes_type": "must_be_object",
+    "literal_error": "only",
+    "union_tag_invalid": "only_type",
+    "union_tag_not_found": "needs_type",
+    "too_short": "min_items",
+    "too_long": "max_items",
+    "greater_than": "more_than",
+    "greater_than_equal": "at_least",
+    "less_than": "less_than",
+    "less_than_equal": "at_most",
 }
 
 
@@ -100,15 +102,24 @@ def raise_invalid(error: ValidationError) -> NoReturn:
     if kind == "missing" and field == "text":
         raise EmptyInput(param=field)
     if kind == "missing":
-        raise InvalidInput(f"缺少字段 {field}", param=field)
+        raise InvalidInput(said("field_missing", field=field), param=field)
     if kind == "extra_forbidden":
         meant = nearest(str(detail["loc"][-1]), _fields(error.title))
-        advice = f"是不是想写 {meant}？" if meant else "请对照 /docs 检查字段名"
-        raise InvalidInput(f"不支持字段 {field}，{advice}", param=field)
+        advice = said("meant_field", meant=meant) if meant else said("see_docs")
+        raise InvalidInput(said("field_unknown", field=field, advice=advice), param=field)
     if kind == SAID:
-        raise InvalidInput(f"{field} {detail['msg']}", param=field)
-    said = _COMPLAINTS.get(kind, "的值不合要求，请对照 /docs 检查").format(**detail.get("ctx", {}))
-    raise InvalidInput(f"{field} {said}".replace(" or ", " 或 ").replace(TAG, ""), param=field)
+        raise InvalidInput(said("of_field", field=field, complaint=detail["ctx"]["message"]), param=field)
+    told = {name: _told(value) for name, value in detail.get("ctx", {}).items()}
+    complaint = said(_COMPLAINTS.get(kind, "value_wrong"), **told)
+    raise InvalidInput(said("of_field", field=field, complaint=complaint), param=field)
+
+
+def _told(value: Any) -> Any:
+    """What pydantic tells with a complaint: its lists of what may be end with an English "or"."""
+    if not isinstance(value, str):
+        return value
+    one, _, other = value.replace(TAG, "").rpartition(" or ")
+    return said("either", one=one, other=other) if one else other
 
 
 def tag_of_type(value: Any) -> str | None:
@@ -143,9 +154,19 @@ def describe(error: Exception) -> dict[str, Any]:
     return _body(500, ServiceError.message, ServiceError.code)
 
 
+def _language() -> Language | None:
+    """What the request in hand prefers; None: it does not say, and is told in Chinese."""
+    return of_header(request.headers.get("Accept-Language", ""))
+
+
+def in_asked_language(message: str) -> str:
+    """A message of the catalogue as the request in hand prefers it."""
+    return in_language(message, _language())
+
+
 def _body(status: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:
     state.errors.append(code)
-    return error_body(request.path, status, message, code, param)
+    return error_body(request.path, status, in_asked_language(message), code, param)
 
 
 def _answer(status: int, message: str, code: str, param: str | None = None) -> Response:

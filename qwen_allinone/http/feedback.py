@@ -12,7 +12,6 @@ from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, Field, StringConstraints
 
-from qwen_allinone.did_you_mean import hint
 from qwen_allinone.errors import AnswerNotFound, FeedbackOff, InvalidInput
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
@@ -22,6 +21,7 @@ from qwen_allinone.http.request_state import current as current_state
 from qwen_allinone.state import Corrections, LabelAnswer, now
 from qwen_allinone.tasks import CARE
 from qwen_allinone.telemetry import Telemetry
+from qwen_allinone.wording import is_it, said
 
 
 class FeedbackRequest(Body):
@@ -107,20 +107,21 @@ def _meant(answers: dict[str, LabelAnswer], task: str | None) -> LabelAnswer:
     if task is None and len(shown or answers) == 1:
         return answers[(shown or list(answers))[0]]
     if task is None:
-        raise InvalidInput(f"那个请求里有几个标签任务，请用 task 指明一个：{'、'.join(answers)}", param="task")
+        raise InvalidInput(said("which_task", answers=answers), param="task")
     if task not in answers:
-        meant = hint(task, answers)
-        raise InvalidInput(f"那个请求里没有任务 {task!r}{meant}，有的是：{'、'.join(answers)}", param="task")
+        raise InvalidInput(said("task_not_asked", task=task, asked=is_it(task, answers), answers=answers), param="task")
     return answers[task]
 
 
 def _right_label(body: FeedbackRequest, answer: LabelAnswer, labels: tuple[str, ...]) -> str:
     if (body.label is None) == (body.ok is None) or body.ok is False:
-        raise InvalidInput('请给出 "ok": true，或者用 label 给出正确的标签，二者选一', param="label")
+        raise InvalidInput(said("ok_or_label"), param="label")
     label = answer.label if body.label is None else body.label
     if label not in labels:
-        way = f"可用的标签有：{'、'.join(labels)}"
+        way = said("there_are_labels", labels=labels)
         if body.label is None:
-            raise InvalidInput(f"回答 {label!r} 不是一个标签，请用 label 给出正确的标签，{way}", param="label")
-        raise InvalidInput(f"任务 {answer.task} 没有标签 {label!r}{hint(label, labels)}，{way}", param="label")
+            raise InvalidInput(said("answer_no_label", label=label, way=way), param="label")
+        raise InvalidInput(
+            said("unknown_label", task=answer.task, label=label, asked=is_it(label, labels), way=way), param="label"
+        )
     return label

@@ -16,6 +16,7 @@ from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.request_state import state
 from qwen_allinone.state import SqliteBatches, StoredFile
+from qwen_allinone.wording import said
 
 PATH = "/v1/files"
 _BLOCK_BYTES = 65_536
@@ -104,9 +105,9 @@ def register(app: OpenAPI, backend: Backend) -> None:
             return
         quota = store().quota
         if request.content_length is None:
-            raise InvalidInput("上传文件必须带请求头 Content-Length")
+            raise InvalidInput(said("upload_length"))
         if request.content_length > quota.file_mb * 1_000_000 + _AROUND_BYTES:
-            raise PayloadTooLarge(f"文件太大，最多 {quota.file_mb} MB，请分成几个文件上传", param="file")
+            raise PayloadTooLarge(said("file_too_large", file_mb=quota.file_mb), param="file")
         request.max_content_length = quota.file_mb * 1_000_000 + _AROUND_BYTES
 
     errors = error_responses(NestedErrorBody, 400, 404, 500, 503)
@@ -202,12 +203,12 @@ def _looked_through(stream: IO[bytes]) -> tuple[int, int]:
         raise _not_utf8(number + 1) from None
     lines += not empty
     if not lines:
-        raise InvalidInput("文件是空的，每行应有一个请求", param="file")
+        raise InvalidInput(said("file_empty"), param="file")
     return size, lines
 
 
 def _not_utf8(line: int) -> InvalidInput:
-    return InvalidInput(f"文件不是有效的 UTF-8 编码（第 {line} 行），请以 UTF-8 保存后上传", param="file")
+    return InvalidInput(said("file_not_utf8", line=line), param="file")
 
 
 def _blocks(stream: IO[bytes]) -> Iterator[bytes]:

@@ -23,6 +23,7 @@ from qwen_allinone.state import OnceStore
 from qwen_allinone.state.cache import key_of
 from qwen_allinone.state.conversations import lease_for
 from qwen_allinone.state.lease import Lease
+from qwen_allinone.wording import said
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +58,9 @@ def register(app: OpenAPI, once: Once) -> None:
         if given is None or request.method != "POST" or request.routing_exception:
             return None
         if request.mimetype == "multipart/form-data":  # it would have to be read whole to be compared
-            raise InvalidInput(f"{HEADER} 不能用于上传文件，请去掉它", param=HEADER)
+            raise InvalidInput(said("once_upload", header=HEADER), param=HEADER)
         if not _KEY.fullmatch(given):
-            raise InvalidInput(f"请求头 {HEADER} 必须是 1 到 255 个可见的 ASCII 字符", param=HEADER)
+            raise InvalidInput(said("once_form", header=HEADER), param=HEADER)
         key, lease = key_of(state.caller or "", given), lease_for(None, once.longest_s)
         kept = store.begin(key, state.caller, _digest(), lease)
         if kept is None:
@@ -84,7 +85,7 @@ def register(app: OpenAPI, once: Once) -> None:
 def refuse_stream() -> None:
     """Raises InvalidInput where the request in hand has a key: a stream is not kept."""
     if request.method == "POST" and HEADER in request.headers:
-        raise InvalidInput(f"{HEADER} 不能用于流式请求，请去掉它，或不用 stream", param=HEADER)
+        raise InvalidInput(said("once_stream", header=HEADER), param=HEADER)
 
 
 def document(spec: dict[str, Any]) -> dict[str, Any]:

@@ -11,16 +11,17 @@ from pydantic_core import PydanticCustomError
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.error_answers import SAID
 from qwen_allinone.service.completions import Utterance
+from qwen_allinone.wording import said
 
 MOST_MESSAGES = 2048
 JSON_PART = "input_json"  # its data are read as text
 # What clients send besides text, and what to call it.
 _UNSUPPORTED = {
-    "image_url": "图片",
-    "input_image": "图片",
-    "input_audio": "音频",
-    "file": "文件",
-    "input_file": "文件",
+    "image_url": said("an_image"),
+    "input_image": said("an_image"),
+    "input_audio": said("a_sound"),
+    "file": said("a_file"),
+    "input_file": said("a_file"),
 }
 
 
@@ -44,10 +45,10 @@ def _text_of(number: int, part: Any, kinds: tuple[str, ...]) -> str:
     given = without_nulls(part) if isinstance(part, dict) else {}
     kind = given.get("type")
     if isinstance(kind, str) and kind in _UNSUPPORTED:
-        raise complaint(f"第 {number} 段是{_UNSUPPORTED[kind]}（{kind}），这个模型只读文字")
+        raise complaint(said("part_no_text", number=number, unsupported=_UNSUPPORTED[kind], kind=kind))
     field, of = ("data", (dict, list)) if kind == JSON_PART else ("text", (str,))
     if kind not in kinds or set(given) != {"type", field} or not isinstance(given[field], of):
-        raise complaint(f'第 {number} 段必须正好写作 {{"type": "{kinds[0]}", "text": "..."}}')
+        raise complaint(said("part_form", number=number, kind=kinds[0]))
     return json.dumps(given[field], ensure_ascii=False) if kind == JSON_PART else str(given[field])
 
 

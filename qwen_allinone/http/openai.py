@@ -31,6 +31,7 @@ from qwen_allinone.http.tool_fields import Functions, ToolChoice, Tools
 from qwen_allinone.service import Answer, SamplingDefaults, Terms, UserMemories, whose
 from qwen_allinone.service.completions import DEFAULT_MAX_TOKENS, Utterance, Wanted, complete
 from qwen_allinone.service.reminded import Reminded, complete_reminded
+from qwen_allinone.wording import said
 
 
 class NeutralFields(ReplyFields, ClientNotes):
@@ -63,9 +64,9 @@ class ChatCompletionRequest(NeutralFields):
     def wanted(self, defaults: SamplingDefaults) -> Wanted:
         """As the service knows it; raises InvalidInput where fields contradict each other."""
         if self.max_tokens is not None and self.max_completion_tokens is not None:
-            raise InvalidInput("max_tokens 和 max_completion_tokens 只能给一个", param="max_completion_tokens")
+            raise InvalidInput(said("max_tokens_twice"), param="max_completion_tokens")
         if self.top_logprobs and not self.logprobs:
-            raise InvalidInput("top_logprobs 要与 logprobs: true 一起用", param="top_logprobs")
+            raise InvalidInput(said("top_logprobs_alone"), param="top_logprobs")
         most = self.max_tokens or self.max_completion_tokens or DEFAULT_MAX_TOKENS
         return self.replies(most, self.top_logprobs if self.logprobs else None, defaults)
 
@@ -154,11 +155,11 @@ def _user(backend: Backend, body: ChatCompletionRequest, asked: Terms) -> UserMe
     if not wanted or asked.behind:  # a line of a batch may be asked twice: it changes nothing
         return None
     if backend.memories is None:
-        raise InvalidInput("这个服务没有开启记忆（QAIO_MEMORY=1），请去掉 memory", param="memory")
+        raise InvalidInput(said("memory_off"), param="memory")
     if body.user:
         return backend.memories.of(whose(asked.caller, body.user))
     if body.memory:
-        raise InvalidInput("memory 为 true 时要带 user，请写明是谁", param="memory")
+        raise InvalidInput(said("memory_whose"), param="memory")
     return None
 
 

@@ -18,11 +18,12 @@ from pydantic import BaseModel, Field
 from qwen_allinone.errors import InvalidInput, PromptsForbidden, PromptsUnwritable, ServerBusy, TaskFileError
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
-from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
+from qwen_allinone.http.error_answers import NestedErrorBody, error_responses, in_asked_language
 from qwen_allinone.http.request_state import state
 from qwen_allinone.http.request_terms import needs_engine, parameters, terms
 from qwen_allinone.service import Outcome, Tried, try_task
 from qwen_allinone.tasks import PROMPT, Case, read_changed, save_as
+from qwen_allinone.wording import message_of, said
 
 log = logging.getLogger(__name__)
 
@@ -124,11 +125,11 @@ def register(app: OpenAPI, backend: Backend) -> None:
     def try_prompt(path: TaskPath, body: PromptTrial) -> Response:
         folder = folder_of(path.task)
         if not trying.acquire(blocking=False):  # one takes slots enough
-            raise ServerBusy("正在试另一个提示词，请等它完成")
+            raise ServerBusy(said("trial_busy"))
         try:
             task, cases = read_changed(folder, body.prompt)
             if not cases:
-                raise InvalidInput(f"任务 {path.task} 没有标准用例，请先写它的 cases.yaml")
+                raise InvalidInput(said("trial_cases", task=path.task))
             trial = try_task(service, task, cases, bench.how, terms(backend))
         except TaskFileError as error:
             raise _wrong_prompt(error) from None
@@ -159,7 +160,8 @@ def register(app: OpenAPI, backend: Backend) -> None:
 
 def _wrong_prompt(error: TaskFileError) -> InvalidInput:
     """What is wrong stands in the words of who checks task folders, as on the command line."""
-    return InvalidInput(f"这样的任务不能用：{error}", param="name" if error.key == "folder name" else "prompt")
+    told = said("task_unusable", error=message_of(error))
+    return InvalidInput(told, param="name" if error.key == "folder name" else "prompt")
 
 
 def _share(tried: Tried | None) -> Any:
@@ -176,7 +178,7 @@ def _result(case: Case, before: Outcome | None, now: Outcome) -> CaseResult:
 
 
 def _answer(outcome: Outcome) -> CaseAnswer:
-    return CaseAnswer(answer=outcome.answer, problem=outcome.problem)
+    return CaseAnswer(answer=outcome.answer, problem=in_asked_language(outcome.problem))
 
 
 def _expected(case: Case) -> str:
@@ -184,10 +186,10 @@ def _expected(case: Case) -> str:
     if case.label is not None:
         return case.label
     parts = [
-        f"含其一：{'、'.join(case.any)}" if case.any else "",
-        f"都含：{'、'.join(case.all)}" if case.all else "",
-        f"不含：{'、'.join(case.none)}" if case.none else "",
-        f"最多 {case.max_chars} 字" if case.max_chars else "",
+        said("expects_any", words="、".join(case.any)) if case.any else "",
+        said("expects_all", words="、".join(case.all)) if case.all else "",
+        said("expects_none", words="、".join(case.none)) if case.none else "",
+        said("expects_short", most=case.max_chars) if case.max_chars else "",
         "，".join(f"{name}={value}" for name, value in case.fields.items()),
     ]
-    return "；".join(part for part in parts if part)
+    return "；".join(in_asked_language(part) for part in parts if part)

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BeforeValidator, WithJsonSchema
 
 from qwen_allinone.http.messages import complaint
+from qwen_allinone.wording import said
 
 Prompt = str | list[int]
 _TEXT, _IDS = {"type": "string"}, {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
@@ -25,9 +26,9 @@ def _listed(most: int, value: Any) -> Any:
     given = value if isinstance(value, list) and not all(map(_is_id, value)) else [value]
     for prompt in given:
         if not isinstance(prompt, str) and not (isinstance(prompt, list) and all(map(_is_id, prompt))):
-            raise complaint("必须是字符串、token 编号的数组，或若干个其中一种")
+            raise complaint(said("prompt_form"))
     if len({type(prompt) for prompt in given}) != 1 or len(given) > most:
-        raise complaint(f"最多 {most} 个，文字和 token 编号不能混用")
+        raise complaint(said("prompt_most", most=most))
     return given
 
 

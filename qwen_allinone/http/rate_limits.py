@@ -12,6 +12,7 @@ from qwen_allinone.access import RateCounters
 from qwen_allinone.errors import RateLimited
 from qwen_allinone.http.request_state import Standing, state
 from qwen_allinone.service import Answer
+from qwen_allinone.wording import said
 
 WINDOW_S = 60.0
 _EXTENSION = "qaio_limits"
@@ -42,11 +43,11 @@ class RateLimits:
         if self._quota.requests:
             standing = self._count("requests", self._quota.requests, 1)
             if standing.window.used > standing.limit:
-                raise RateLimited(f"请求太频繁：每分钟最多 {standing.limit} 次", retry_after=standing.resets_in_s)
+                raise RateLimited(said("requests_a_minute", limit=standing.limit), retry_after=standing.resets_in_s)
         if self._quota.tokens and request.method not in _READING:
             standing = self._count("tokens", self._quota.tokens, 0)
             if not standing.remaining:
-                message = f"生成的文字太多：每分钟最多 {standing.limit} 个 token"
+                message = said("tokens_a_minute", limit=standing.limit)
                 raise RateLimited(message, retry_after=standing.resets_in_s)
 
     def charge(self, tokens: int) -> None:

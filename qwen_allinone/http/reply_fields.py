@@ -18,6 +18,7 @@ from qwen_allinone.json_schema import ANY_OBJECT, MOST_CHARACTERS, SchemaError, 
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.service import Answer, SamplingDefaults
 from qwen_allinone.service.completions import Wanted
+from qwen_allinone.wording import said
 
 _MOST_STOPS, _LONGEST_STOP = 4, 128
 _MOST_BIASES = 1024
@@ -30,9 +31,9 @@ _SEED = 2**63
 def _stops(value: Any) -> tuple[str, ...]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise complaint("必须是字符串或字符串数组")
+        raise complaint(said("strings"))
     if len(texts) > _MOST_STOPS or not all(0 < len(text) <= _LONGEST_STOP for text in texts):
-        raise complaint(f"最多 {_MOST_STOPS} 个，每个 1 到 {_LONGEST_STOP} 个字符")
+        raise complaint(said("stop_form", most_stops=_MOST_STOPS, longest_stop=_LONGEST_STOP))
     return tuple(texts)
 
 
@@ -47,7 +48,7 @@ _STOP_SCHEMA = {
 def _biases(value: Any) -> tuple[tuple[int, float], ...]:
     given = value.items() if isinstance(value, dict) else None
     if given is None or len(value) > _MOST_BIASES or not all(_is_bias(token, bias) for token, bias in given):
-        raise complaint(f"必须是对象：token 编号到 -100 至 100 的数，最多 {_MOST_BIASES} 项")
+        raise complaint(said("bias_form", most_biases=_MOST_BIASES))
     return tuple((int(token), float(bias)) for token, bias in given)
 
 
@@ -99,7 +100,7 @@ class NamedSchema(Body):
         try:
             return grammar_of(self.schema_)
         except SchemaError as error:
-            raise InvalidInput(f"{place} 不能用：{error}", param=param) from None
+            raise InvalidInput(said("schema_unusable", place=place, error=error), param=param) from None
 
 
 class JsonSchemaFormat(Body):
@@ -178,13 +179,13 @@ class ReplyFields(Body):
             InvalidInput: fields contradict each other.
         """
         if logprobs is not None and self.n * max_tokens * (1 + logprobs) > MOST_LOGPROBS:
-            most = f"n × max_tokens × (1 + 每处列出的个数) 最多 {MOST_LOGPROBS}"
-            raise InvalidInput(f"logprobs 太多：{most}，请减小其中一个", param="logprobs")
+            most = said("logprobs_count", most_logprobs=MOST_LOGPROBS)
+            raise InvalidInput(said("logprobs_many", most=most), param="logprobs")
         grammar = self.response_format.grammar() if self.response_format else None
         if self.stop and grammar:
-            raise InvalidInput("stop 会把 JSON 截断，不能与 response_format 一起用", param="stop")
+            raise InvalidInput(said("stop_cuts_json"), param="stop")
         if self.stream_options is not None and not self.stream:
-            raise InvalidInput("stream_options 只能与 stream: true 一起用", param="stream_options")
+            raise InvalidInput(said("stream_options_alone"), param="stream_options")
         sampling = Sampling(
             max_tokens,
             temperature=set_or(self.temperature, defaults.temperature),

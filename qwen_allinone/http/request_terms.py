@@ -13,6 +13,7 @@ from qwen_allinone.errors import InvalidInput, PriorityForbidden
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.request_state import state
 from qwen_allinone.service import Answer, CacheUse, Terms
+from qwen_allinone.wording import said
 
 TIMEOUT_HEADER = "X-Timeout-Ms"
 CACHE_HEADER = "X-Cache"
@@ -104,7 +105,7 @@ def priority(allowed: Container[str]) -> int:
     """
     given = request.headers[PRIORITY_HEADER]
     if not _DIGIT.fullmatch(given.strip()):
-        raise InvalidInput(f"请求头 {PRIORITY_HEADER} 必须是 0 到 9 的整数", param=PRIORITY_HEADER)
+        raise InvalidInput(said("priority_form", header=PRIORITY_HEADER), param=PRIORITY_HEADER)
     asked = int(given)
     if asked and state.caller not in allowed:
         raise PriorityForbidden()
@@ -122,5 +123,5 @@ def tell_cache(response: Response, answers: Iterable[Answer]) -> Response:
 def _timeout_s(given: str) -> float:
     """The client's own limit, in seconds."""
     if not _MILLISECONDS.fullmatch(given.strip()):
-        raise InvalidInput(f"请求头 {TIMEOUT_HEADER} 必须是正整数，单位毫秒", param=TIMEOUT_HEADER)
+        raise InvalidInput(said("timeout_form", timeout_header=TIMEOUT_HEADER), param=TIMEOUT_HEADER)
     return int(given) / 1000

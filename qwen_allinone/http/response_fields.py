@@ -23,6 +23,7 @@ from qwen_allinone.http.reply_fields import (
 from qwen_allinone.http.tool_fields import FlatTools, ToolChoice
 from qwen_allinone.service import SamplingDefaults
 from qwen_allinone.service.completions import DEFAULT_MAX_TOKENS, Utterance, Wanted
+from qwen_allinone.wording import said
 
 _LOGPROBS = "message.output_text.logprobs"
 
@@ -34,7 +35,7 @@ def _items(value: Any) -> Any:
     for number, item in enumerate(value if isinstance(value, list) else (), 1):
         kind = item.get("type") if isinstance(item, dict) else None
         if isinstance(kind, str) and kind != "message":
-            raise complaint(f"第 {number} 项是 {kind[:64]}，这里只读 message")
+            raise complaint(said("item_no_message", number=number, kind=kind[:64]))
     return value
 
 
@@ -168,13 +169,13 @@ class ResponseRequest(ClientNotes):
             InvalidInput: fields contradict each other.
         """
         if self.top_logprobs and not self.include:
-            raise InvalidInput(f"top_logprobs 要与 include: [{_LOGPROBS!r}] 一起用", param="top_logprobs")
+            raise InvalidInput(said("top_logprobs_include", logprobs=_LOGPROBS), param="top_logprobs")
         if self.stream_options is not None and not self.stream:
-            raise InvalidInput("stream_options 只能与 stream: true 一起用", param="stream_options")
+            raise InvalidInput(said("stream_options_alone"), param="stream_options")
         logprobs = self.top_logprobs if self.include else None
         if logprobs is not None and self.max_output_tokens * (1 + logprobs) > MOST_LOGPROBS:
-            most = f"max_output_tokens × (1 + top_logprobs) 最多 {MOST_LOGPROBS}"
-            raise InvalidInput(f"logprobs 太多：{most}，请减小其中一个", param="top_logprobs")
+            most = said("response_logprobs_count", most_logprobs=MOST_LOGPROBS)
+            raise InvalidInput(said("logprobs_many", most=most), param="top_logprobs")
         sampling = Sampling(
             self.max_output_tokens,
             temperature=set_or(self.temperature, defaults.temperature),

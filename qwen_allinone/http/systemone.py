@@ -20,6 +20,7 @@ from qwen_allinone.http.messages import complaint, without_nulls
 from qwen_allinone.http.request_terms import needs_engine, parameters, terms
 from qwen_allinone.service import Answer, questions
 from qwen_allinone.service.questions import Decided, Option, TypedQuestion
+from qwen_allinone.wording import said
 
 
 def _as_text(value: Any) -> Any:
@@ -29,7 +30,7 @@ def _as_text(value: Any) -> Any:
 
 def _filled(value: str) -> str:
     if not value.strip():
-        raise complaint("不能有空的名称")
+        raise complaint(said("no_empty_name"))
     return value
 
 
@@ -91,7 +92,7 @@ class LevelsQuestion(Body):
     @model_validator(mode="after")
     def _unique(self) -> LevelsQuestion:
         if len(set(self.criteria)) < len(self.criteria):
-            raise complaint("的 criteria 有重复，请每个只写一次")
+            raise complaint(said("twice_in", field="criteria"))
         return self
 
     def typed(self) -> TypedQuestion:

@@ -22,6 +22,7 @@ from qwen_allinone.http.reply_fields import CompletionUsage, ReplyFields, head, 
 from qwen_allinone.http.request_terms import needs_engine, parameters, terms
 from qwen_allinone.service import Answer, SamplingDefaults
 from qwen_allinone.service.completions import Wanted, continue_texts
+from qwen_allinone.wording import said
 
 _MOST_PROMPTS, _MOST_REPLIES = 16, 16
 _DEFAULT_MAX_TOKENS = 16  # OpenAI's
@@ -42,9 +43,9 @@ class CompletionRequest(ReplyFields):
     def wanted(self, defaults: SamplingDefaults) -> Wanted:
         """As the service knows it; raises InvalidInput where fields contradict each other."""
         if self.echo and self.logprobs is not None:
-            raise InvalidInput("echo 不能与 logprobs 一起用：没有 prompt 的对数概率", param="echo")
+            raise InvalidInput(said("echo_logprobs"), param="echo")
         if self.n * len(self.prompt) > _MOST_REPLIES:
-            raise InvalidInput(f"n 乘以 prompt 的个数最多 {_MOST_REPLIES}", param="n")
+            raise InvalidInput(said("n_prompts", most_replies=_MOST_REPLIES), param="n")
         return self.replies(self.max_tokens, self.logprobs, defaults)
 
 

@@ -15,6 +15,7 @@ from qwen_allinone.http.error_answers import ErrorBody, error_responses
 from qwen_allinone.http.messages import Messages, without_nulls
 from qwen_allinone.service import Codec
 from qwen_allinone.service.completions import conversation_ids, text_ids
+from qwen_allinone.wording import said
 
 _MOST_IDS = 16_384
 
@@ -63,7 +64,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
     def tokenize(body: TokenizeRequest) -> Response:
         codec = _codec_for(body.model)
         if (body.prompt is None) == (body.messages is None):
-            raise InvalidInput("prompt 和 messages 要给一个，也只能给一个", param="prompt")
+            raise InvalidInput(said("prompt_or_messages"), param="prompt")
         if body.messages is not None:
             ids = conversation_ids([message.pair for message in body.messages], codec)
         else:
@@ -78,7 +79,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
     def detokenize(body: DetokenizeRequest) -> Response:
         codec = _codec_for(body.model)
         if not codec.tokenizer.ids.issuperset(body.tokens):
-            raise InvalidInput("tokens 里有词表中没有的编号", param="tokens")
+            raise InvalidInput(said("tokens_unknown"), param="tokens")
         return jsonify(prompt=codec.tokenizer.decode(body.tokens))
 
     def _codec_for(model: str | None) -> Codec:

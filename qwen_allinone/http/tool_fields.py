@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.messages import complaint, without_nulls
+from qwen_allinone.wording import said
 
 _MOST_TOOLS = 128
 _CHOICES = ("none", "auto")
@@ -42,7 +43,7 @@ class FlatTool(OfferedFunction):
 
 def _choice(value: Any) -> Any:
     if value not in _CHOICES:
-        raise complaint("只能是 none 或 auto：本服务从不调用工具，不能要求它调用")
+        raise complaint(said("no_tool_choice"))
     return value
 
 

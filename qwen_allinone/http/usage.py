@@ -19,6 +19,7 @@ from qwen_allinone.state import Counted, Counts, UsageAccounts, UsageLine
 from qwen_allinone.telemetry import RequestRecord
 from qwen_allinone.telemetry.metrics import FAILED, METHODS
 from qwen_allinone.telemetry.records import UNFINISHED
+from qwen_allinone.wording import said
 
 _MOST_LINES = 20_000
 
@@ -112,7 +113,7 @@ def register(app: OpenAPI, accounts: UsageAccounts | None, admins: Collection[st
         first, last = _days(query, accounts)
         lines = accounts.read(first, last, owners, _MOST_LINES)
         if len(lines) > _MOST_LINES:
-            raise InvalidInput("用量太多，一次答不完，请用 from、to 缩短日期范围，或用 key 只看一个密钥", param="from")
+            raise InvalidInput(said("usage_too_much"), param="from")
         shown = UsageList(from_=first.isoformat(), to=last.isoformat(), data=list(_by_day(lines)))
         return jsonify(shown.model_dump(by_alias=True))
 
@@ -121,7 +122,7 @@ def _owners(key: str | None, admins: Collection[str], has_keys: bool) -> tuple[s
     """Whose usage is meant, None for everybody's; raises InvalidInput or UsageForbidden."""
     if not has_keys:
         if key is not None:
-            raise InvalidInput("这里不用密钥，用量只有一份，请去掉 key", param="key")
+            raise InvalidInput(said("usage_no_keys"), param="key")
         return (None,)
     if state.caller in admins:
         return None if key is None else (key,)
@@ -136,7 +137,7 @@ def _days(query: UsageQuery, accounts: UsageAccounts) -> tuple[date, date]:
     last = today if query.to is None else _date("to", query.to)
     first = min(oldest, last) if query.from_ is None else _date("from", query.from_)
     if first > last:
-        raise InvalidInput(f"from 不能晚于 {last}", param="from")
+        raise InvalidInput(said("from_after", last=last), param="from")
     return first, last
 
 
@@ -145,7 +146,7 @@ def _date(name: str, text: str) -> date:
         day = date.fromisoformat(text)
         if day.isoformat() == text:  # there are other forms of a date, which a store would not find
             return day
-    raise InvalidInput(f"{name} 必须是日期，如 2026-01-31", param=name)
+    raise InvalidInput(said("date_form", name=name), param=name)
 
 
 def _by_day(lines: Mapping[UsageLine, Counts]) -> Iterator[DayUsage]:

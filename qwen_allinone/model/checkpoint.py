@@ -16,6 +16,7 @@ from qwen_allinone.model.sampling_defaults import SamplingDefaults, sampling_def
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.model.weights import WeightReader, fingerprint
 from qwen_allinone.shipped_files import SHIPPED
+from qwen_allinone.wording import said
 
 DEMO = "demo"
 DEMO_FOLDER = SHIPPED / "demo" / "checkpoint"
@@ -86,11 +87,11 @@ def stop_ids(folder: Path, tokenizer: Tokenizer) -> frozenset[int]:
     ends = (tokenizer.control_id("<|endoftext|>"), tokenizer.control_id("<|im_end|>"))
     found = frozenset(token for token in ends if token is not None)
     if not found:
-        raise CheckpointError(f"the tokenizer in {folder} has neither <|endoftext|> nor <|im_end|>")
+        raise CheckpointError(said("tokenizer_without_end", folder=folder))
     return found
 
 
 def _existing(folder: Path) -> Path:
     if not folder.is_dir():
-        raise CheckpointError(f"the model folder {folder} does not exist")
+        raise CheckpointError(said("no_model_folder", folder=folder))
     return folder

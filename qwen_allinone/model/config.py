@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from qwen_allinone.errors import CheckpointError
+from qwen_allinone.wording import said
 
 QWEN2, QWEN3 = "Qwen2ForCausalLM", "Qwen3ForCausalLM"
 
@@ -78,19 +79,19 @@ class ModelConfig(BaseModel):
         try:
             raw = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise CheckpointError(f"{folder} holds no config.json, so it is no model folder") from None
+            raise CheckpointError(said("no_config_json", folder=folder)) from None
         except (OSError, ValueError, RecursionError) as error:
-            raise CheckpointError(f"{file} cannot be read ({error})") from None
+            raise CheckpointError(said("file_unreadable", file=file, error=error)) from None
         found = raw.get("architectures") if isinstance(raw, dict) else None
         if found not in ([QWEN2], [QWEN3]):
             raise CheckpointError(
-                f"{file} describes {found or 'no architecture'}; this service runs {QWEN2} and {QWEN3}"
+                said("model_kind_unknown", file=file, value=found or "no architecture", qwen2=QWEN2, qwen3=QWEN3)
             )
         try:
             return cls.model_validate(raw)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"])) or "config"
-            raise CheckpointError(f"{file}: {key}: {first['msg']}") from None
+            raise CheckpointError(said("of_key", file=file, key=key, first=first["msg"])) from None
         except (TypeError, AttributeError) as error:  # a value of another type than any checkpoint has
-            raise CheckpointError(f"{file} cannot be understood ({error})") from None
+            raise CheckpointError(said("config_unclear", file=file, error=error)) from None

@@ -28,6 +28,7 @@ from huggingface_hub.hf_api import RepoSibling
 
 from qwen_allinone.errors import CheckpointError
 from qwen_allinone.model.weights import weight_files
+from qwen_allinone.wording import said
 
 # Everything the service reads, and nothing that could run code.
 _PATTERNS = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]
@@ -46,7 +47,7 @@ def cached(name: str, revision: str) -> Path | None:
     except LocalEntryNotFoundError:
         return None
     except HFValidationError:
-        raise CheckpointError(f"{name!r} is neither a folder nor a valid hub id") from None
+        raise CheckpointError(said("model_name_form", name=name)) from None
     try:
         needed = [folder / "config.json", folder / "tokenizer.json", *weight_files(folder)]
     except CheckpointError:
@@ -95,7 +96,7 @@ def verify(name: str, revision: str, folder: Path) -> None:
         if any(fnmatch(file.rfilename, pattern) for pattern in _PATTERNS) and _differs(path, file):
             path.resolve().unlink(missing_ok=True)  # what the cache's link leads to
             path.unlink(missing_ok=True)
-            raise CheckpointError(f"{path} was not what the hub has and was removed: run the same command again")
+            raise CheckpointError(said("download_differs", path=path))
 
 
 def room(folder: Path | None = None) -> tuple[Path, int]:
@@ -118,14 +119,16 @@ def _told(name: str, revision: str) -> Iterator[None]:
     try:
         yield
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise CheckpointError(f"the hub does not give {name!r} at revision {revision!r} ({_first(error)})") from None
+        raise CheckpointError(said("hub_refuses", name=name, revision=revision, error=_first(error))) from None
     except OfflineModeIsEnabled:
-        raise CheckpointError(f"HF_HUB_OFFLINE is set and {name} is not (or only partly) in the hub's cache") from None
+        raise CheckpointError(said("offline_and_not_cached", name=name)) from None
     except (LocalEntryNotFoundError, TimeoutError) as error:
         missing = f"{name} is not (or only partly) in its cache"
-        raise CheckpointError(f"the hub is out of reach and {missing} ({_first(error)})") from None
+        raise CheckpointError(said("hub_out_of_reach", missing=missing, error=_first(error))) from None
     except Exception as error:  # a disk that is full, and whatever else the hub's client passes on
-        raise CheckpointError(f"downloading {name} failed ({type(error).__name__}: {_first(error)})") from None
+        raise CheckpointError(
+            said("downloading_failed", name=name, name2=type(error).__name__, error=_first(error))
+        ) from None
 
 
 def _ask_hub(name: str, revision: str) -> None:

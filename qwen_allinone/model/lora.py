@@ -17,6 +17,7 @@ from qwen_allinone.errors import TaskFileError
 from qwen_allinone.model.attention import Chunk, interleaved
 from qwen_allinone.model.config import ModelConfig
 from qwen_allinone.tasks.adapter_files import ADAPTER_CONFIG, AdapterFiles, digest_of
+from qwen_allinone.wording import said
 
 Site = Literal["qkv", "out", "gate_up", "down"]
 # The linears of a layer and the projections that they compute side by side.
@@ -130,11 +131,11 @@ def _check_base(files: AdapterFiles, fingerprint: str, names: Sequence[str]) -> 
     named = files.config.base_model_name_or_path
     if files.base is not None:
         if files.base != fingerprint:
-            problem = f"the adapter was tuned on another checkpoint ({files.base}, this one is {fingerprint})"
-            raise TaskFileError(files.weights, "(metadata)", problem, "tune it on this one, or remove it")
+            problem = said("tuned_elsewhere", base=files.base, fingerprint=fingerprint)
+            raise TaskFileError(files.weights, "(metadata)", problem, said("tune_on_this_one"))
     elif named and _last(named) not in map(_last, names):
-        problem = f"the adapter was trained on {named!r}, and this model is {names[0]!r}"
-        fix = "remove the adapter, or correct base_model_name_or_path if it is the same model"
+        problem = said("trained_elsewhere", named=named, names=names[0])
+        fix = said("remove_or_correct_base")
         raise TaskFileError(files.folder / ADAPTER_CONFIG, "base_model_name_or_path", problem, fix)
 
 
@@ -149,11 +150,11 @@ def _check_shapes(files: AdapterFiles, config: ModelConfig) -> None:
         for side, wanted in (("A", (rank, width)), ("B", (outer, rank))):
             name, shape = sides[side]
             if layer >= config.num_hidden_layers:
-                problem = f"is of layer {layer}, and this model has {config.num_hidden_layers} layers"
-                raise TaskFileError(files.weights, name, problem, "take an adapter of this model")
+                problem = said("layer_too_high", layer=layer, num_hidden_layers=config.num_hidden_layers)
+                raise TaskFileError(files.weights, name, problem, said("take_fitting_adapter"))
             if shape != wanted:
-                problem = f"has the shape {list(shape)}, and rank {rank} on this model makes {list(wanted)}"
-                raise TaskFileError(files.weights, name, problem, "take an adapter of this model, and its own config")
+                problem = said("adapter_shape", shape=str(list(shape)), rank=rank, wanted=str(list(wanted)))
+                raise TaskFileError(files.weights, name, problem, said("take_adapter_and_config"))
 
 
 def _read(files: AdapterFiles) -> dict[str, Tensor]:
@@ -161,14 +162,16 @@ def _read(files: AdapterFiles) -> dict[str, Tensor]:
         data, config = files.weights.read_bytes(), (files.folder / ADAPTER_CONFIG).read_bytes()
         tensors = safetensors.torch.load(data)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise TaskFileError(files.weights, "(file)", f"cannot be read ({error})", "copy it again") from None
+        raise TaskFileError(files.weights, "(file)", said("is_unreadable", error=error), said("copy_again")) from None
     if digest_of(config, data) != files.digest:
-        raise TaskFileError(files.weights, "(file)", "has changed since the start", "start or reload the service again")
+        raise TaskFileError(files.weights, "(file)", said("changed_since_start"), said("start_or_reload"))
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
-            raise TaskFileError(files.weights, name, f"holds {tensor.dtype}", "save the adapter as floats")
+            raise TaskFileError(
+                files.weights, name, said("holds_kind", dtype=tensor.dtype), said("save_adapter_as_floats")
+            )
         if not bool(torch.isfinite(tensor.float()).all()):
-            raise TaskFileError(files.weights, name, "holds numbers that are not finite", "train the adapter anew")
+            raise TaskFileError(files.weights, name, said("not_finite"), said("train_adapter_anew"))
     return {name: tensor.float() for name, tensor in tensors.items()}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen_allinone.errors import CheckpointError
+from qwen_allinone.wording import said
 
 FILE = "generation_config.json"
 
@@ -45,15 +46,17 @@ def sampling_defaults(folder: Path) -> SamplingDefaults:
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON ({error}): mend it, or delete it and do without") from None
+        raise CheckpointError(said("sampling_no_json", path=path, error=error)) from None
     if not isinstance(given, dict):
-        raise CheckpointError(f"{path} is no JSON object: mend it, or delete it and do without")
+        raise CheckpointError(said("sampling_no_object", path=path))
     found: dict[str, Any] = {}
     for name, (least, most) in _BOUNDS.items():
         value = given.get(name)
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-            raise CheckpointError(f"{path}: {name} is {value!r}, and must be a number from {least} to {most}")
+            raise CheckpointError(
+                said("sampling_out_of_bounds", path=path, name=name, value=repr(value), least=least, most=most)
+            )
         found[name] = max(0, int(value)) if name == "top_k" else float(value)
     return SamplingDefaults(**found)

@@ -22,6 +22,7 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from qwen_allinone.errors import CheckpointError
 from qwen_allinone.tasks.render import Completion, Content, Rendered
+from qwen_allinone.wording import said
 
 # Private-use characters mark where a message's content goes; contents are filled in afterwards and
 # never scanned, so a user who sends these characters gains nothing.
@@ -80,7 +81,7 @@ class Tokenizer:
         try:
             fast = FastTokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # tokenizers raises bare Exception
-            raise CheckpointError(f"{folder / 'tokenizer.json'} cannot be read ({error})") from None
+            raise CheckpointError(said("file_unreadable", file=folder / "tokenizer.json", error=error)) from None
         return cls(fast, _read_template(folder))
 
     def encode(self, text: str) -> list[int]:
@@ -132,13 +133,13 @@ class Tokenizer:
 
     def _lay_out(self, roles: tuple[str, ...]) -> Layout:
         if self._template is None:
-            raise CheckpointError("the checkpoint has no chat template, which chat tasks need")
+            raise CheckpointError(said("no_chat_template"))
         messages = [{"role": role, "content": _MARK.format(number)} for number, role in enumerate(roles)]
         try:
             # Qwen3's would have the model think first; others do not know the word.
             text = self._template.render(messages=messages, add_generation_prompt=True, enable_thinking=False)
         except Exception as error:  # a template is a program: it raises what it likes
-            raise CheckpointError(f"the checkpoint's chat template cannot be rendered ({error})") from None
+            raise CheckpointError(said("chat_template_fails", error=error)) from None
         layout: list[tuple[int, ...] | Gap] = []
         fixed: list[int] = []
         for piece in self._cuts.split(text):
@@ -188,14 +189,14 @@ def _read_template(folder: Path) -> str | None:
         try:
             return file.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{file} cannot be read ({error})") from None
+            raise CheckpointError(said("file_unreadable", file=file, error=error)) from None
     config = folder / "tokenizer_config.json"
     try:
         template = json.loads(config.read_text(encoding="utf-8")).get("chat_template")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{config} cannot be read ({error})") from None
+        raise CheckpointError(said("file_unreadable", file=config, error=error)) from None
     return template if isinstance(template, str) else None
 
 
@@ -210,4 +211,4 @@ def _compile(source: str):  # type: ignore[no-untyped-def]
     try:
         return environment.from_string(source)
     except TemplateError as error:
-        raise CheckpointError(f"the checkpoint's chat template cannot be read ({error})") from None
+        raise CheckpointError(said("chat_template_unreadable", error=error)) from None

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from qwen_allinone.errors import CheckpointError
 from qwen_allinone.model.config import ModelConfig
+from qwen_allinone.wording import said
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -36,16 +37,16 @@ def weight_files(folder: Path) -> list[Path]:
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            raise CheckpointError(f"{index} cannot be read ({error})") from None
+            raise CheckpointError(said("file_unreadable", file=index, error=error)) from None
         if not all(isinstance(n, str) and Path(n).name == n and n.endswith(".safetensors") for n in names):
-            raise CheckpointError(f"{index} names something that is no safetensors file beside it")
+            raise CheckpointError(said("index_names_other_files", index=index))
         return [folder / name for name in names]
     if (folder / SINGLE).exists():
         return [folder / SINGLE]
     pickled = next(iter(sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt*"))), None)
     if pickled:
-        raise CheckpointError(f"{pickled} is a pickle, which can run code; only safetensors files are loaded")
-    raise CheckpointError(f"{folder} holds no {SINGLE}")
+        raise CheckpointError(said("weights_are_pickle", pickled=pickled))
+    raise CheckpointError(said("no_weights", folder=folder, single=SINGLE))
 
 
 def fingerprint(folder: Path) -> str:
@@ -135,14 +136,14 @@ class WeightReader:
         """Every tensor the config calls for is there in the right shape; raises CheckpointError if not."""
         for name, shape in expected_shapes(config, self.has_biases):
             if name not in self._files:
-                raise CheckpointError(f"the weights lack the tensor {name}")
+                raise CheckpointError(said("tensor_missing", name=name))
             stored = self._handle(self._files[name]).get_slice(name)
             if stored.get_dtype() not in _FLOATS:
                 kind = stored.get_dtype()
-                raise CheckpointError(f"the tensor {name} holds {kind}; quantized weights are not supported")
+                raise CheckpointError(said("tensor_quantized", name=name, kind=kind))
             found = tuple(stored.get_shape())
             if found != shape:
-                raise CheckpointError(f"the tensor {name} has the shape {found}, but config.json calls for {shape}")
+                raise CheckpointError(said("tensor_shape", name=name, found=str(found), shape=str(shape)))
 
     def read(self, name: str) -> Tensor:
         """The tensor called `name`, in the file's own type, mapped from the file."""
@@ -160,7 +161,7 @@ class WeightReader:
                 handles[file] = safe_open(file, framework="pt", device="cpu").__enter__()  # type: ignore[no-untyped-call]
             except (OSError, SafetensorError) as error:
                 self.release()
-                raise CheckpointError(f"{file} is truncated, damaged or missing ({error})") from None
+                raise CheckpointError(said("weights_damaged", file=file, error=error)) from None
         return handles[file]
 
     def _handles(self) -> dict[Path, Any]:

@@ -27,6 +27,7 @@ from qwen_allinone.service.fitting import CONTENT_FREE, UNFITTED, Fitting, fit_t
 from qwen_allinone.service.grammar_forms import Forms
 from qwen_allinone.service.prompt_history import takes_late_system
 from qwen_allinone.tasks import Registry, Task, short_hash
+from qwen_allinone.wording import said
 
 log = logging.getLogger(__name__)
 
@@ -147,5 +148,5 @@ def _check_fits(task: Task, fixed: int, context: int) -> None:
     """A prompt that leaves nothing for a text would be refused on every request."""
     most = task.spec.decoding.max_new_tokens
     if fixed + most >= context:
-        problem = f"has {fixed} fixed tokens and up to {most} of answer, which fill the context of {context}"
-        raise TaskFileError(Path(task.name) / "prompt.md", "(body)", problem, "shorten it or raise QAIO_CONTEXT")
+        problem = said("prompt_fills_context", fixed=fixed, most=most, context=context)
+        raise TaskFileError(Path(task.name) / "prompt.md", "(body)", problem, said("shorten_or_raise"))

@@ -16,6 +16,7 @@ from qwen_allinone.service.reply import Replies
 from qwen_allinone.service.request import Request
 from qwen_allinone.service.service import Service
 from qwen_allinone.tasks import MOST_CHARS_PER_TOKEN, is_blank
+from qwen_allinone.wording import said
 
 # What telemetry calls these answers, which come of no task.
 COMPLETION = "completion"
@@ -57,7 +58,7 @@ def complete(
 def checked_ids(messages: Sequence[Utterance], wanted: Wanted, codec: Codec, param: str = "messages") -> list[int]:
     """Token ids of the messages, once all is checked that can be before anything is computed; raises as `complete`."""
     if messages and messages[-1][0] == "assistant":
-        raise InvalidInput(f"{param} 的最后一条不能是 assistant：不续写已有的回复，请以 user 结尾", param=param)
+        raise InvalidInput(said("last_is_model", param=param), param=param)
     _check_biases(wanted, codec)
     return chat_ids(messages, codec, param)
 
@@ -79,7 +80,7 @@ def continue_texts(
 def text_ids(text: str, codec: Codec, param: str = "prompt") -> list[int]:
     """Token ids of a bare text. Raises ContextExceeded for more characters than are worth tokenizer time."""
     if len(text) > codec.context * MOST_CHARS_PER_TOKEN:
-        raise _too_long(param, f"{len(text)} 个字符", codec)
+        raise _too_long(param, said("characters", count=len(text)), codec)
     return codec.tokenizer.encode(text)
 
 
@@ -92,17 +93,17 @@ def prompt_ids(prompt: str | Sequence[int], codec: Codec, param: str = "prompt",
     if isinstance(prompt, str):
         prompt = text_ids(prompt, codec, param)
     elif not codec.tokenizer.ids.issuperset(prompt):
-        raise InvalidInput(f"{param} 里有词表中没有的 token 编号", param=param)
+        raise InvalidInput(said("ids_unknown", param=param), param=param)
     if not prompt:
         raise EmptyInput(param=param)
     if len(prompt) + beside >= codec.context:
-        raise _too_long(param, f"{len(prompt)} 个 token", codec)
+        raise _too_long(param, said("tokens", count=len(prompt)), codec)
     return prompt
 
 
 def _check_biases(wanted: Wanted, codec: Codec) -> None:
     if not codec.tokenizer.ids.issuperset([token for token, _ in wanted.sampling.logit_bias]):
-        raise InvalidInput("logit_bias 里有词表中没有的 token 编号", param="logit_bias")
+        raise InvalidInput(said("bias_unknown"), param="logit_bias")
 
 
 def replies_to(request: Request, prompts: Sequence[Sequence[int]], wanted: Wanted) -> list[Answer]:
@@ -123,7 +124,7 @@ def replies_to(request: Request, prompts: Sequence[Sequence[int]], wanted: Wante
     ]
     terms.answers.extend(answers)
     for problem in [form.problem for _, _, form in asked if form and form.problem]:
-        raise InvalidInput(f"schema 太复杂，无法逐字遵守（{problem}），请化简", param=wanted.form_field)
+        raise InvalidInput(said("schema_complex", problem=problem), param=wanted.form_field)
     return answers
 
 
@@ -138,7 +139,7 @@ def chat_ids(messages: Sequence[Utterance], codec: Codec, param: str = "messages
         raise EmptyInput(param=param)
     ids = conversation_ids(messages, codec, param)
     if len(ids) >= codec.context:
-        raise _too_long(param, f"{len(ids)} 个 token", codec)
+        raise _too_long(param, said("tokens", count=len(ids)), codec)
     return ids
 
 
@@ -156,15 +157,15 @@ def chat_layout(messages: Sequence[Utterance], codec: Codec, param: str) -> Layo
     """
     characters = sum([len(content) for _, content in messages])
     if characters > codec.context * MOST_CHARS_PER_TOKEN:
-        raise _too_long(param, f"{characters} 个字符", codec)
+        raise _too_long(param, said("characters", count=characters), codec)
     try:
         return codec.tokenizer.layout(tuple([role for role, _ in messages]))
     except CheckpointError:
-        raise InvalidInput(f"模型的对话模板不接受这样的角色或顺序，请调整 {param}", param=param) from None
+        raise InvalidInput(said("template_refuses", param=param), param=param) from None
 
 
 def _too_long(param: str, size: str, codec: Codec) -> ContextExceeded:
-    return ContextExceeded(f"{param} 太长（{size}），上下文最多 {codec.context} 个 token，请缩短", param=param)
+    return ContextExceeded(said("context_exceeded", param=param, size=size, context=codec.context), param=param)
 
 
 def _within(sampling: Sampling, most_tokens: int) -> Sampling:

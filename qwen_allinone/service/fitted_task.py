@@ -21,6 +21,7 @@ from qwen_allinone.service.gold_fit import GoldFit
 from qwen_allinone.service.input_checks import check_length, prepare
 from qwen_allinone.service.label_answer import with_label
 from qwen_allinone.tasks import MEMORIES, Masking, Task, Variable, items_of, short_hash
+from qwen_allinone.wording import said
 
 log = logging.getLogger(__name__)
 
@@ -221,4 +222,4 @@ def sampling(task: Task) -> Sampling:
 
 
 def _label_error(task: Task, problem: str) -> TaskFileError:
-    return TaskFileError(Path(task.name) / "prompt.md", "output.labels", problem, "choose other label names")
+    return TaskFileError(Path(task.name) / "prompt.md", "output.labels", problem, said("choose_other_label_names"))

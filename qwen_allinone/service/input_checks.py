@@ -10,6 +10,7 @@ import re
 from qwen_allinone.errors import EmptyInput, InputTooLong, InvalidInput
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.tasks import MOST_CHARS_PER_TOKEN, Task, clean, is_blank
+from qwen_allinone.wording import said
 
 # A text with one of these letters or digits is not blank, which takes longer to find out.
 _SURELY_SEEN = re.compile(r"[0-9A-Za-z\u4e00-\u9fff]")
@@ -28,7 +29,7 @@ def prepare(task: Task, name: str, text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InvalidInput(f"{name} 含有不成对的 UTF-16 代理字符，请发送有效的 UTF-8 文本", param=name) from None
+        raise InvalidInput(said("half_pair", place=name), param=name) from None
     if not _SURELY_SEEN.search(text) and is_blank(text):
         raise EmptyInput(param=name)
     if not task.spec.clean:
@@ -44,9 +45,9 @@ def check_length(task: Task, name: str, text: str, tokenizer: Tokenizer) -> None
     most = task.spec.inputs[name].max_tokens
     count = len(tokenizer.encode(text))
     if count > most:
-        raise InputTooLong(f"{name} 太长（{count} 个 token），最多 {most} 个 token，请缩短后再试", param=name)
+        raise InputTooLong(said("input_tokens", name=name, count=count, most=most), param=name)
 
 
 def _too_long(task: Task, name: str, text: str) -> InputTooLong:
     most = task.spec.inputs[name].max_tokens
-    return InputTooLong(f"{name} 太长（{len(text)} 个字符），最多 {most} 个 token，请缩短后再试", param=name)
+    return InputTooLong(said("input_characters", name=name, count=len(text), most=most), param=name)

@@ -12,6 +12,7 @@ from qwen_allinone.service.request import Request
 from qwen_allinone.service.secret_text import has_secret, without_secrets
 from qwen_allinone.state import Memory, MemoryStore, Whose
 from qwen_allinone.tasks import MOST_CHARS_PER_TOKEN, clean, is_blank
+from qwen_allinone.wording import said
 
 # Characters of a statement: more is no short one.
 LONGEST = 200
@@ -70,9 +71,7 @@ class Memories:
         if len(statement) > LONGEST:
             raise _too_long(statement)
         if has_secret(text):
-            raise InvalidInput(
-                "text 像是含有证件号、卡号、电话、密码或密钥，这些不会被记住，请去掉后再试", param="text"
-            )
+            raise InvalidInput(said("memory_secret"), param="text")
         memory = self._store.add(whose, statement)
         self._changed()
         return memory
@@ -97,14 +96,12 @@ class Memories:
 def whose(owner: str | None, user: str) -> Whose:
     """Raises InvalidInput for what is no name of a user."""
     if not _USER.fullmatch(user):
-        raise InvalidInput(
-            "user 只能由 1 到 128 个字母、数字和 . _ @ : + = - 组成，以字母或数字开头，例如 u-123", param="user"
-        )
+        raise InvalidInput(said("user_form"), param="user")
     return Whose(owner, user)
 
 
 def _too_long(text: str) -> InvalidInput:
-    return InvalidInput(f"text 太长（{len(text)} 个字符），一条记忆最多 {LONGEST} 个字符", param="text")
+    return InvalidInput(said("memory_too_long", count=len(text), longest=LONGEST), param="text")
 
 
 def one_line(text: str) -> str:

@@ -16,6 +16,7 @@ from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.service.detokenizer import reply_text
 from qwen_allinone.state import Turn
 from qwen_allinone.tasks import Chat, Exchange, Task, clean, render_turns
+from qwen_allinone.wording import said
 
 # What share of the tokens allowed a prompt has after turns were dropped.
 _KEPT = 0.5
@@ -38,9 +39,7 @@ def remember(
         InvalidInput: the prompt of `task` is no chat, so it takes no earlier turns.
     """
     if not task.is_chat:
-        raise InvalidInput(
-            "这个服务的 chat 提示不是对话形式，不支持会话，请去掉 session 和 session_id", param="session"
-        )
+        raise InvalidInput(said("no_sessions"), param="session")
     first = min(max(turns[-1].first, 0), len(turns)) if turns else 0
     past = [Exchange(_inputs(task, turn), _reply(turn, tokenizer)) for turn in turns[first:]]
 

@@ -23,6 +23,7 @@ from qwen_allinone.service.completions import Utterance, chat_ids, chat_layout
 from qwen_allinone.service.request import Request
 from qwen_allinone.service.service import Service
 from qwen_allinone.tasks import MOST_CHARS_PER_TOKEN, is_blank
+from qwen_allinone.wording import said
 
 # What telemetry calls these answers, which come of no task.
 DECISIONS = "decisions"
@@ -196,10 +197,10 @@ def _refuse_costly(questions: Sequence[TypedQuestion], context: int) -> None:
         size = sum([len(option.text) for option in question.options])
         if size > most:
             field = f"questions[{number}].{'levels' if question.kind == 'score' else 'choices'}"
-            raise ContextExceeded(f"{field} 太长（共 {size} 个字符），最多 {most} 个字符，请缩短", param=field)
+            raise ContextExceeded(said("question_too_long", field=field, size=size, most=most), param=field)
         total += len(question.instructions) + size
     if total > most * _MOST_CONTEXTS:
-        problem = f"questions 太长（共 {total} 个字符），最多 {most * _MOST_CONTEXTS} 个字符，请分几次提问"
+        problem = said("questions_too_long", total=total, most=most * _MOST_CONTEXTS)
         raise ContextExceeded(problem, param="questions")
 
 
@@ -237,7 +238,7 @@ class _Prompts:
             [*self._messages, ("user", "?")], self._codec, self._param
         )  # raises if it is the text that is too long
         raise ContextExceeded(
-            f"{self._param} 加上第 {number + 1} 个问题和它最长的选项超过 {context} 个 token，请缩短",
+            said("question_context", param=self._param, number=number + 1, context=context),
             param=f"questions[{number}]",
         )
 

@@ -19,6 +19,7 @@ from qwen_allinone.service.judging import Outcome, judge
 from qwen_allinone.service.request import Request
 from qwen_allinone.service.service import Service
 from qwen_allinone.tasks import Case, Masking, Task
+from qwen_allinone.wording import said
 
 TRIAL = "trial"  # what telemetry calls the answers: no task of users
 
@@ -78,7 +79,7 @@ def _tried(request: Request, fitted: FittedTask, cases: Sequence[Case]) -> Tried
             works.append(_work(request.codec, fitted, case, masking))
             asked[number] = masking
         except RequestError as error:
-            outcomes[number] = Outcome(case, "", str(error))
+            outcomes[number] = Outcome(case, "", error.message)
     for (number, masking), result in zip(asked.items(), _computed(request, works), strict=True):
         outcomes[number] = judge(cases[number], fitted.answer(result, masking))
     ordered = tuple(outcomes[number] for number in range(len(cases)))
@@ -97,7 +98,7 @@ def _work(codec: Codec, fitted: FittedTask, case: Case, masking: Masking) -> Wor
         form = codec.forms.begin(fitted.task.grammar) if fitted.task.grammar else None
         work = Generate(ids, replace(fitted.sampling, seed=0), codec.stop_ids, None, form, fitted.adapter)
     if work.most_tokens > codec.context:  # one case is not to end the others
-        raise InputTooLong(f"提示词加输入和回复最多 {codec.context} 个 token，请缩短提示词")
+        raise InputTooLong(said("trial_context", context=codec.context))
     return work
 
 

@@ -7,24 +7,26 @@ import traceback
 import uuid
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from gunicorn.http import errors
 from gunicorn.workers.base import Worker
 
 from qwen_allinone.error_body import error_body
+from qwen_allinone.wording import Language, in_language, of_header, said
 
 _STATUSES = {
-    errors.LimitRequestLine: (414, "uri_too_long", "请求地址太长，请缩短到 4000 字节以内"),
-    errors.LimitRequestHeaders: (431, "headers_too_large", "请求头太大或太多，每个最多 8000 字节，最多 50 个"),
-    errors.ExpectationFailed: (417, "expectation_failed", "不支持请求头 Expect 的这个值"),
-    errors.UnsupportedTransferCoding: (501, "not_implemented", "不支持这种 Transfer-Encoding"),
-    errors.ForbiddenProxyRequest: (403, "forbidden", "不接受来自这个地址的 PROXY 协议"),
-    errors.ConfigurationProblem: (500, "internal_error", "服务内部出错，请稍后再试"),
+    errors.LimitRequestLine: (414, "uri_too_long", said("uri_too_long")),
+    errors.LimitRequestHeaders: (431, "headers_too_large", said("headers_too_large")),
+    errors.ExpectationFailed: (417, "expectation_failed", said("expectation_failed")),
+    errors.UnsupportedTransferCoding: (501, "not_implemented", said("transfer_coding")),
+    errors.ForbiddenProxyRequest: (403, "forbidden", said("proxy_protocol")),
+    errors.ConfigurationProblem: (500, "internal_error", said("internal_error")),
 }
-_BAD = (400, "bad_request", "请求不符合 HTTP 规范，请检查请求行和请求头")
+_BAD = (400, "bad_request", said("bad_request"))
 _OURS = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName)
 _LONGEST_NAME = 64
+T = TypeVar("T")
 
 
 class RefusesInJson(Worker):  # type: ignore[misc]  # gunicorn has no types
@@ -45,8 +47,10 @@ def answer_to(error: BaseException) -> bytes:
     """The whole HTTP answer to a request that could not be parsed."""
     status, code, message = next((_STATUSES[kind] for kind in _STATUSES if isinstance(error, kind)), _BAD)
     if isinstance(error, errors.InvalidHeaderName):
-        message = f"不接受名为 {_shown(error.hdr)} 的请求头：名称只能由字母、数字和连字符组成"
-    body = json.dumps(error_body(_path(error), status, message, code), ensure_ascii=False).encode()
+        message = said("header_name", hdr=_shown(error.hdr))
+    body = json.dumps(
+        error_body(_path(error), status, in_language(message, _language(error)), code), ensure_ascii=False
+    ).encode()
     head = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
         "Content-Type: application/json; charset=utf-8\r\n"
@@ -65,9 +69,20 @@ def _shown(name: Any) -> str:
 
 
 def _path(error: BaseException) -> str:
-    """The path in the request line, where that could be read: the half-parsed request is in the error's frames only."""
+    """The path in the request line, where that could be read."""
+    return _parsed(error, "path", str) or ""
+
+
+def _language(error: BaseException) -> Language | None:
+    """What the request prefers, where its headers could be read."""
+    headers = _parsed(error, "headers", list) or []
+    return of_header(next((value for name, value in headers if name == "ACCEPT-LANGUAGE"), ""))
+
+
+def _parsed(error: BaseException, part: str, kind: type[T]) -> T | None:
+    """A part of the half-parsed request, which is in the error's frames only."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        path = getattr(frame.f_locals.get("self"), "path", None)
-        if isinstance(path, str):
-            return path
-    return ""
+        found = getattr(frame.f_locals.get("self"), part, None)
+        if isinstance(found, kind):
+            return found
+    return None

@@ -11,10 +11,11 @@ from contextlib import closing
 
 from qwen_allinone.access import Credentials
 from qwen_allinone.alerts import load_alerts
-from qwen_allinone.errors import SettingsError
+from qwen_allinone.errors import SettingsError, StartupError
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import ROUTE, Registry, chat_tasks, routes_of
 from qwen_allinone.telemetry import audit
+from qwen_allinone.wording import in_language, of_environment, said
 
 _PATIENCE_S = 3.0
 # Where a socket is given to us: by systemd, or by the Gunicorn that this one replaces.
@@ -38,6 +39,11 @@ def checked_settings() -> Settings:
     if settings.audit_file:
         audit.check(settings.audit_file)
     return settings
+
+
+def refusal(error: StartupError) -> str:
+    """The one line that a start ends with, in the language of the terminal."""
+    return in_language(said("cannot_start", error=error), of_environment(os.environ))
 
 
 def check_addresses(addresses: Sequence[object], patience_s: float = _PATIENCE_S) -> None:
@@ -70,7 +76,7 @@ def _problem(address: tuple[str, int]) -> OSError | None:
 def _told(address: tuple[str, int], error: OSError) -> str:
     host, port = address
     if error.errno == errno.EADDRINUSE:
-        return f"QAIO_PORT={port}: another program listens on {host} port {port}; stop it, or set another"
+        return said("port_in_use", port=port, host=host)
     if error.errno == errno.EACCES:
-        return f"QAIO_PORT={port}: only root may listen there; set QAIO_PORT to 1024 or more"
-    return f"QAIO_HOST={host}: nobody can listen there ({error.strerror}); set QAIO_HOST to an address of this machine"
+        return said("port_below_1024", port=port)
+    return said("host_unusable", host=host, strerror=error.strerror)

@@ -20,6 +20,7 @@ from qwen_allinone.errors import BatchesFull, BatchesUnavailable, BatchFileInUse
 from qwen_allinone.state.batches import OPEN, Quota, StoredFile
 from qwen_allinone.state.conversations import now
 from qwen_allinone.state.sqlite_file import BUSY_S, SqliteFile, has_table
+from qwen_allinone.wording import said
 
 log = logging.getLogger(__name__)
 
@@ -301,13 +302,9 @@ class SqliteBatchFiles(SqliteFile):
     def _check_file(self, size: int, lines: int) -> None:
         quota = self.quota
         if size > quota.file_mb * 1_000_000:
-            raise PayloadTooLarge(
-                f"文件有 {size} 字节，一个文件最多 {quota.file_mb} MB，请分成几个文件上传", param="file"
-            )
+            raise PayloadTooLarge(said("upload_bytes", size=size, file_mb=quota.file_mb), param="file")
         if lines > quota.owner_lines:
-            raise PayloadTooLarge(
-                f"文件有 {lines} 行，一个密钥最多 {quota.owner_lines} 行，请分成几个文件", param="file"
-            )
+            raise PayloadTooLarge(said("upload_lines", lines=lines, owner_lines=quota.owner_lines), param="file")
 
     def _check_bytes(self, db: sqlite3.Connection, owner: str, more: int) -> None:
         """Raises BatchesFull if the owner's files and the answers on their way leave no room for `more` bytes."""
@@ -318,10 +315,7 @@ class SqliteBatchFiles(SqliteFile):
             f"SELECT coalesce(sum(good_bytes + bad_bytes), 0) FROM batches WHERE owner = ? AND {IS_OPEN}", (owner,)
         ).fetchone()
         if kept + coming + more > self.quota.owner_mb * 1_000_000:
-            raise BatchesFull(
-                f"这个密钥的文件已占 {(kept + coming) / 1e6:.1f} MB，最多 {self.quota.owner_mb} MB，"
-                "请删除不再需要的文件（DELETE /v1/files/<id>）"
-            )
+            raise BatchesFull(said("uploads_full", kept=(kept + coming) / 1000000.0, owner_mb=self.quota.owner_mb))
 
     def _make_tables(self, db: sqlite3.Connection) -> None:
         if not has_table(db, "chores"):

@@ -27,6 +27,7 @@ from qwen_allinone.state.batches import (
 from qwen_allinone.state.conversations import now
 from qwen_allinone.state.lease import Lease, is_dead
 from qwen_allinone.state.sqlite_batch_files import IS_OPEN, PART_BYTES, SqliteBatchFiles, dumped
+from qwen_allinone.wording import said
 
 # What a Batch is made of, by its own names.
 _COLUMNS = (
@@ -35,8 +36,8 @@ _COLUMNS = (
 )  # fmt: skip
 _BATCH = ", ".join(_COLUMNS)
 # How a line ends that was never asked.
-_CANCELLED = ("batch_cancelled", "批处理已取消，这一行没有执行")
-_EXPIRED = ("batch_expired", "批处理在时限内没有做完，这一行没有执行")
+_CANCELLED = ("batch_cancelled", said("batch_line_cancelled"))
+_EXPIRED = ("batch_expired", said("batch_line_expired"))
 
 
 class SqliteBatches(SqliteBatchFiles):
@@ -60,7 +61,7 @@ class SqliteBatches(SqliteBatchFiles):
         with self._writing() as db:
             purpose, lines = self._found(db, owner, file, "purpose, lines")
             if purpose != "batch":
-                raise InvalidInput("input_file_id 必须是上传的文件（purpose: batch）", param="input_file_id")
+                raise InvalidInput(said("batch_input"), param="input_file_id")
             self._check_open(db, who, lines)
             self._check_bytes(db, who, 0)
             db.execute(
@@ -307,14 +308,9 @@ class SqliteBatches(SqliteBatchFiles):
             (owner,),
         ).fetchone()
         if count >= self.quota.owner_open:
-            raise BatchesFull(
-                f"这个密钥已有 {count} 个批处理没有做完，最多 {self.quota.owner_open} 个，请等其中一个做完或取消它"
-            )
+            raise BatchesFull(said("batches_open", count=count, owner_open=self.quota.owner_open))
         if waiting + lines > self.quota.owner_lines:
-            raise BatchesFull(
-                f"这个密钥的批处理里还有 {waiting} 行没有做完，加上这 {lines} 行超过 {self.quota.owner_lines} 行，"
-                "请等它们做完"
-            )
+            raise BatchesFull(said("batches_lines", waiting=waiting, lines=lines, owner_lines=self.quota.owner_lines))
 
     def _batch_row(self, db: sqlite3.Connection, owner: str | None, id: str, columns: str) -> tuple[Any, ...]:
         row: tuple[Any, ...] | None = db.execute(

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qwen_allinone.errors import TaskFileError
+from qwen_allinone.wording import said
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 BASE = "base_fingerprint"  # in the metadata of the weights that `tune` writes
@@ -83,14 +84,14 @@ def load_adapter_files(folder: Path) -> AdapterFiles | None:
     config_file, weights = folder / ADAPTER_CONFIG, folder / ADAPTER_WEIGHTS
     pickled = next(iter(sorted([*folder.glob("adapter_model.bin"), *folder.glob("adapter_model.pt*")])), None)
     if pickled:
-        fix = f"save it with PEFT's safe_serialization, as {ADAPTER_WEIGHTS}"
-        raise TaskFileError(pickled, "(file)", "is a pickle, which can run code", fix)
+        fix = said("save_safely", adapter_weights=ADAPTER_WEIGHTS)
+        raise TaskFileError(pickled, "(file)", said("is_pickle"), fix)
     if not config_file.exists() and not weights.exists():
         return None
     for file in (config_file, weights):
         if not file.exists():
-            fix = f"an adapter is two files, {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}: add it, or remove the other"
-            raise TaskFileError(file, "(file)", "is missing", fix)
+            fix = said("two_files", adapter_config=ADAPTER_CONFIG, adapter_weights=ADAPTER_WEIGHTS)
+            raise TaskFileError(file, "(file)", said("is_missing"), fix)
     config_bytes, data = _read(config_file), _read(weights)
     header = _header(weights, data)
     base = header.pop("__metadata__", {}).get(BASE)
@@ -106,10 +107,12 @@ def digest_of(config: bytes, weights: bytes) -> str:
 def _read(file: Path) -> bytes:
     try:
         if file.stat().st_size > _MOST_BYTES:
-            raise TaskFileError(file, "(file)", "is larger than any adapter", "put an adapter here, or remove it")
+            raise TaskFileError(file, "(file)", said("larger_than_adapters"), said("put_adapter_or_remove"))
         return file.read_bytes()
     except OSError as error:
-        raise TaskFileError(file, "(file)", f"cannot be read ({error.strerror})", "make it a readable file") from None
+        raise TaskFileError(
+            file, "(file)", said("is_unreadable", error=error.strerror), said("make_readable_file")
+        ) from None
 
 
 def _config(file: Path, raw: bytes) -> AdapterConfig:
@@ -118,18 +121,18 @@ def _config(file: Path, raw: bytes) -> AdapterConfig:
         if not isinstance(read, dict):
             raise ValueError("no object")
     except (ValueError, RecursionError) as error:
-        raise TaskFileError(file, "(json)", f"cannot be read ({error})", "write it anew with PEFT") from None
+        raise TaskFileError(file, "(json)", said("is_unreadable", error=error), said("write_anew_with_peft")) from None
     kinds = read.get("init_lora_weights", True)
     extra = [name for name in _NOT_SUPPORTED if read.get(name)]
     if not any(kinds is plain or (isinstance(plain, str) and kinds == plain) for plain in _PLAIN_STARTS):
         extra.append("init_lora_weights")
     if extra:
-        raise TaskFileError(file, extra[0], "is not supported", "train plain LoRA without it")
+        raise TaskFileError(file, extra[0], said("is_not_supported"), said("train_plain_lora"))
     try:
         return AdapterConfig.model_validate(read)
     except ValidationError as error:
         first = error.errors()[0]
-        fix = "the service runs plain LoRA (peft_type LORA, bias none)"
+        fix = said("plain_lora")
         raise TaskFileError(file, ".".join(map(str, first["loc"])), first["msg"], fix) from None
 
 
@@ -141,7 +144,7 @@ def _header(file: Path, data: bytes) -> dict[str, Any]:
     except (struct.error, ValueError, RecursionError):
         header = None
     if not isinstance(header, dict) or not all(isinstance(entry, dict) for entry in header.values()):
-        raise TaskFileError(file, "(file)", "is no whole safetensors file", "copy it again, or train anew")
+        raise TaskFileError(file, "(file)", said("safetensors_cut"), said("copy_again_or_train"))
     return header
 
 
@@ -150,16 +153,16 @@ def _tensors(file: Path, header: dict[str, Any]) -> dict[tuple[int, str], dict[s
     for name, entry in header.items():
         match = _TENSOR.fullmatch(name)
         if match is None:
-            fix = "target q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj only"
-            raise TaskFileError(file, name[:120], "is of a module that is not supported", fix)
+            fix = said("target_modules")
+            raise TaskFileError(file, name[:120], said("module_not_supported"), fix)
         layer, module, side = match.groups()
         shape = entry.get("shape")
         if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
-            raise TaskFileError(file, name, "has no shape", "train the adapter anew")
+            raise TaskFileError(file, name, said("has_no_shape"), said("train_adapter_anew"))
         found.setdefault((int(layer), module), {})[side] = (name, tuple(shape))
     if not found:
-        raise TaskFileError(file, "(file)", "holds no tensor", "train the adapter anew, or remove it")
+        raise TaskFileError(file, "(file)", said("holds_no_tensor"), said("train_anew_or_remove"))
     for (layer, module), sides in found.items():
         if set(sides) != {"A", "B"}:
-            raise TaskFileError(file, f"layers.{layer}.{module}", "has only half of its matrices", "train it anew")
+            raise TaskFileError(file, f"layers.{layer}.{module}", said("has_half_its_matrices"), said("train_it_anew"))
     return found

@@ -7,6 +7,7 @@ from pathlib import Path
 from qwen_allinone.errors import TaskFileError
 from qwen_allinone.tasks.registry import Registry
 from qwen_allinone.tasks.task import CHAT, MEMORIES, REMEMBER, SENTIMENT, Task
+from qwen_allinone.wording import said
 
 
 def chat_tasks(registry: Registry) -> tuple[Task, Task]:
@@ -14,26 +15,28 @@ def chat_tasks(registry: Registry) -> tuple[Task, Task]:
     for name in (SENTIMENT, CHAT):
         if name not in registry:
             file = Path(name) / "prompt.md"
-            raise TaskFileError(file, "(folder)", "is missing, and /chat needs it", f"add the task {name}")
+            raise TaskFileError(file, "(folder)", said("chat_needs_it"), said("add_task_named", name=name))
     sentiment, chat = registry.get(SENTIMENT), registry.get(CHAT)
     for task, kind, allowed in ((sentiment, "label", {"text"}), (chat, "text", {"text", "sentiment", MEMORIES})):
         file = Path(task.name) / "prompt.md"
         if task.spec.output.kind != kind:
-            raise TaskFileError(file, "output.kind", "does not suit /chat", f"write `kind: {kind}`")
+            raise TaskFileError(file, "output.kind", said("does_not_suit_chat"), said("write_kind", kind=kind))
         if "text" not in task.spec.inputs or set(task.spec.inputs) - allowed:
-            raise TaskFileError(file, "inputs", "do not suit /chat", f"use only {', '.join(sorted(allowed))}")
+            raise TaskFileError(
+                file, "inputs", said("do_not_suit_chat"), said("use_only_these", allowed=sorted(allowed))
+            )
     return sentiment, chat
 
 
 def check_memory_tasks(registry: Registry) -> None:
     """Raises TaskFileError if the tasks cannot play their parts in remembering."""
     if MEMORIES not in registry.get(CHAT).spec.inputs:
-        fix = f"declare `{MEMORIES}: {{max_tokens: 200, heading: ...}}`, see docs/memory.md, or set QAIO_MEMORY=0"
-        raise TaskFileError(Path(CHAT) / "prompt.md", f"inputs.{MEMORIES}", "is missing, and memory needs it", fix)
+        fix = said("declare_memories", memories=MEMORIES)
+        raise TaskFileError(Path(CHAT) / "prompt.md", f"inputs.{MEMORIES}", said("memory_needs_it"), fix)
     file = Path(REMEMBER) / "prompt.md"
     if REMEMBER not in registry:
-        raise TaskFileError(file, "(folder)", "is missing, and memory needs it", f"add the task {REMEMBER}")
+        raise TaskFileError(file, "(folder)", said("memory_needs_it"), said("add_task", remember=REMEMBER))
     spec = registry.get(REMEMBER).spec
     if spec.output.kind != "list" or set(spec.inputs) != {"text"} or spec.decoding.strategy != "greedy":
-        fix = "write `kind: list`, `strategy: greedy` and the one input `text`"
-        raise TaskFileError(file, "output.kind", "does not suit memory", fix)
+        fix = said("write_remember")
+        raise TaskFileError(file, "output.kind", said("does_not_suit_memory"), fix)

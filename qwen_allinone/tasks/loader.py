@@ -11,10 +11,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from qwen_allinone.did_you_mean import hint
 from qwen_allinone.errors import TaskFileError
 from qwen_allinone.json_schema import SchemaError, grammar_of
-from qwen_allinone.strict_yaml import StrictLoader, fix_for
+from qwen_allinone.strict_yaml import StrictLoader, wrong_in
 from qwen_allinone.tasks.adapter_files import load_adapter_files
 from qwen_allinone.tasks.task import (
     CARE,
@@ -32,6 +31,7 @@ from qwen_allinone.tasks.task import (
     Vetted,
     short_hash,
 )
+from qwen_allinone.wording import meant, said
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -50,20 +50,18 @@ def load_task(folder: Path) -> Task:
     """
     file = folder / "prompt.md"
     if not FOLDER_NAME.match(folder.name):
-        raise TaskFileError(
-            folder, "folder name", "is not a valid task name", "use a-z, 0-9 and _, beginning with a letter"
-        )
+        raise TaskFileError(folder, "folder name", said("task_name_invalid"), said("task_name_form"))
     text = _read(file)
     header, body = _split_front_matter(file, text)
     spec = _validated(FrontMatter, _parse_yaml(file, header), file)
     messages = _parse_messages(file, body)
     _check_variables(file, spec, messages)
     if spec.plain and messages[0].role is None:
-        raise TaskFileError(file, "plain", "is for chat prompts, and this one is plain already", "remove it")
+        raise TaskFileError(file, "plain", said("plain_already"), said("remove_it"))
     if folder.name != CHAT and MEMORIES in spec.inputs:
-        raise TaskFileError(file, f"inputs.{MEMORIES}", "is filled for the task `chat` only", "rename the input")
+        raise TaskFileError(file, f"inputs.{MEMORIES}", said("filled_for_chat_only"), said("rename_input"))
     if folder.name != ROUTE and any(label.task for label in spec.output.labels):
-        raise TaskFileError(file, "output.labels: task", "only labels of the task `route` stand for tasks", "remove it")
+        raise TaskFileError(file, "output.labels: task", said("only_route_labels"), said("remove_it"))
     calibration = _load_calibration(folder, spec)
     schema = _read(folder / spec.output.schema_file) if spec.output.schema_file else ""
     vetted = _load_vetted(folder, spec) if folder.name == CARE else None
@@ -78,17 +76,17 @@ def _grammar(file: Path, text: str) -> str:
     try:
         return grammar_of(json.loads(text))
     except (SchemaError, ValueError, RecursionError) as error:
-        problem = f"is no JSON schema that answers can be held to ({error})"
-        raise TaskFileError(file, "(schema)", problem, "see docs/task-folder.md") from None
+        problem = said("no_json_schema", error=error)
+        raise TaskFileError(file, "(schema)", problem, said("see_docs_task_folder")) from None
 
 
 def _load_vetted(folder: Path, spec: FrontMatter) -> Vetted:
     """What /chat answers where the task `care` fires. Without an English text the other one is for everybody."""
     file = folder / "prompt.md"
     if spec.output.kind != "label":
-        raise TaskFileError(file, "output.kind", "does not suit /chat", "write `kind: label`")
+        raise TaskFileError(file, "output.kind", said("does_not_suit_chat"), said("write_kind_label"))
     if set(spec.inputs) != {"text"}:
-        raise TaskFileError(file, "inputs", "do not suit /chat", "use only text")
+        raise TaskFileError(file, "inputs", said("do_not_suit_chat"), said("use_only_text"))
     chinese = _read_reply(folder / REPLY)
     return Vetted(chinese, _read_reply(folder / REPLY_EN) if (folder / REPLY_EN).exists() else chinese)
 
@@ -96,7 +94,7 @@ def _load_vetted(folder: Path, spec: FrontMatter) -> Vetted:
 def _read_reply(file: Path) -> str:
     reply = _read(file).strip()
     if not reply:
-        raise TaskFileError(file, "(file)", "is empty", "write what /chat is to answer, see docs/care.md")
+        raise TaskFileError(file, "(file)", said("is_empty"), said("write_care_reply"))
     return reply
 
 
@@ -106,7 +104,7 @@ def _load_calibration(folder: Path, spec: FrontMatter) -> Calibration | None:
     if not file.exists():
         return None
     if spec.output.kind != "label":
-        raise TaskFileError(file, "(file)", "only label tasks have probabilities to calibrate", "remove it")
+        raise TaskFileError(file, "(file)", said("only_labels_calibrate"), said("remove_it"))
     return _validated(Calibration, _parse_yaml(file, _read(file)), file)
 
 
@@ -121,13 +119,15 @@ def load_cases(folder: Path, task: Task) -> list[Case]:
         return []
     raw = _parse_yaml(file, _read(file))
     if not isinstance(raw, list):
-        raise TaskFileError(file, "(top)", "is not a list", "write one `- inputs: {...}` entry a case")
+        raise TaskFileError(file, "(top)", said("is_not_list"), said("case_form"))
     cases = []
     for number, entry in enumerate(raw, start=1):
         case = _validated(Case, entry, file, prefix=f"case {number}")
         if set(case.inputs) != set(task.spec.given):
             wanted = ", ".join(task.spec.given)
-            raise TaskFileError(file, f"case {number}: inputs", "do not match the task's", f"give exactly: {wanted}")
+            raise TaskFileError(
+                file, f"case {number}: inputs", said("do_not_match_task"), said("give_exactly", wanted=wanted)
+            )
         _check_expectation(file, number, case, task)
         cases.append(case)
     return cases
@@ -142,39 +142,40 @@ def _check_expectation(file: Path, number: int, case: Case, task: Task) -> None:
             raise TaskFileError(
                 file,
                 f"case {number}: label",
-                f"{case.label!r} is not an answer of this task{hint(str(case.label), allowed)}",
-                f"use one of {allowed}",
+                said("not_an_answer", label=case.label, label2=meant(str(case.label), allowed)),
+                said("use_one_of", allowed=allowed),
             )
         if expects:
-            problem = "any, all, none, max_chars, fields are not for label tasks"
-            raise TaskFileError(file, f"case {number}", problem, "remove them")
+            problem = said("not_for_labels")
+            raise TaskFileError(file, f"case {number}", problem, said("remove_them"))
     elif case.label is not None:
-        fix = "use any, all, none or max_chars instead"
-        raise TaskFileError(file, f"case {number}: label", f"this is a {kind} task", fix)
+        fix = said("use_checks")
+        raise TaskFileError(file, f"case {number}: label", said("other_kind", kind=kind), fix)
     elif case.fields and kind != "json":
-        raise TaskFileError(file, f"case {number}: fields", f"this is a {kind} task", "use any, all or none instead")
+        raise TaskFileError(file, f"case {number}: fields", said("other_kind", kind=kind), said("use_other_checks"))
     elif not expects:
-        fix = "give at least one of any, all, none, max_chars" + (", fields" if kind == "json" else "")
-        raise TaskFileError(file, f"case {number}", "expects nothing", fix)
+        checks = ["any", "all", "none", "max_chars", *(["fields"] if kind == "json" else [])]
+        fix = said("give_a_check", checks=checks)
+        raise TaskFileError(file, f"case {number}", said("expects_nothing"), fix)
 
 
 def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")  # editors on Windows put a byte order mark first
     except FileNotFoundError:
-        raise TaskFileError(file, "(file)", "is missing", "create it, see docs/task-folder.md") from None
+        raise TaskFileError(file, "(file)", said("is_missing"), said("create_it")) from None
     except OSError as error:
-        raise TaskFileError(file, "(file)", f"cannot be read ({error.strerror})", "make it a readable file") from None
+        raise TaskFileError(
+            file, "(file)", said("is_unreadable", error=error.strerror), said("make_readable_file")
+        ) from None
     except UnicodeDecodeError as error:
-        raise TaskFileError(file, "(file)", f"is not UTF-8 ({error.reason})", "save it as UTF-8") from None
+        raise TaskFileError(file, "(file)", said("is_not_utf8", reason=error.reason), said("save_as_utf8")) from None
 
 
 def _split_front_matter(file: Path, text: str) -> tuple[str, str]:
     match = re.match(r"\A---[ \t]*\n(.*?)^---[ \t]*\n(.*)\Z", text.replace("\r\n", "\n"), re.DOTALL | re.MULTILINE)
     if not match:
-        raise TaskFileError(
-            file, "(front matter)", "is missing or not closed", "begin with a `---` line and close it with another"
-        )
+        raise TaskFileError(file, "(front matter)", said("front_matter_not_closed"), said("front_matter_form"))
     return match.group(1), match.group(2)
 
 
@@ -182,7 +183,7 @@ def _parse_yaml(file: Path, text: str) -> Any:
     try:
         return yaml.load(text, Loader=StrictLoader)
     except Exception as error:  # YAML's constructors raise what they like on impossible dates and numbers
-        raise TaskFileError(file, "(yaml)", " ".join(str(error).split()), "correct the YAML at that line") from None
+        raise TaskFileError(file, "(yaml)", " ".join(str(error).split()), said("correct_yaml")) from None
 
 
 def _validated(model: type[M], raw: Any, file: Path, prefix: str = "") -> M:
@@ -192,29 +193,26 @@ def _validated(model: type[M], raw: Any, file: Path, prefix: str = "") -> M:
         # A misspelt key is also a missing one: the misspelling is what to correct.
         detail = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in detail["loc"])
-        problem = str(detail["msg"]).removeprefix("Value error, ")
-        problem, _, fix = problem.partition("; ")
+        problem, fix = wrong_in(detail, model)
         where = ": ".join(part for part in (prefix, key) if part) or "(front matter)"
-        raise TaskFileError(file, where, problem, fix or fix_for(detail, model)) from None
+        raise TaskFileError(file, where, problem, fix) from None
 
 
 def _parse_messages(file: Path, body: str) -> tuple[Message, ...]:
     """Split roles first, find variables after: what a user sends can never become a role line."""
     if not body.strip():
-        raise TaskFileError(file, "(body)", "is empty", "write the prompt below the front matter")
+        raise TaskFileError(file, "(body)", said("is_empty"), said("write_prompt_below"))
     _check_dollar_signs(file, body)
     pieces = _ROLE_LINE.split(body)
     if len(pieces) == 1:
         return (Message(role=None, parts=_parse_parts(body.strip("\n"))),)
     if pieces[0].strip():
-        raise TaskFileError(
-            file, "(body)", "has text before its first role line", "move it under a `system:` or `user:` line"
-        )
+        raise TaskFileError(file, "(body)", said("text_before_roles"), said("move_under_role"))
     roles, texts = pieces[1::2], pieces[2::2]
     if roles[-1] != "user":
-        raise TaskFileError(file, "(body)", f"ends with `{roles[-1]}:`", "end with a `user:` message")
+        raise TaskFileError(file, "(body)", said("ends_with", roles=roles[-1]), said("end_with_user_message"))
     if "system" in roles[1:]:
-        raise TaskFileError(file, "(body)", "has a `system:` line that is not the first", "keep one, at the top")
+        raise TaskFileError(file, "(body)", said("late_system_line"), said("keep_one_at_top"))
     return tuple(
         Message(role=_role(role), parts=_parse_parts(text.strip())) for role, text in zip(roles, texts, strict=True)
     )
@@ -230,7 +228,7 @@ def _check_dollar_signs(file: Path, body: str) -> None:
         if match.group("invalid") is not None:
             line = body.count("\n", 0, match.start()) + 1
             raise TaskFileError(
-                file, f"(body) line {line}", "has a `$` that names no variable", "write `$$` for a dollar sign"
+                file, f"(body) line {line}", said("dollar_names_no_variable"), said("write_two_dollars")
             )
 
 
@@ -249,6 +247,6 @@ def _parse_parts(text: str) -> tuple[Part, ...]:
 def _check_variables(file: Path, spec: FrontMatter, messages: tuple[Message, ...]) -> None:
     used = {part.name for message in messages for part in message.parts if isinstance(part, Variable)}
     for name in sorted(used - set(spec.inputs)):
-        raise TaskFileError(file, f"${name}", "is not declared", f"add `{name}: {{max_tokens: ...}}` under inputs")
+        raise TaskFileError(file, f"${name}", said("is_not_declared"), said("add_under_inputs", name=name))
     for name in sorted(set(spec.inputs) - used):
-        raise TaskFileError(file, f"inputs.{name}", "is never used", f"write ${name} in the body, or remove the input")
+        raise TaskFileError(file, f"inputs.{name}", said("is_never_used"), said("write_or_remove_input", name=name))

@@ -13,6 +13,7 @@ from qwen_allinone.errors import TaskFileError, TaskTaken
 from qwen_allinone.tasks.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from qwen_allinone.tasks.loader import CALIBRATION, FOLDER_NAME, load_cases, load_task
 from qwen_allinone.tasks.task import Case, Task
+from qwen_allinone.wording import said
 
 PROMPT = "prompt.md"
 # What was found for one prompt and is wrong for another.
@@ -37,8 +38,7 @@ def save_as(folder: Path, prompt: str, root: Path, name: str) -> Task:
         TaskTaken: there is one. TaskFileError: it would be no task, or its gold cases would not fit it. OSError.
     """
     if not FOLDER_NAME.fullmatch(name):  # before it is part of a path
-        problem, fix = "is not a valid task name", "use a-z, 0-9 and _, beginning with a letter"
-        raise TaskFileError(Path(name), "folder name", problem, fix)
+        raise TaskFileError(Path(name), "folder name", said("task_name_invalid"), said("task_name_form"))
     if (root / name).exists():
         raise TaskTaken(name)
     with (

@@ -10,6 +10,7 @@ from qwen_allinone.tasks.loader import load_cases, load_task
 from qwen_allinone.tasks.masking import MaskKind
 from qwen_allinone.tasks.task import Case, Task
 from qwen_allinone.tasks.versions import files_of, task_folders, version_of
+from qwen_allinone.wording import said
 
 
 class Registry:
@@ -33,8 +34,8 @@ class Registry:
         try:
             return cls(tasks, cases, version_of(files_of(root)))
         except OSError as error:
-            fix = "make all of its files readable"
-            raise TaskFileError(root, "(folder)", f"cannot be read ({error.strerror})", fix) from None
+            fix = said("make_readable")
+            raise TaskFileError(root, "(folder)", said("is_unreadable", error=error.strerror), fix) from None
 
     def get(self, name: str) -> Task:
         """The task called `name`; raises UnknownTask with the names there are."""

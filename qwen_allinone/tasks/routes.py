@@ -8,6 +8,7 @@ from pathlib import Path
 from qwen_allinone.errors import TaskFileError
 from qwen_allinone.tasks.registry import Registry
 from qwen_allinone.tasks.task import CARE, ROUTE, Label, Task
+from qwen_allinone.wording import said
 
 _TEXT_ONLY = {"text"}
 
@@ -22,12 +23,12 @@ def routes_of(registry: Registry) -> Mapping[str, str]:
     task = registry.get(ROUTE)
     file = Path(ROUTE) / "prompt.md"
     if not task.labels:
-        raise TaskFileError(file, "output.kind", "picks no task", "write `kind: label`")
+        raise TaskFileError(file, "output.kind", said("picks_no_task"), said("write_kind_label"))
     if set(task.spec.inputs) != _TEXT_ONLY:
-        raise TaskFileError(file, "inputs", "do not suit /v1/route", "use only text")
+        raise TaskFileError(file, "inputs", said("do_not_suit_route"), said("use_only_text"))
     if task.spec.output.unknown:
-        problem = "leaves /v1/route without a task to run"
-        raise TaskFileError(file, "output.unknown", problem, "remove it, or add a label for what fits no other task")
+        problem = said("route_to_nothing")
+        raise TaskFileError(file, "output.unknown", problem, said("remove_or_add_label"))
     return {label.name: _target(registry, task, label, file) for label in task.spec.output.labels}
 
 
@@ -35,12 +36,12 @@ def _target(registry: Registry, task: Task, label: Label, file: Path) -> str:
     target = label.task or label.name
     where = f"output.labels: {label.name}"
     takers = "、".join(t.name for t in registry if t.name not in (ROUTE, CARE) and set(t.spec.inputs) == _TEXT_ONLY)
-    fix = f"add `task:` with one of {takers}" if takers else "add a task whose only input is text"
+    fix = said("add_task_to_label", takers=takers) if takers else said("add_text_task")
     if target == task.name or target not in registry:
-        raise TaskFileError(file, where, f"stands for {target!r}, which is no other task", fix)
+        raise TaskFileError(file, where, said("stands_for_no_task", target=target), fix)
     if target == CARE:
-        raise TaskFileError(file, where, f"stands for {target!r}, which answers nobody by itself", fix)
+        raise TaskFileError(file, where, said("stands_for_inner_task", target=target), fix)
     if set(registry.get(target).spec.inputs) != _TEXT_ONLY:
         needs = ", ".join(registry.get(target).spec.inputs)
-        raise TaskFileError(file, where, f"stands for {target!r}, which takes {needs} and not just text", fix)
+        raise TaskFileError(file, where, said("stands_for_more_inputs", target=target, needs=needs), fix)
     return target

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from qwen_allinone.errors import TaskFileError
 from qwen_allinone.files import locked_folder, replace_file
+from qwen_allinone.wording import said
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +50,13 @@ def task_folders(root: Path) -> list[Path]:
     """
     try:
         if not root.is_dir():
-            raise TaskFileError(root, "(folder)", "does not exist", "set QAIO_PROMPTS to the folder of the tasks")
+            raise TaskFileError(root, "(folder)", said("does_not_exist"), said("set_prompts_folder"))
         folders = sorted(p for p in root.iterdir() if p.is_dir() and p.name[0] not in "._")
     except OSError as error:
-        fix = "make it readable, or set QAIO_PROMPTS to another"
-        raise TaskFileError(root, "(folder)", f"cannot be read ({error.strerror})", fix) from None
+        fix = said("readable_or_other")
+        raise TaskFileError(root, "(folder)", said("is_unreadable", error=error.strerror), fix) from None
     if not folders:
-        raise TaskFileError(root, "(folder)", "holds no task", "add a folder with a prompt.md")
+        raise TaskFileError(root, "(folder)", said("holds_no_task"), said("add_folder_with_prompt"))
     return folders
 
 

@@ -14,6 +14,7 @@ from qwen_allinone.files import locked_folder
 from qwen_allinone.telemetry.formatting import timestamp, to_json
 from qwen_allinone.telemetry.line_writer import LineWriter
 from qwen_allinone.telemetry.records import RequestRecord
+from qwen_allinone.wording import said
 
 log = logging.getLogger(__name__)
 
@@ -112,12 +113,12 @@ def check(path: Path) -> None:
         SettingsError: a relative path, no such folder, no permission, a folder instead of a file.
     """
     if not path.is_absolute():
-        raise SettingsError(f"QAIO_AUDIT_FILE={str(path)!r}: write an absolute path, the same wherever it is started")
+        raise SettingsError(said("audit_path_form", path=str(path)))
     try:
         os.close(_open(path))
     except OSError as error:
         if error.errno not in _FULL:
-            raise SettingsError(f"QAIO_AUDIT_FILE={str(path)!r}: cannot be written: {error.strerror}") from None
+            raise SettingsError(said("audit_unwritable", path=str(path), strerror=error.strerror)) from None
 
 
 def _open(path: Path) -> int:

@@ -156,6 +156,9 @@ def environment(port: int, home: Path, given: dict[str, str]) -> dict[str, str]:
         "HF_ENDPOINT": "http://127.0.0.1:9",
         "NO_PROXY": "*",
         "PYTHONPATH": str(PROJECT),
+        "LANG": "C.UTF-8",
+        "LC_ALL": "",
+        "LC_MESSAGES": "",
     }
     return inherited | ours | given
 

@@ -253,3 +253,19 @@ def test_too_many_requests_at_a_time_from_one_address_are_429(echo: Echo) -> Non
             statuses = sorted(answer.status for answer in pool.map(lambda _: front.ask("GET", "/slow"), range(8)))
         assert statuses[0] == 200 and statuses[-1] == 429 and set(statuses) == {200, 429}
         assert front.ask("GET", "/slow").status == 200
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("en-US,en;q=0.9", "there is nothing at this address, see /docs for what there is"),
+        ("EN", "there is nothing at this address, see /docs for what there is"),
+        ("zh-CN,zh;q=0.9,en;q=0.8", "没有这个地址，接口说明见 /docs"),
+        ("enough", "没有这个地址，接口说明见 /docs"),
+        ("", "没有这个地址，接口说明见 /docs"),
+    ],
+)
+def test_its_own_errors_are_in_the_language_that_a_client_names_first(front: Proxy, header: str, told: str) -> None:
+    headers = {"Accept-Language": header} if header else {}
+    answer = front.ask("GET", "/metrics", source="127.0.0.2", headers=headers)
+    assert (answer.status, json.loads(answer.data)["error"]) == (404, told)

@@ -51,3 +51,8 @@ def test_a_request_line_that_is_none_is_answered_in_json(service: Service) -> No
     for line in (b"NONSENSE\r\n\r\n", b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"):
         status, _, body = refused(service, line)
         assert status in (400, 414) and set(body) == {"error", "code"}
+
+
+def test_it_is_told_in_english_where_the_headers_that_could_be_read_prefer_that(service: Service) -> None:
+    head = b"POST /chat HTTP/1.1\r\nHost: localhost\r\nAccept-Language: en\r\nTransfer-Encoding: foo\r\n\r\n"
+    assert refused(service, head)[2]["error"] == "this Transfer-Encoding is not supported"

@@ -7,10 +7,12 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import quote
 
-from tests.e2e.conftest import PROJECT, Service, StartService, assert_is_chat, until
+from tests.e2e.conftest import PROJECT, Service, StartService, assert_is_chat, environment, free_port, until
 
 # From the first answer of a worker to the reason why it is not ready.
 PROMISED_S = 10.0
@@ -28,6 +30,22 @@ def assert_stops_with_one_line(service: Service, *words: str) -> None:
 def test_an_unknown_setting_stops_the_start_and_is_named(start_service: StartService) -> None:
     service = start_service(ready=False, QAIO_WORKER="2")
     assert_stops_with_one_line(service, "QAIO_WORKER:", "QAIO_WORKERS")
+
+
+def test_a_chinese_terminal_is_told_in_chinese_why_it_does_not_start(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    setting = start_service(ready=False, QAIO_WORKER="2", LANG="zh_CN.UTF-8")
+    assert setting.process.wait(30) != 0
+    assert setting.log.startswith(
+        "qwen-allinone 无法启动：QAIO_WORKER：没有这个设置，也许是 QAIO_WORKERS（有的是：QAIO_"
+    )
+    prompts = shutil.copytree(PROJECT / "prompts", tmp_path / "prompts")
+    (prompts / "intent" / "prompt.md").write_text("---\n", encoding="utf-8")
+    file = start_service(ready=False, QAIO_PROMPTS=str(prompts), LC_ALL="zh_CN.UTF-8")
+    assert file.process.wait(30) != 0
+    end = "intent/prompt.md：(front matter)：缺失或没有结束。改法：请以一行 `---` 开始，以另一行结束"
+    assert file.log.startswith("qwen-allinone 无法启动：") and file.log.strip().endswith(end)
 
 
 def test_a_value_out_of_range_stops_the_start_and_is_named(start_service: StartService) -> None:
@@ -119,3 +137,24 @@ def test_a_model_deleted_while_it_is_in_use(start_service: StartService, model_f
     until(lambda: "problem" in service.ask("GET", "/readyz").json, "the reason is known", PROMISED_S)
     assert "does not exist" in service.ask("GET", "/readyz").json["problem"]
     assert service.process.poll() is None
+
+
+def test_make_demo_says_little_and_what_to_try(tmp_path: Path) -> None:
+    port = free_port()
+    asked = ["make", "-o", "install", "demo", f"PY={sys.executable}"]
+    given = {"QAIO_SESSIONS_FILE": str(tmp_path / "sessions.db")}
+    with subprocess.Popen(
+        asked, cwd=PROJECT, env=environment(port, tmp_path, given), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, start_new_session=True,
+    ) as demo:  # fmt: skip
+        try:
+            said = list[str]()
+            for line in demo.stdout or ():
+                said.append(line)
+                if "ready: model demo" in line:
+                    break
+        finally:
+            os.killpg(demo.pid, signal.SIGTERM)
+    assert "ready: model demo" in said[-1], said
+    assert len(said) <= 8, said
+    assert f"curl -X POST localhost:{port}/chat" in "".join(said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import time
 from collections.abc import Iterator
 from io import BytesIO
@@ -420,3 +421,44 @@ def test_an_object_of_too_many_keys_is_refused_before_each_is_complained_of(serv
     body = {"text": "好"} | {f"k{number}": 1 for number in range(3000)}
     answer = server.post("/chat", body)
     assert answer.status_code == 400 and "键太多" in answer.get_json()["error"]
+
+
+ENGLISH = {"Accept-Language": "en-GB,en;q=0.9"}
+# Errors of every kind: of the body, of its fields, of pydantic's and our own validators, of the service, of Flask.
+TOLD: dict[str, tuple[str, bytes, str]] = {
+    "no JSON": ("/chat", b"{", "the body is not valid JSON, check quotes, commas and brackets"),
+    "no text": ("/chat", b"{}", "give a text, there is nothing to work on"),
+    "a field": ("/chat", b'{"text": "a", "sesion": true}', "the field sesion is not supported, did you mean session?"),
+    "a type": ("/chat", b'{"text": 1}', "text must be a string"),
+    "a task": ("/v1/tasks/sentimnt", b'{"text": "a"}', "there is no task named 'sentimnt'; did you mean 'sentiment'?"),
+    "a role": (
+        "/v1/chat/completions",
+        b'{"model": "demo", "messages": [{"role": "robot", "content": "a"}]}',
+        "messages[0].role must be 'system', 'developer', 'user' or 'assistant'",
+    ),
+    "a part": (
+        "/v1/chat/completions",
+        b'{"model": "demo", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}',
+        "messages[0].content part 1 is an image (image_url), and this model reads text only",
+    ),
+    "too long": ("/v1/tasks/sentiment", b'{"text": "' + b"a " * 40_000 + b'"}', "text is too long"),
+    "no address": ("/nowhere", b"{}", "there is nothing at this address, see /docs for what there is"),
+    "no method": ("/livez", b"{}", "this address does not take that method"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "body", "told"), TOLD.values(), ids=list(TOLD))
+def test_who_prefers_english_is_told_in_english(server: Server, path: str, body: bytes, told: str) -> None:
+    def ask(**headers: str) -> tuple[int, dict[str, Any]]:
+        answer = server.client.post(path, data=body, content_type="application/json", headers=headers)
+        error = answer.get_json()["error"]
+        return answer.status_code, error if isinstance(error, dict) else answer.get_json() | {"message": error}
+
+    status, error = ask(**ENGLISH)
+    assert error["message"].startswith(told)
+    assert not re.search("[\u4e00-\u9fff]", error["message"])
+    # Nothing else depends on it, and who says nothing is told in Chinese.
+    plain_status, plain = ask()
+    assert (plain_status, plain["code"], plain.get("param")) == (status, error["code"], error.get("param"))
+    assert re.search("[\u4e00-\u9fff]", plain["message"])
+    assert ask(**{"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8"}) == (plain_status, plain)

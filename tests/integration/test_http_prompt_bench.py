@@ -117,6 +117,17 @@ def test_a_prompt_that_fills_the_context_is_wrong_on_every_case(server: Server, 
     assert answer.get_json()["now"]["accuracy"] == 0
 
 
+def test_what_is_wrong_is_told_in_the_language_that_is_asked_for(server: Server) -> None:
+    path, headers = "/v1/prompts/sentiment/trial", _key(server)
+    told = {
+        language: server.client.post(path, json={"prompt": "你好"}, headers=headers | {"Accept-Language": language})
+        for language in ("zh", "en")
+    }
+    messages = {language: answer.get_json()["error"]["message"] for language, answer in told.items()}
+    assert messages["zh"].startswith("这样的任务不能用：sentiment/prompt.md：(front matter)：缺失或没有结束。改法：")
+    assert messages["en"].startswith("such a task cannot be used: sentiment/prompt.md: (front matter): is missing")
+
+
 @pytest.mark.parametrize(
     ("body", "told"),
     [

@@ -56,7 +56,7 @@ def test_for_programs_answers_are_json_whatever_the_width(monkeypatch: pytest.Mo
 def test_ask_says_what_is_wrong_with_an_empty_text() -> None:
     result = runner.invoke(app, ["ask", "  "])
     assert result.exit_code == ERRORS
-    assert "请输入内容" in result.stderr
+    assert "give a text" in result.stderr
 
 
 @pytest.mark.usefixtures("demo")
@@ -79,7 +79,7 @@ def test_check_asks_no_more_at_once_than_the_service_takes(
     monkeypatch.setenv("QAIO_MAX_WAITING", waiting)
     result = runner.invoke(app, ["check", "sentiment", "--at-least", "0.5"])
     assert result.exit_code == 0, result.output
-    assert "当前请求太多" not in result.stdout
+    assert "too many requests" not in result.stdout
 
 
 @pytest.mark.usefixtures("demo")
@@ -102,7 +102,7 @@ def test_a_case_that_gets_no_answer_fails_and_the_others_are_run(monkeypatch: py
     monkeypatch.setenv("QAIO_DEADLINE_S", "0.0001")
     result = runner.invoke(app, ["check", "sentiment"])
     assert result.exit_code == 0 and "Traceback" not in result.output
-    assert "处理超时" in result.stdout
+    assert "it took too long" in result.stdout
 
 
 @pytest.mark.usefixtures("demo")
@@ -114,7 +114,7 @@ def test_check_fails_when_a_task_passes_less_than_asked() -> None:
 def test_check_of_an_unknown_task_lists_the_tasks() -> None:
     result = runner.invoke(app, ["check", "nope"])
     assert result.exit_code == ERRORS
-    assert "care、chat、intent、keywords、remember、route、sentiment、" in result.stderr.replace("\n", "")
+    assert "care, chat, intent, keywords, remember, route, sentiment, " in result.stderr.replace("\n", "")
 
 
 @pytest.mark.usefixtures("demo")

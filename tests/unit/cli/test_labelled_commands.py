@@ -59,7 +59,7 @@ def test_eval_prints_figures_and_writes_the_wrong_rows(data: Path, tmp_path: Pat
     result = command("eval", "sentiment", "--data", str(data), *NAMES)
     assert result.exit_code == 0, result.stderr
     assert "line 62: the label '9' is none of" in result.stderr
-    assert re.search(r"line 63: .*最多 1024 个 token", result.stderr)
+    assert re.search(r"line 63: .*at most 1024 tokens", result.stderr)
     rows = int(cell(result, "rows"))
     accuracy = float(cell(result, "accuracy"))
     assert rows == 60 and 0.8 < accuracy < 1.0
@@ -131,7 +131,7 @@ def test_a_file_that_holds_no_key_is_named_and_nothing_of_it_is_quoted(tmp_path:
     [
         (["eval", "chat", "--data", "data.csv"], "chat is no label task"),
         (["calibrate", "chat", "--data", "data.csv"], "chat is no label task"),
-        (["eval", "nope", "--data", "data.csv"], "可用的任务有：aspects、care、chat、"),
+        (["eval", "nope", "--data", "data.csv"], "there are: aspects, care, chat, "),
         (["eval", "sentiment", "--data", "none.csv"], "none.csv cannot be read"),
         (["eval", "sentiment", "--data", "data.csv"], "no column 'text'"),
         (["eval", "sentiment", "--data", "data.csv", *NAMES[:-1], "1=好"], "write it as 1=正面,0=负面"),

@@ -310,8 +310,8 @@ LABEL_CASE = "- inputs: {text: 很好}\n  label: 正面\n"
 CHAT_CASE = "- inputs: {text: 很好}\n  any: [开心]\n"
 CASE_FAULTS = {
     "an unknown key": (LABEL, "  label: 正面", "  label: 正面\n  lable: 正面", "case 2: lable", ["remove it"]),
-    "a wrong label": (LABEL, "label: 正面", "label: 中性", "case 2: label", ["'中性'", "['正面', '负面']"]),
-    "no label": (LABEL, "  label: 正面\n", "", "case 2: label", ["None", "['正面', '负面']"]),
+    "a wrong label": (LABEL, "label: 正面", "label: 中性", "case 2: label", ["'中性'", "正面, 负面"]),
+    "no label": (LABEL, "  label: 正面\n", "", "case 2: label", ["None", "正面, 负面"]),
     "words for a label task": (
         LABEL,
         "label: 正面",

@@ -1,0 +1,282 @@
+"""The catalogue of messages: whole in both languages, used by all that is told, and chosen as people ask."""
+
+from __future__ import annotations
+
+import ast
+import pickle
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from string import Formatter
+
+import pytest
+
+from qwen_allinone.alerts import load_alerts
+from qwen_allinone.errors import (
+    AccessFileError,
+    AlertsFileError,
+    CheckpointError,
+    InputTooLong,
+    RateLimited,
+    ReloadRefused,
+    TaskFileError,
+    UnknownTask,
+)
+from qwen_allinone.tasks import Registry
+from qwen_allinone.tasks.loader import load_task
+from qwen_allinone.wording import Language, in_language, message_of, of_environment, of_header, said
+from qwen_allinone.wording.to_clients import TO_CLIENTS
+from qwen_allinone.wording.to_operators import TO_OPERATORS
+from tests.support.receiver import write_alerts
+
+PROJECT = Path(__file__).resolve().parents[2]
+PACKAGE = PROJECT / "qwen_allinone"
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+# What stands in both languages alike: a field and its complaint.
+ALIKE = {"of_field", "of_setting", "of_file", "of_key", "further", "and_fix", "checkpoint", "needs_more"}
+CATALOGUE = TO_CLIENTS | TO_OPERATORS
+# An example of what to send may be Chinese; the API's texts mostly are.
+EXAMPLES = {"body_example"}
+# Chinese that is no message: what the documentation of the API says, and what goes into a prompt or is looked for in a text.
+DOCUMENTATION = ("description", "summary", "examples")
+# An alert is read by a group of people at once, and is a Chinese text, whoever started the service.
+NO_MESSAGES = {
+    "csv_files.py",
+    "feedback_columns.py",
+    "alerts/channels.py",
+    "cli/alert_commands.py",
+    "cli/labelled_commands.py",
+    "http/app.py",
+    "http/chat.py",
+    "http/idempotency.py",
+    "http/openai.py",
+    "http/reply_fields.py",
+    "http/request_terms.py",
+    "http/responses.py",
+    "http/systemone.py",
+    "http/text_completions.py",
+    "service/codec.py",
+    "service/embeddings.py",
+    "service/fitting.py",
+    "service/memory_keeper.py",
+    "service/prompt_history.py",
+    "service/questions.py",
+    "service/recall.py",
+    "service/secret_text.py",
+    "state/memories.py",
+    "tasks/masking.py",
+}
+DESK = "desk"  # its report is a Chinese document, whoever starts it
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Every module but the catalogue, by its path within the package."""
+    for file in sorted(PACKAGE.rglob("*.py")):
+        if file.parent.name != "wording":
+            yield file.relative_to(PACKAGE).as_posix(), ast.parse(file.read_text("utf-8"))
+
+
+def fields(template: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+
+
+def calls(tree: ast.Module) -> Iterator[ast.Call]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "said":
+            yield node
+
+
+def is_chinese(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and bool(CHINESE.search(node.value))
+
+
+def chinese_constants(tree: ast.Module) -> Iterator[str]:
+    """Texts with Chinese in them, but for docstrings and what documents the API."""
+    passed = set[int]()
+    for node in ast.walk(tree):
+        is_doc = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if is_doc or (isinstance(node, ast.keyword) and node.arg in DOCUMENTATION):
+            passed.update(map(id, ast.walk(node)))
+        elif is_chinese(node) and id(node) not in passed:
+            yield ast.unparse(node)
+
+
+def test_no_two_messages_have_one_name() -> None:
+    assert not TO_CLIENTS.keys() & TO_OPERATORS.keys()
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_a_message_is_whole_in_both_languages(name: str) -> None:
+    chinese, english = CATALOGUE[name]
+    assert fields(chinese) == fields(english)
+    assert chinese.strip() and english.strip()
+    if name not in ALIKE:
+        assert CHINESE.search(chinese), "no Chinese"
+    if name not in EXAMPLES:
+        assert not CHINESE.search(english), "Chinese in the English message"
+
+
+def test_every_call_names_a_message_and_fills_in_all_it_needs() -> None:
+    for path, tree in modules():
+        for call in calls(tree):
+            name = call.args[0]
+            if not isinstance(name, ast.Constant):
+                assert path == "http/error_answers.py", f"{path}: a name that is computed"
+                continue
+            given = {keyword.arg for keyword in call.keywords}
+            if None not in given:  # no **
+                assert given == fields(CATALOGUE[name.value][0]), f"{path}: {name.value}"
+
+
+def test_no_message_of_the_catalogue_is_left_over() -> None:
+    used = {
+        node.value
+        for _, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    assert set(CATALOGUE) - used <= {"is_it", "meant"}
+
+
+def test_no_message_stands_outside_the_catalogue() -> None:
+    found = {
+        path: texts
+        for path, tree in modules()
+        if path not in NO_MESSAGES and not path.startswith(DESK) and (texts := list(chinese_constants(tree)))
+    }
+    assert found == {}
+
+
+def test_nothing_is_raised_with_words_of_its_own() -> None:
+    for path, tree in modules():
+        for node in ast.walk(tree):
+            raised = isinstance(node, ast.Raise) or (
+                isinstance(node, ast.Call) and "InvalidInput" in ast.unparse(node.func)
+            )
+            assert not (raised and any(map(is_chinese, ast.walk(node)))), f"{path}: {node.lineno}"
+
+
+def test_the_proxy_has_its_own_errors_in_both_languages() -> None:
+    template = (PROJECT / "deploy" / "nginx.conf.template").read_text("utf-8")
+    _, _, table = template.partition("map $error_language$status $error_message {")
+    entries = re.findall(r'^ +"?(?P<status>[~^\w-]+)"? "(?P<message>.+)";$', table.partition("}\n")[0], re.M)
+    told = {status.replace("~^en-", "en-default"): message for status, message in entries}
+    chinese = {status for status in told if not status.startswith("en-")}
+    assert len(chinese) == 12
+    chinese.remove("414")  # nginx has read no header by then
+    assert {f"en-{status}" for status in chinese} == {status for status in told if status.startswith("en-")}
+    for status in chinese:
+        assert CHINESE.search(told[status]) and not CHINESE.search(told[f"en-{status}"])
+
+
+def test_what_is_filled_in_is_in_the_language_too() -> None:
+    unknown = UnknownTask("sentimnt", ["sentiment", "chat"]).message
+    assert str(unknown) == "没有名为 'sentimnt' 的任务，是不是 'sentiment'？可用的任务有：sentiment、chat"
+    assert in_language(unknown, "zh") == str(unknown)
+    assert in_language(unknown, "en") == (
+        "there is no task named 'sentimnt'; did you mean 'sentiment'? there are: sentiment, chat"
+    )
+    slow = RateLimited(said("requests_a_minute", limit=3), retry_after=9).message
+    assert slow == "请求太频繁：每分钟最多 3 次，请在 9 秒后再试"
+    assert in_language(slow, "en") == "too many requests: at most 3 a minute; try again in 9 seconds"
+
+
+def test_operators_are_told_in_english_unless_their_terminal_is_chinese(tmp_path: Path) -> None:
+    (tmp_path / "urgent").mkdir()
+    with pytest.raises(TaskFileError) as raised:
+        load_task(tmp_path / "urgent")
+    assert (
+        str(raised.value) == f"{tmp_path}/urgent/prompt.md: (file): is missing. Fix: create it, see docs/task-folder.md"
+    )
+    chinese = in_language(message_of(raised.value), "zh")
+    assert chinese == f"{tmp_path}/urgent/prompt.md：(file)：缺失。改法：请建立它，见 docs/task-folder.md"
+
+
+def test_an_error_within_an_error_is_in_the_language_too() -> None:
+    inner = CheckpointError(said("no_model_folder", folder="nope"))
+    outer = AccessFileError(said("of_setting", setting="QAIO_MODEL", error=inner))
+    assert in_language(message_of(outer), "zh").startswith("QAIO_MODEL：模型文件夹 nope 不存在。三条出路：")
+    assert str(outer).startswith("QAIO_MODEL: the model folder nope does not exist. Three ways out: (1)")
+
+
+def test_an_operators_message_within_a_clients_is_english_until_a_language_is_asked_for() -> None:
+    wrong = TaskFileError(Path("shop/prompt.md"), "(body)", said("is_empty"), said("write_prompt_below"))
+    told = ReloadRefused(message_of(wrong)).message
+    before, within = "没有重新加载，原来的继续使用，请先改正：", "shop/prompt.md: (body): is empty. Fix: "
+    assert str(told) == in_language(told, None) == f"{before}{within}write the prompt below the front matter"
+    assert in_language(told, "zh") == f"{before}shop/prompt.md：(body)：是空的。改法：请在前言下面写提示词"
+    assert in_language(told, "en").startswith(
+        "nothing was reloaded and what there was goes on, correct this first: shop/"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "chinese"),
+    [
+        ("{name: a, when: {}, channels: ops}", "rules[1].when：对每条文字都会报警。改法：请写一个条件"),
+        ("{name: a, when: {pattern: 'a*'}, channels: ops}", "'*'（第 2 个字符）没有限度地重复。改法：请写明最多几次"),
+        ("{name: a, when: {intent: 投诉}, channels: op}", "没有渠道 'op'，也许是 ops。改法：请写 ops 中的几个"),
+        ("{name: a, when: {intent: 投拆}, channels: ops}", "永远不会报警：intent 从不回答 '投拆'"),
+    ],
+)
+def test_mistakes_in_the_rules_of_alerts_are_told_in_both(rule: str, chinese: str, tmp_path: Path) -> None:
+    file = write_alerts(tmp_path, "https://1.1.1.1/x", f"  - {rule}\n")
+    with pytest.raises(AlertsFileError) as raised:
+        load_alerts(file, Registry.load(PROJECT / "prompts"))
+    assert "alerts.yaml, line 4: rules[1]" in str(raised.value) and ". Fix: " in str(raised.value)
+    told = in_language(message_of(raised.value), "zh")
+    assert "alerts.yaml 第 4 行：" in told and chinese in told, told
+
+
+def test_braces_that_a_client_sends_fill_nothing_in() -> None:
+    told = said("input_tokens", name="{most}", count=3, most=2)
+    assert in_language(told, "en") == "{most} is too long (3 tokens), at most 2 tokens, shorten it and try again"
+
+
+def test_a_message_survives_where_errors_are_copied() -> None:
+    error = InputTooLong(said("more_than_context", longest=5))
+    copied = pickle.loads(pickle.dumps(error.message))
+    assert in_language(copied, "en") == "text and reply may have 5 tokens together, shorten the text"
+
+
+def test_what_is_no_message_of_the_catalogue_stays_as_it_is() -> None:
+    assert in_language("Not Acceptable", "zh") == "Not Acceptable"
+    assert in_language(said("empty"), None) == "请输入内容"
+
+
+@pytest.mark.parametrize(
+    ("header", "language"),
+    [
+        ("", None),
+        ("*", None),
+        ("en", "en"),
+        ("en-GB,en;q=0.9", "en"),
+        ("zh-CN,zh;q=0.9,en;q=0.8", "zh"),
+        ("zh-TW, en;q=0.8", "zh"),
+        ("EN-us", "en"),
+        ("fr-FR,fr;q=0.9,en;q=0.5", "en"),
+        ("fr", None),
+        ("en;q=0.2, zh;q=0.7", "zh"),
+        ("en;q=0, zh;q=0", None),
+        ("en;q=much", None),
+        ("english", None),
+        (";;,,;q=", None),
+    ],
+)
+def test_the_language_of_a_header(header: str, language: Language | None) -> None:
+    assert of_header(header) == language
+
+
+@pytest.mark.parametrize(
+    ("environment", "language"),
+    [
+        ({}, "en"),
+        ({"LANG": "C.UTF-8"}, "en"),
+        ({"LANG": "zh_CN.UTF-8"}, "zh"),
+        ({"LANG": "zh_CN.UTF-8", "LC_ALL": "en_US.UTF-8"}, "en"),
+        ({"LANG": "en_US.UTF-8", "LC_MESSAGES": "zh_TW"}, "zh"),
+        ({"LANG": "zh_CN.UTF-8", "LC_ALL": ""}, "zh"),
+    ],
+)
+def test_the_language_of_a_terminal(environment: dict[str, str], language: Language) -> None:
+    assert of_environment(environment) == language
