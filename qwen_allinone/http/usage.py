@@ -18,7 +18,7 @@ from qwen_allinone.http.request_state import state
 from qwen_allinone.state import Counted, Counts, UsageAccounts, UsageLine
 from qwen_allinone.telemetry import RequestRecord
 from qwen_allinone.telemetry.metrics import FAILED, METHODS
-from qwen_allinone.telemetry.records import UNFINISHED
+from qwen_allinone.telemetry.records import REMEMBERED, UNFINISHED
 from qwen_allinone.wording import said
 
 _MOST_LINES = 20_000
@@ -90,8 +90,9 @@ class UsageMeter:
         counted: list[Counted] = [("route", f"{method} {request.route}", Counts(1, int(failed)))]
         for answer in request.answers:
             tokens = (answer.prompt_tokens, answer.reused_tokens, answer.generated_tokens)
+            of_it = () if answer.cache == REMEMBERED else tokens
             unfinished = int(answer.finish_reason == UNFINISHED)
-            counted.append(("task", answer.task, Counts(1, unfinished, *tokens if answer.was_computed else ())))
+            counted.append(("task", answer.task, Counts(1, unfinished, *of_it)))
         self.accounts.add(request.caller, counted)
 
     def close(self) -> None:

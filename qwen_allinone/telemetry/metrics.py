@@ -14,7 +14,7 @@ from prometheus_client import values as client_values
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from qwen_allinone.telemetry.records import UNFINISHED, AnswerRecord, RequestRecord
+from qwen_allinone.telemetry.records import REMEMBERED, UNFINISHED, AnswerRecord, RequestRecord
 
 log = logging.getLogger(__name__)
 
@@ -198,7 +198,7 @@ class Metrics:
             self._labels.labels(answer.task, answer.label).inc()
         self._care.inc(answer.fired)
         self._asked_cache.inc(answer.cache is not None)
-        if not answer.was_computed:
+        if answer.cache == REMEMBERED:
             self._from_cache.inc()
             return
         self._prompt.inc(answer.prompt_tokens)

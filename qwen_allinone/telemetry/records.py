@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 # The `finish_reason` of an answer that was never given: its request ended with an error.
 UNFINISHED = "unfinished"
+REMEMBERED = "HIT"  # the `cache` of an answer of which no token was computed
 
 
 @dataclass(frozen=True)
 class AnswerRecord:
     """One answer of a task within a request. Times in seconds.
 
-    `inter_token_s` is the mean time between two tokens, None where there was no second. `cache` is HIT for an answer
-    that was remembered, MISS for one that was looked for, None for one that was not. `fired`: it is why a chat was
+    `inter_token_s` is the mean time between two tokens, None where there was no second. `cache` is REMEMBERED for
+    an answer that was, MISS for one that was looked for, None for one that was not. `fired`: it is why a chat was
     answered with the vetted text.
     """
 
@@ -32,11 +32,6 @@ class AnswerRecord:
     inter_token_s: float | None
     cache: str | None = None
     fired: bool = False
-
-    @cached_property
-    def was_computed(self) -> bool:
-        """Whether its tokens were: of a remembered answer none."""
-        return self.cache != "HIT"
 
 
 @dataclass(frozen=True)
