@@ -126,11 +126,13 @@ def test_equal_seeds_give_equal_replies_and_other_seeds_others(client: openai.Op
     )
 
 
-def test_the_defaults_are_those_of_openai_and_not_of_a_task(server: Server) -> None:
-    """Temperature 1 and top_p 1: a draw of the default is the draw with these written out."""
+def test_the_defaults_are_those_of_the_models_generation_config(server: Server, demo_checkpoint: Path) -> None:
+    """A draw of the default is the draw with these written out."""
+    config = json.loads((demo_checkpoint / "generation_config.json").read_text())
+    written_out = {name: config[name] for name in ("temperature", "top_p")}
     with client_of(server.app) as client:
         said = client.chat.completions.create(model="demo", messages=ASKED, seed=3, max_tokens=24)
-        written = create(client, temperature=1, top_p=1, seed=3, max_tokens=24)
+        written = create(client, **written_out, seed=3, max_tokens=24)
     assert said.choices[0].message.content == written.choices[0].message.content
     assert DEFAULT_MAX_TOKENS == 512
 
