@@ -36,7 +36,10 @@ class Seen:
 
 
 class Relay:
-    """`planted` by path is what is answered there, one after the other; a path without any goes to `service_port`."""
+    """`planted` by path is what is answered there, one after the other; a path without any goes to `service_port`.
+
+    What comes from there is passed on as it comes, with `pause_s` behind each piece.
+    """
 
     def __init__(self, service_port: int | None) -> None:
         self.service_port = service_port
@@ -44,6 +47,7 @@ class Relay:
         self.seen: list[Seen] = []
         self.most_at_once = 0
         self.port = 0
+        self.pause_s = 0.0
         self._now = 0
         self._lock = threading.Lock()
 
@@ -107,6 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(answer.status, dict(answer.getheaders()))
             while block := answer.read1(65536):
                 self.wfile.write(block)
+                time.sleep(self.relay.pause_s)
         finally:
             behind.close()
 
