@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -131,6 +132,8 @@ def _take(answered: Any, table: Table, journal: Journal, on_done: Callable[[], N
         for part in block.to_pylist():
             if part["first"] != journal.done:  # never: but a row lost or doubled must not go unseen
                 raise DataFileError(said("row_out_of_order", row=part["first"], done=journal.done))
+            if problem := json.loads(part["problem"]):
+                raise DataFileError(problem)
             for entry in json.loads(part["answers"]):
                 answers = answers_of(entry)
                 if tell:
@@ -175,19 +178,37 @@ def _parts(table: Table, done: int, part_rows: int) -> Iterator[pyarrow.Table]:
 
 
 class _Labeller:
-    """An actor: holds a model, and answers parts."""
+    """An actor: holds a model, and answers parts.
+
+    What is wrong is handed over in the part's place: the rows before it are kept then, and Ray asks nobody again.
+    """
 
     def __init__(self, hire: Hire, identity: str, tasks: tuple[str, ...], sure: float) -> None:
-        hired = hire()
+        self._tasks, self._sure, self._problem = tasks, sure, ""
+        try:
+            hired = hire()
+        except QaioError as error:
+            self._problem = said("machine_has_no_model", error=error)
+            return
         if hired.identity != identity:
-            raise DataFileError(said("machine_differs", identity=hired.identity, first=identity))
-        self._clerk, self._tasks, self._sure = hired.clerk, tasks, sure
-        self._pool = ThreadPoolExecutor(hired.at_once)
+            self._problem = said("machine_differs", identity=hired.identity, first=identity)
+        self._clerk, self._pool = hired.clerk, ThreadPoolExecutor(hired.at_once)
 
     def __call__(self, part: pyarrow.Table) -> pyarrow.Table:
         (rows,) = part["rows"].to_pylist()
-        answers = [asdict(one) for one in self._pool.map(self._answer, json.loads(rows))]
-        return pyarrow.table({"first": part["first"], "answers": [json.dumps(answers).encode()]})
+        answers, problem = list[dict[str, Any]](), self._problem
+        if not problem:
+            try:
+                answers = [asdict(one) for one in self._pool.map(self._answer, json.loads(rows))]
+            except DataFileError as error:
+                problem = str(error)
+        return pyarrow.table(
+            {
+                "first": part["first"],
+                "answers": [json.dumps(answers).encode()],
+                "problem": [json.dumps(problem).encode()],
+            }
+        )
 
     def _answer(self, row: tuple[str, str]) -> Answers:
         text, problem = row
@@ -200,6 +221,8 @@ def _describe(hire: Hire) -> tuple[ModelInfo, str]:
 
 
 def _join(address: str) -> None:
+    if address and address != "auto":
+        _reach(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address:
@@ -211,6 +234,17 @@ def _join(address: str) -> None:
     ) as error:  # Ray raises what it comes upon: ConnectionError, ValueError, RuntimeError, bare Exception
         where = said("cluster_at", address=address) if address else said("ray_here")
         raise DataFileError(said("cannot_join", where=where, error=_first_line(error))) from None
+
+
+def _reach(address: str) -> None:
+    """Ray itself asks for many minutes where nobody answers."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        raise DataFileError(said("address_form", address=address))
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=20).close()
+    except (OSError, OverflowError) as error:
+        raise DataFileError(said("nobody_at_address", address=address, error=error)) from None
 
 
 def _fitting(actors: int, actor_cpus: int) -> tuple[int, int]:

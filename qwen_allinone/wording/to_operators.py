@@ -806,6 +806,18 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
         "--engine ray needs Ray ({error}): pip install -r requirements-ray.txt",
     ),
     # desk/cluster.py
+    "machine_has_no_model": (
+        "集群里一台机器没有模型：{error}",
+        "a machine of the cluster has no model: {error}",
+    ),
+    "address_form": (
+        "--address {address}：请写集群第一台机器的 HOST:PORT，在集群的机器上也可以写 auto",
+        "--address {address}: write HOST:PORT of the cluster's first machine, or auto on one of it",
+    ),
+    "nobody_at_address": (
+        "--address {address} 没有回应（{error}）：它是第一台机器的地址吗？",
+        "nobody answers at --address {address} ({error}): is it the first machine's?",
+    ),
     "machine_differs": (
         "集群里一台机器的模型、提示词或版本不同：{identity}，而第一台是 {first}",
         (

@@ -175,8 +175,10 @@ def test_what_a_model_says_is_wrong_is_told_and_what_is_done_stays(address: str,
 def test_a_cluster_without_room_and_one_that_is_not_there_are_told(address: str, tmp_path: Path, notes: Path) -> None:
     with pytest.raises(DataFileError, match="1, 1 CPUs: room for 0 actors of 2"):
         join(address, notes, actor_cpus=2)
-    with pytest.raises(DataFileError, match="cannot be joined"):
-        join("auto:1", notes)
+    with pytest.raises(DataFileError, match="nobody answers at --address 127.0.0.1:9 "):
+        join("127.0.0.1:9", notes)
+    with pytest.raises(DataFileError, match="write HOST:PORT"):
+        join(f"ray://{address}", notes)
 
 
 def read(file: Path) -> list[dict[str, str]]:
