@@ -97,7 +97,7 @@ class BatchRunner:
 
     def _work(self) -> float:
         """Do one thing; returns for how many seconds there is nothing more to do."""
-        if not self._store.exists:
+        if self._service.engine.status is not Status.READY or not self._store.exists:
             return _LOOKS_EVERY_S
         if time.monotonic() >= self._swept + _SWEEP_EVERY_S:
             self._swept = time.monotonic()
@@ -120,7 +120,7 @@ class BatchRunner:
     def _room(self) -> int:
         """How many lines may be begun: a few, one beside a client's request, none where a client would wait for it."""
         engine = self._service.engine
-        if engine.status is not Status.READY or engine.waiting or not engine.has_free_slot:
+        if engine.waiting or not engine.has_free_slot:
             return 0
         most = 1 if engine.admitted else self._at_once
         return max(most - self._running, 0)

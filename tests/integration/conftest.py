@@ -67,6 +67,8 @@ def serve(environment: dict[str, str]) -> Iterator[StartServer]:
 
     yield start
     for server in started:
+        if runner := server.app.extensions.get("batches"):  # or its thread looks for work until all tests are over
+            runner.stop()
         server.app.extensions["telemetry"].close()
         server.service.engine.stop()
 
