@@ -74,4 +74,4 @@ def test_a_call_in_a_document_is_answered(service: Service, place: str) -> None:
 
 def test_there_are_such_calls_and_few_are_skipped() -> None:
     skipped = [place for place, block in CALLS.items() if block.startswith(tuple(SKIPPED))]
-    assert len(CALLS) > 12 and len(skipped) <= 2
+    assert len(CALLS) > 12 and len(skipped) <= 3
