@@ -11,7 +11,7 @@ import numpy as np
 from qwen_allinone.cli.asking import AnsweredRow
 from qwen_allinone.cli.figures import Figures, Judged, figures_of
 from qwen_allinone.errors import DataFileError
-from qwen_allinone.service.calibration import LEAST, Probabilities, calibrated
+from qwen_allinone.service.label_answer import LEAST, Probabilities, calibrated
 from qwen_allinone.tasks import Task
 from qwen_allinone.wording import said
 

@@ -33,10 +33,6 @@ class Question:
     ids: tuple[int, ...]
     options: tuple[tuple[int, ...], ...]
 
-    def __post_init__(self) -> None:
-        if not self.ids or not self.options or not all(self.options):
-            raise ValueError("a question needs tokens, and so does each of its options")
-
     @property
     def longest(self) -> int:
         """Tokens of the question with its longest option, all that must be there at once."""
@@ -76,6 +72,8 @@ class ScoreOptions:
         `Question.longest`."""
         if not text or not questions:
             raise ValueError("something to read and a question are needed")
+        if not all([question.ids and question.options and all(question.options) for question in questions]):
+            raise ValueError("a question needs tokens, and so does each of its options")
         self._text = list(text)
         self.prompt = (*text, *(token for question in questions for token in question.ids))
         self._questions = questions

@@ -53,12 +53,6 @@ class Result:
     prefill_s: float = 0.0
     decode_s: float = 0.0
 
-    @property
-    def inter_token_s(self) -> float | None:
-        """Mean time between two tokens; the stop token was waited for too. None for labels and single tokens."""
-        steps = len(self.ids) - (self.finish_reason is not FinishReason.STOP)
-        return self.decode_s / steps if steps > 0 and self.label is None and not self.scores else None
-
 
 class Work(Protocol):
     """One thing that a request wants of the model.

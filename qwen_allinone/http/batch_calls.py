@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +12,8 @@ from urllib.parse import unquote
 
 from flask import Flask
 
-# No client can set it: what headers say is under HTTP_*.
-_KEY = "qwen_allinone.batch_line"
+# Where the environ of a line's request has its LineCall. No client can set it: what headers say is under HTTP_*.
+LINE = "qwen_allinone.batch_line"
 
 
 @dataclass(frozen=True)
@@ -45,12 +44,6 @@ class LineAnswer:
         return found if isinstance(found, str) else None
 
 
-def line_in(environ: Mapping[str, Any]) -> LineCall | None:
-    """The line that a request is made for; None for a client's."""
-    found = environ.get(_KEY)
-    return found if isinstance(found, LineCall) else None
-
-
 def call(app: Flask, line: LineCall, path: str, body: object, request_id: str) -> LineAnswer:
     """Ask `app` with a POST, as a client of it would be answered. Raises what a WSGI app may."""
     content = json.dumps(body, ensure_ascii=False).encode()
@@ -67,7 +60,7 @@ def call(app: Flask, line: LineCall, path: str, body: object, request_id: str) -
 
 def _environ(line: LineCall, path: str, content: bytes, request_id: str) -> dict[str, Any]:
     return {
-        _KEY: line,
+        LINE: line,
         "REQUEST_METHOD": "POST",
         "SCRIPT_NAME": "",
         "PATH_INFO": unquote(path).encode().decode("latin-1"),

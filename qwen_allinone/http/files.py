@@ -15,6 +15,7 @@ from qwen_allinone.errors import BatchesOff, InvalidInput, PayloadTooLarge
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.request_state import state
+from qwen_allinone.http.request_terms import looked_at_early
 from qwen_allinone.state import SqliteBatches, StoredFile
 from qwen_allinone.wording import said
 
@@ -98,11 +99,8 @@ def register(app: OpenAPI, backend: Backend) -> None:
             raise BatchesOff()
         return backend.batches.store
 
-    @app.before_request
     def check_size() -> None:
         """An upload may be larger than other bodies. It must say its size: of a body that does not the rest is lost."""
-        if request.path != PATH or request.method != "POST":
-            return
         quota = store().quota
         if request.content_length is None:
             raise InvalidInput(said("upload_length"))
@@ -117,6 +115,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
         summary="上传批处理的文件（与 OpenAI 的接口相同）",
         responses={200: FileObject, **errors, **error_responses(NestedErrorBody, 403, 413, 429)},
     )
+    @looked_at_early(check_size)
     def upload_file(form: FileForm) -> Response:
         size, lines = _looked_through(form.file.stream)
         kept = store().add_file(

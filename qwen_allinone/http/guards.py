@@ -45,7 +45,8 @@ def register(app: OpenAPI, guards: Guards) -> None:
 
     @app.before_request
     def guard() -> None:
-        if line := batch_calls.line_in(request.environ):
+        line: batch_calls.LineCall | None = request.environ.get(batch_calls.LINE)
+        if line:
             # Asked by this process itself: its file was let in with the key of its owner, whose limits a batch has.
             state.caller, state.is_behind, state.key = line.owner, True, line.key
             return

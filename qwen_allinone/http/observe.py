@@ -13,6 +13,7 @@ from flask import Response, g, request
 from flask_openapi import OpenAPI
 
 from qwen_allinone.alerts import Notices
+from qwen_allinone.engine import FinishReason
 from qwen_allinone.http.alerting import teller
 from qwen_allinone.http.body import parse_json
 from qwen_allinone.http.request_state import RequestState
@@ -92,7 +93,7 @@ def _finisher(response: Response, telemetry: Telemetry, masks: Collection[MaskKi
             caller=state.caller,
             address=state.address,
             code=state.errors[-1] if state.errors else None,
-            answers=tuple(map(_answer_record, state.answers)),
+            answers=tuple(map(answer_record, state.answers)),
             text=inputs | _outputs(state.answers, masking, masks) if masking else {},
         )
         telemetry.record(record, quiet=route in QUIET, waited_for=not state.is_behind)
@@ -100,8 +101,12 @@ def _finisher(response: Response, telemetry: Telemetry, masks: Collection[MaskKi
     return finish
 
 
-def _answer_record(answer: Answer) -> AnswerRecord:
+def answer_record(answer: Answer) -> AnswerRecord:
+    """What is told of an answer. Between tokens there is time where several were decoded one after the other; the stop
+    token was waited for too."""
     result = answer.result
+    steps = len(result.ids) - (result.finish_reason is not FinishReason.STOP)
+    is_decoded = steps > 0 and result.label is None and not result.scores
     return AnswerRecord(
         task=answer.task,
         label=answer.label,
@@ -112,7 +117,7 @@ def _answer_record(answer: Answer) -> AnswerRecord:
         queue_s=result.queue_s,
         prefill_s=result.prefill_s,
         decode_s=result.decode_s,
-        inter_token_s=result.inter_token_s,
+        inter_token_s=result.decode_s / steps if is_decoded else None,
         cache=answer.cache,
         fired=answer.fired,
     )

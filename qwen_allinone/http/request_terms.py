@@ -21,6 +21,7 @@ PRIORITY_HEADER = "X-Priority"
 _MILLISECONDS = re.compile(r"0{0,9}[1-9][0-9]{0,9}", re.ASCII)
 _DIGIT = re.compile(r"[0-9]", re.ASCII)
 _MARK = "_needs_engine"
+_LOOK = "_look_early"
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -59,17 +60,30 @@ def needs_engine(view: View) -> View:
     return view
 
 
+def looked_at_early(look: Callable[[], None]) -> Callable[[View], View]:
+    """Mark a view function: `look` may refuse its requests before their body is parsed."""
+
+    def mark(view: View) -> View:
+        setattr(view, _LOOK, look)
+        return view
+
+    return mark
+
+
 def register(app: OpenAPI, backend: Backend) -> None:
     """Refuse early what would be refused anyway. A request is let in by the service, see Engine.admit."""
 
     @app.before_request
-    def check_room() -> None:
+    def look_early() -> None:
+        view = app.view_functions.get(request.endpoint or "")
+        if look := getattr(view, _LOOK, None):
+            look()
         most = request.max_content_length
         if most is not None and (request.content_length or 0) > most:
             return  # a 413, room or not: nobody should try that again
         if state.is_behind:
             return  # it takes no place that another could have
-        if hasattr(app.view_functions.get(request.endpoint or ""), _MARK):
+        if hasattr(view, _MARK):
             backend.service.engine.check_room()
 
 

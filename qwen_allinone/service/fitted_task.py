@@ -14,12 +14,11 @@ from typing import Any
 from qwen_allinone.engine import LabelTrie, Result, Sampling
 from qwen_allinone.errors import TaskFileError
 from qwen_allinone.model.tokenizer import Gap, Tokenizer
-from qwen_allinone.service import calibration
 from qwen_allinone.service.answer_types import Answer
 from qwen_allinone.service.detokenizer import reply_text
 from qwen_allinone.service.gold_fit import GoldFit
 from qwen_allinone.service.input_checks import check_length, prepare
-from qwen_allinone.service.label_answer import with_label
+from qwen_allinone.service.label_answer import Probabilities, calibrated, with_label
 from qwen_allinone.tasks import MEMORIES, Masking, Task, Variable, items_of, short_hash
 from qwen_allinone.wording import said
 
@@ -52,7 +51,7 @@ class FittedTask:
     model_id: str
     version: str
     cacheable: bool
-    prior: calibration.Probabilities | None = None
+    prior: Probabilities | None = None
     fit: GoldFit | None = None
 
     @cached_property
@@ -60,7 +59,7 @@ class FittedTask:
         """The name of the adapter that the task is computed with: its own."""
         return self.task.name if self.task.adapter else None
 
-    def with_prior(self, prior: calibration.Probabilities | None) -> FittedTask:
+    def with_prior(self, prior: Probabilities | None) -> FittedTask:
         """The same, with `prior` taken out of its answers."""
         return self if prior is None else replace(self, prior=prior, version=short_hash(f"{self.version} {prior}"))
 
@@ -104,9 +103,9 @@ class FittedTask:
             return replace(answer, value=value, is_cut=value is None and text != "null")
         return answer
 
-    def raw_probabilities(self, answer: Answer) -> calibration.Probabilities:
+    def raw_probabilities(self, answer: Answer) -> Probabilities:
         """Probabilities of an answer as they are before the temperature."""
-        return calibration.calibrated(answer.result.probabilities, self.prior, 1.0)
+        return calibrated(answer.result.probabilities, self.prior, 1.0)
 
 
 def _whole_json(text: str) -> Any:

@@ -18,9 +18,9 @@ from pydantic import TypeAdapter, ValidationError
 from qwen_allinone.engine import Classify, Compute
 from qwen_allinone.errors import RequestError
 from qwen_allinone.files import locked_folder, replace_file
-from qwen_allinone.service import calibration
 from qwen_allinone.service.fitted_task import FittedTask
 from qwen_allinone.service.gold_fit import GoldFit, accuracy_of, fit_to_gold
+from qwen_allinone.service.label_answer import Probabilities, mean
 from qwen_allinone.tasks import Case, Masking, short_hash
 
 log = logging.getLogger(__name__)
@@ -101,19 +101,19 @@ class _Meeting:
             self.fresh[key] = found
         return fitted.with_fit(found)
 
-    def prior(self, fitted: FittedTask) -> calibration.Probabilities | None:
+    def prior(self, fitted: FittedTask) -> Probabilities | None:
         """What a contextual task answers with nothing to judge; None for the others."""
         if not (fitted.task.spec.output.contextual or self._how == "contextual"):
             return None
         assert fitted.trie is not None, "label tasks have labels"
         prompts = [fitted.encode(dict.fromkeys(fitted.task.spec.inputs, word)) for word in CONTENT_FREE]
         results = self._compute([Classify(prompt, fitted.trie, fitted.adapter) for prompt in prompts])
-        return calibration.mean([result.probabilities for result in results])
+        return mean([result.probabilities for result in results])
 
-    def _answers(self, fitted: FittedTask, prompts: Sequence[Sequence[int]]) -> list[calibration.Probabilities]:
+    def _answers(self, fitted: FittedTask, prompts: Sequence[Sequence[int]]) -> list[Probabilities]:
         """Probabilities of the labels after each prompt."""
         assert fitted.trie is not None, "label tasks have labels"
-        answers = list[calibration.Probabilities]()
+        answers = list[Probabilities]()
         for first in range(0, len(prompts), _AT_ONCE):
             if time.monotonic() > self._deadline:
                 raise TimeoutError
@@ -164,7 +164,7 @@ def _percent(share: float) -> str:
     return f"{share:.0%}"
 
 
-def _key(fitted: FittedTask, cases: Sequence[tuple[list[int], int]], prior: calibration.Probabilities | None) -> str:
+def _key(fitted: FittedTask, cases: Sequence[tuple[list[int], int]], prior: Probabilities | None) -> str:
     """Changes with all that the figures depend on."""
     return short_hash(f"{fitted.model_id} {fitted.task.name} {fitted.task.prompt_hash} {prior} {cases}")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qwen_allinone.service.calibration import LEAST, Probabilities, calibrated
+from qwen_allinone.service.label_answer import LEAST, Probabilities, calibrated
 
 FEWEST = 8  # gold cases; from fewer nothing is concluded
 # How far a fit may go for what few cases say: standard deviations of a bias, in nats, and of the inverse temperature.

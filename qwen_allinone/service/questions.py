@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -156,13 +157,13 @@ def score_options(
     request: Request, messages: Sequence[Utterance], questions: Sequence[TypedQuestion], param: str = "input"
 ) -> tuple[list[OptionScores], Result]:
     """What the options of each question score after `messages`; raises as `decide`."""
-    _refuse_costly(questions, request.codec.context)
+    is_long = _characters(questions, request.codec.context) > _PIECE_CHARACTERS
     encode = request.codec.tokenizer.encode
     prompts = _Prompts(messages, request.codec, param)
     asked, options = list[list[int]](), list[tuple[tuple[int, ...], ...]]()
     for part in _pieces(questions):
         request.permit.check()  # long texts take the tokenizer a while: whoever has left meanwhile is not served
-        with request.piece():
+        with request.piece() if is_long else nullcontext():
             for number in part:
                 options.append(tuple(tuple(encode(option.text)) for option in questions[number].in_prompt))
                 asked.append(prompts.encode(number, questions[number], max(map(len, options[number]))))
@@ -190,8 +191,12 @@ def _pieces(questions: Sequence[TypedQuestion]) -> list[list[int]]:
     return pieces
 
 
-def _refuse_costly(questions: Sequence[TypedQuestion], context: int) -> None:
-    """Raises ContextExceeded for what would take a slot many times over; told before a word is encoded."""
+def _characters(questions: Sequence[TypedQuestion], context: int) -> int:
+    """How long all questions are together; told before a word is encoded.
+
+    Raises:
+        ContextExceeded: they would take a slot many times over.
+    """
     most, total = context * MOST_CHARS_PER_TOKEN, 0
     for number, question in enumerate(questions):
         size = sum([len(option.text) for option in question.options])
@@ -202,6 +207,7 @@ def _refuse_costly(questions: Sequence[TypedQuestion], context: int) -> None:
     if total > most * _MOST_CONTEXTS:
         problem = said("questions_too_long", total=total, most=most * _MOST_CONTEXTS)
         raise ContextExceeded(problem, param="questions")
+    return total
 
 
 class _Prompts:

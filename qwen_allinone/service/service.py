@@ -11,13 +11,13 @@ from dataclasses import replace
 
 from qwen_allinone.engine import Engine, FinishReason, LabelTrie, Result
 from qwen_allinone.errors import FormFailed, NotReady, RequestError
-from qwen_allinone.service import calibration
 from qwen_allinone.service.answer_types import Answer, ChatAnswer, Remind, RouteAnswer, Terms
 from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.detokenizer import TextPieces
 from qwen_allinone.service.fitted_task import FittedTask
 from qwen_allinone.service.gold_fit import GoldFit
 from qwen_allinone.service.input_checks import check_length, prepare
+from qwen_allinone.service.label_answer import Probabilities
 from qwen_allinone.service.prompt_history import remember
 from qwen_allinone.service.reply import Replies, Restoring
 from qwen_allinone.service.request import MOST_AT_ONCE, Request
@@ -157,7 +157,7 @@ class Service:
                         request.terms.answers.append(answer.result())
             return [answer.result() for answer in answers]
 
-    def raw_probabilities(self, answer: Answer) -> calibration.Probabilities:
+    def raw_probabilities(self, answer: Answer) -> Probabilities:
         """Probabilities of a label task's answer as they are before its temperature."""
         return self.codec.tasks[answer.task].raw_probabilities(answer)
 

@@ -294,7 +294,7 @@ class Task:
     def is_chat(self) -> bool:
         return self.messages[0].role is not None
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         return tuple(label.name for label in self.spec.output.labels)
 

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from qwen_allinone.cli.temperature import COLDEST, HOTTEST, fit_temperature
-from qwen_allinone.service.calibration import calibrated
+from qwen_allinone.service.label_answer import calibrated
 
 
 @pytest.mark.parametrize("truth", [0.5, 1.0, 2.0, 5.0])

@@ -198,7 +198,7 @@ def test_many_questions_can_be_given_up_and_leave_nothing_wrong_behind(engine: E
 @pytest.mark.parametrize(("question", "options"), [((), ((1,),)), ((1,), ()), ((1,), ((1,), ()))])
 def test_a_question_without_tokens_is_none(question: tuple[int, ...], options: tuple[tuple[int, ...], ...]) -> None:
     with pytest.raises(ValueError, match="needs tokens"):
-        Question(question, options)
+        ScoreOptions((1,), [Question(question, options)], 512)
 
 
 def test_a_round_keeps_within_the_slot() -> None:

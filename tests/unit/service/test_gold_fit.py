@@ -7,7 +7,6 @@ import random
 import pytest
 import torch
 
-from qwen_allinone.service.calibration import Probabilities, calibrated
 from qwen_allinone.service.gold_fit import (
     BIAS_SPREAD,
     FEWEST,
@@ -16,6 +15,7 @@ from qwen_allinone.service.gold_fit import (
     accuracy_of,
     fit_to_gold,
 )
+from qwen_allinone.service.label_answer import Probabilities, calibrated
 
 
 def answers_of(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen_allinone.service.calibration import calibrated, mean
+from qwen_allinone.service.label_answer import calibrated, mean
 
 shares = st.lists(st.floats(1e-6, 1.0), min_size=2, max_size=6).map(lambda raw: tuple(x / sum(raw) for x in raw))
 
