@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from qwen_allinone.away import Away, Reach
 from qwen_allinone.errors import QaioError, StartupError
 from qwen_allinone.wording import said
 
@@ -24,17 +25,12 @@ except ImportError:
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 2.0  # most that one question waits for an answer or for another who writes
-_RETRY_S = 2.0  # between two tries to reach a lost PostgreSQL
 # A connection that nobody used for so long may have been cut off by something in between.
 _IDLE_S = 60.0
 _MOST_IDLE = 8
 _APPLICATION = "qwen-allinone"
 
 Connection = Any  # psycopg.Connection, where that is installed
-
-
-class Away(Exception):
-    """PostgreSQL does not answer, or did not lately, or does not do what it was asked. Never reaches a client."""
 
 
 class PostgresLink:
@@ -59,8 +55,7 @@ class PostgresLink:
         self._inherited: list[Connection] = []  # of the process that forked this one: not ours to close
         self._is_set_up = False
         self._complaint = ""
-        self._joined = True
-        self._try_at = 0.0
+        self._reach = Reach()
 
     @contextmanager
     def asking(self) -> Iterator[Connection]:
@@ -69,8 +64,7 @@ class PostgresLink:
         A PostgreSQL that answers that it will not (full, read-only, somebody else holds a lock) is asked again by the
         next; one that does not answer is left alone for a while.
         """
-        if not self._may_try():
-            raise Away
+        self._reach.check()
         connection = None
         try:
             connection = self._take() or self._open()
@@ -162,25 +156,10 @@ class PostgresLink:
                 return
         _close(connection)
 
-    def _may_try(self) -> bool:
-        """Always while PostgreSQL answers; else one request every few seconds finds out."""
-        with self._lock:
-            if self._joined:
-                return True
-            if time.monotonic() < self._try_at:
-                return False
-            self._try_at = time.monotonic() + _RETRY_S
-            return True
-
     def _leave(self, error: Exception) -> None:
-        with self._lock:
-            self._try_at = time.monotonic() + _RETRY_S
-            was_joined, self._joined = self._joined, False
-            idle, self._idle = self._idle, []
-        for process, _, connection in idle:
-            if process == os.getpid():
-                _close(connection)
-        if was_joined:
+        was_there = self._reach.lost()
+        self.close()
+        if was_there:
             log.warning("%s: PostgreSQL does not answer (%s); %s", self._use, _kind(error), self._without)
 
     def _complain(self, error: Exception) -> None:
@@ -191,9 +170,8 @@ class PostgresLink:
             log.warning("%s: PostgreSQL does not do as asked (%s)", self._use, kind)
 
     def _join(self) -> None:
-        with self._lock:
-            was_joined, self._joined, self._complaint = self._joined, True, ""
-        if not was_joined:
+        self._complaint = ""
+        if self._reach.found():
             log.info("%s: PostgreSQL answers again", self._use)
 
 

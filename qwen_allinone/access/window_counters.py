@@ -15,7 +15,8 @@ from typing import cast
 
 from redis import Redis
 
-from qwen_allinone.redis_link import Away, RedisLink
+from qwen_allinone.away import Away
+from qwen_allinone.redis_link import RedisLink
 
 # One round trip, one atomic step. The window begins with its first count. A time to live that is longer than a window
 # comes of a clock that was set back; without the repair a caller would be shut out for as long as the clock jumped.

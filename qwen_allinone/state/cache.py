@@ -19,7 +19,8 @@ from typing import Protocol, cast
 
 from redis import Redis
 
-from qwen_allinone.redis_link import Away, RedisLink
+from qwen_allinone.away import Away
+from qwen_allinone.redis_link import RedisLink
 
 _ENTRY_BYTES = 400  # what an entry costs beside its value: key, tuple, place in the dictionary
 _LOOK_S = 0.05  # between two looks at whether a wait still makes sense

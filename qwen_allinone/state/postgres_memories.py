@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from qwen_allinone.away import Away
 from qwen_allinone.errors import MemoryFull, MemoryNotFound, MemoryUnavailable
-from qwen_allinone.postgres_link import TIMEOUT_S, Away, Connection, PostgresLink
+from qwen_allinone.postgres_link import TIMEOUT_S, Connection, PostgresLink
 from qwen_allinone.state.likeness import FEW, likest
 from qwen_allinone.state.memories import AROUND_BYTES, Memory, Note, Source, Whose, form, now, topic
 

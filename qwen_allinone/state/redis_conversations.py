@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from qwen_allinone.away import Away
 from qwen_allinone.errors import OwnerFull, SessionBusy, SessionNotFound, StoreUnavailable
-from qwen_allinone.redis_link import Away, RedisLink
+from qwen_allinone.redis_link import RedisLink
 from qwen_allinone.state.conversations import AROUND_BYTES, Session, Turn, checked_date, now
 from qwen_allinone.state.lease import Lease, is_dead
 

@@ -18,8 +18,9 @@ from urllib.parse import quote, unquote
 from redis import Redis
 from redis.exceptions import ResponseError
 
+from qwen_allinone.away import Away
 from qwen_allinone.errors import MemoryFull, MemoryNotFound, MemoryUnavailable
-from qwen_allinone.redis_link import Away, RedisLink
+from qwen_allinone.redis_link import RedisLink
 from qwen_allinone.state import redis_memory_steps as steps
 from qwen_allinone.state.likeness import likest
 from qwen_allinone.state.memories import Memory, Note, Source, Whose, form, now, topic

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from qwen_allinone.away import Away
 from qwen_allinone.errors import OnceBusy, OnceMismatch, OnceUnavailable
-from qwen_allinone.redis_link import Away, RedisLink
+from qwen_allinone.redis_link import RedisLink
 from qwen_allinone.state.conversations import now
 from qwen_allinone.state.lease import Lease, is_dead
 from qwen_allinone.state.once import AROUND_BYTES

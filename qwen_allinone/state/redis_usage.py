@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from redis import Redis
 from redis.client import Pipeline
 
+from qwen_allinone.away import Away
 from qwen_allinone.errors import UsageUnavailable
-from qwen_allinone.redis_link import Away, RedisLink
+from qwen_allinone.redis_link import RedisLink
 from qwen_allinone.state.usage import Counts, UsageLine, Usages, owner_of, text_of
 
 T = TypeVar("T")

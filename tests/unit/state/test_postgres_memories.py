@@ -62,7 +62,7 @@ def test_of_what_is_forgotten_no_byte_stays_in_the_files(shared_postgres: Postgr
 def test_a_postgres_that_is_gone_is_a_store_that_cannot_be_used_until_it_is_back(
     own_postgres: PostgresServer, make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(postgres_link, "_RETRY_S", 0.0)
+    monkeypatch.setattr("qwen_allinone.away._RETRY_S", 0.0)
     store = make(own_postgres.new_database("gone"))
     memory = store.add(XIAO, "用户有猫")
     own_postgres.kill()

@@ -126,7 +126,7 @@ def test_a_redis_that_may_not_be_asked_for_its_files_is_told_of_once_and_forgets
 def test_a_redis_that_is_gone_is_a_store_that_cannot_be_used_until_it_is_back(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qwen_allinone.redis_link._RETRY_S", 0.0)
+    monkeypatch.setattr("qwen_allinone.away._RETRY_S", 0.0)
     store = store_in(redis)
     memory = store.add(XIAO, "用户有猫")
     redis.kill()
@@ -166,7 +166,7 @@ STRANGE = {
 def test_whatever_stands_in_redis_is_no_more_than_a_store_that_cannot_be_used(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch, value: tuple[str | bytes, ...]
 ) -> None:
-    monkeypatch.setattr("qwen_allinone.redis_link._RETRY_S", 0.0)
+    monkeypatch.setattr("qwen_allinone.away._RETRY_S", 0.0)
     store = store_in(redis)
     for place in range(len(keys_of(redis, store))):
         key = sorted(keys_of(redis, store))[place]

@@ -375,7 +375,7 @@ STRANGE = {
 def test_whatever_stands_in_redis_is_no_more_than_a_store_that_cannot_be_used(
     shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, value: tuple[str | bytes, ...]
 ) -> None:
-    monkeypatch.setattr("qwen_allinone.redis_link._RETRY_S", 0.0)
+    monkeypatch.setattr("qwen_allinone.away._RETRY_S", 0.0)
     keys = [f"qaio:session:{{{ID}}}{part}" for part in ("", ":turns", ":lease")]
     keys += [f"qaio:owner:{{alice}}:{part}" for part in ("sizes", "expiries", "sum")]
     for key in keys:
