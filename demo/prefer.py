@@ -1,0 +1,172 @@
+"""Teaches a trained model which of its own replies fit: readers have judged some thousands (demo/corpus/verdicts).
+
+    python -m demo.prefer --begin demo/checkpoint --out better
+
+Direct preference optimization (Rafailov et al. 2023): of two replies to one message the one that fits is to become
+likelier, the one that does not less likely, both against the model that it begins with. A share of the plain loss of
+the fitting replies keeps those from becoming less likely as well (Pang et al. 2024). The messages are first ones, read
+through the service's chat prompt, without any prompt, and through others, as in demo/batches.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from rich.progress import track
+from torch import Tensor
+from torch.nn import functional
+
+from demo.batches import DOOR_WEIGHTS, DOORS
+from demo.corpus.verdicts import Judged, read_verdicts
+from demo.model import DemoModel
+from demo.prompts import Prompts
+from demo.train import arithmetic
+from qwen_allinone.model.tokenizer import Tokenizer
+
+WATCHED = 0.1  # of the messages are not learned: how many of their pairs come in the right order is printed
+WARM_UP = 0.05
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Of the replies to a group of messages, numbered: `fitting` and `unfit` [pairs] of each pair of one message, and
+    what a pair counts, so that each message counts 1."""
+
+    fitting: Tensor
+    unfit: Tensor
+    weights: Tensor
+
+    @classmethod
+    def of(cls, group: Sequence[Judged]) -> Pairs:
+        found, start = list[tuple[int, int, float]](), 0
+        for one in group:
+            fits, count = range(start, start + len(one.fitting)), len(one.fitting) + len(one.unfit)
+            every = [(good, bad) for good in fits for bad in range(fits.stop, start + count)]
+            found += [(good, bad, 1 / len(every)) for good, bad in every]
+            start += count
+        fitting, unfit, weights = zip(*found, strict=True)
+        return cls(torch.tensor(fitting), torch.tensor(unfit), torch.tensor(weights))
+
+
+class Reader:
+    """Reads messages and their replies through prompts drawn at random."""
+
+    def __init__(self, prompts: Prompts, rng: Random) -> None:
+        self._prompts, self._rng = prompts, rng
+
+    def groups(self, judged: Sequence[Judged], replies: int) -> Iterator[tuple[str, list[Judged]]]:
+        """All messages in groups that share a mood and have some `replies` together, each with a system prompt."""
+        left, groups = list(judged), list[list[Judged]]()
+        self._rng.shuffle(left)
+        for mood in sorted({one.mood for one in left}):
+            groups.append([])
+            for one in (one for one in left if one.mood == mood):
+                if sum(len(other.fitting) + len(other.unfit) for other in groups[-1]) >= replies:
+                    groups.append([])
+                groups[-1].append(one)
+        self._rng.shuffle(groups)
+        return ((self._system(group[0].mood), group) for group in groups)
+
+    def _system(self, mood: str) -> str:
+        [door] = self._rng.choices(DOORS, DOOR_WEIGHTS)
+        if door == "chat":
+            return self._prompts.shipped_system(mood)
+        return "" if door == "none" else self._prompts.system(mood, (), self._rng)
+
+    def scores(self, model: DemoModel, system: str, group: Sequence[Judged]) -> tuple[Tensor, Tensor]:
+        """Log-probabilities [replies] of all replies to a group, and their tokens [replies]: of each message first those
+        that fit, then the others."""
+        encode, seams = self._prompts.tokenizer.encode, self._prompts.conversation(system)
+        rows, starts = list[list[int]](), list[int]()
+        for one in group:
+            message = [*encode(one.text), *seams.after]
+            for reply in (*one.fitting, *one.unfit):
+                starts.append(len(message))
+                rows.append([*message, *encode(reply), self._prompts.ends[1]])
+        longest = max(map(len, rows))
+        padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+        places, ends = torch.arange(longest), torch.tensor([len(row) for row in rows])
+        is_reply = (places >= torch.tensor(starts)[:, None]) & (places < ends[:, None])
+        predicted = is_reply[:, 1:].flatten().nonzero().squeeze(1)
+        with arithmetic():
+            hidden = model(torch.tensor(seams.before), padded)[:, :-1].reshape(-1, model.shape.hidden)
+            losses, _ = model.token_losses(hidden[predicted], padded[:, 1:].flatten()[predicted])
+        sums = torch.zeros(is_reply[:, 1:].numel()).index_put((predicted,), -losses).view(len(rows), -1).sum(1)
+        return sums, is_reply.sum(1)
+
+
+def prefer(options: argparse.Namespace) -> None:
+    """Learn, tell how it goes, and save after each round."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(options.begin / name, options.out / name)
+    torch.manual_seed(options.seed)
+    prompts, rng = Prompts(Tokenizer.load(options.begin)), Random(options.seed)
+    judged = [one for one in read_verdicts() if one.fitting and one.unfit]
+    rng.shuffle(judged)
+    watched, learned = judged[: int(len(judged) * WATCHED)], judged[int(len(judged) * WATCHED) :]
+    model = DemoModel.load(options.begin)
+    first = copy.deepcopy(model).requires_grad_(False)
+    adam = torch.optim.AdamW(model.parameters(), lr=options.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    reader = Reader(prompts, rng)
+    rounds = [list(reader.groups(learned, options.replies)) for _ in range(options.rounds)]
+    total, step, began = sum(map(len, rounds)), 0, time.monotonic()
+    print(f"{len(learned):,} messages with replies of both kinds, {total} steps", flush=True)
+    for number, groups in enumerate(rounds, 1):
+        for system, group in track(groups, f"round {number}"):
+            pairs = Pairs.of(group)
+            with torch.no_grad():
+                at_first, _ = reader.scores(first, system, group)
+            scores, tokens = reader.scores(model, system, group)
+            gained = options.beta * (scores - at_first)
+            wrong = -functional.logsigmoid(gained[pairs.fitting] - gained[pairs.unfit])
+            plain = -(scores / tokens)[pairs.fitting]
+            loss = ((wrong + options.plain * plain) * pairs.weights).sum() / len(group)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for part in adam.param_groups:
+                part["lr"] = options.rate * min(1.0, (step + 1) / (WARM_UP * total), 1.5 * (total - step) / total)
+            adam.step()
+            adam.zero_grad(set_to_none=True)
+            step += 1
+        model.save(options.out, prompts.ends)
+        right = watch(model, first, prompts, watched)
+        print(f"round {number}: {right:.3f} of the pairs of {len(watched)} other messages in order, "
+              f"{time.monotonic() - began:.0f} s", flush=True)  # fmt: skip
+
+
+@torch.no_grad()
+def watch(model: DemoModel, first: DemoModel, prompts: Prompts, judged: Sequence[Judged]) -> float:
+    """The share of pairs whose fitting reply gained more than the other, as /chat reads them; each message counts 1."""
+    right, reader = 0.0, Reader(prompts, Random(0))
+    for one in judged:
+        system, pairs = prompts.shipped_system(one.mood), Pairs.of([one])
+        gained = reader.scores(model, system, [one])[0] - reader.scores(first, system, [one])[0]
+        right += float(((gained[pairs.fitting] > gained[pairs.unfit]) * pairs.weights).sum())
+    return right / max(1, len(judged))
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--begin", type=Path, default=Path("demo/checkpoint"), metavar="MODEL")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=2, help="through all messages")
+    parser.add_argument("--replies", type=int, default=48, help="a step")
+    parser.add_argument("--rate", type=float, default=3e-5, help="peak learning rate")
+    parser.add_argument("--beta", type=float, default=0.1, help="how near it stays to the model it begins with")
+    parser.add_argument("--plain", type=float, default=0.1, help="weight of the plain loss of fitting replies")
+    prefer(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
