@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from demo.batches import DOOR_WEIGHTS, DOORS
 from demo.corpus.verdicts import Judged, read_verdicts
 from demo.model import DemoModel
 from demo.prompts import Prompts
-from demo.train import arithmetic
+from demo.train import arithmetic, begin_at
 from qwen_allinone.model.tokenizer import Tokenizer
 
 WATCHED = 0.1  # of the messages are not learned: how many of their pairs come in the right order is printed
@@ -107,9 +106,7 @@ class Reader:
 
 def prefer(options: argparse.Namespace) -> None:
     """Learn, tell how it goes, and save after each round."""
-    options.out.mkdir(parents=True, exist_ok=True)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(options.begin / name, options.out / name)
+    begin_at(options)
     torch.manual_seed(options.seed)
     prompts, rng = Prompts(Tokenizer.load(options.begin)), Random(options.seed)
     judged = [one for one in read_verdicts() if one.fitting and one.unfit]

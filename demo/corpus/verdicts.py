@@ -38,7 +38,7 @@ def read_verdicts(folder: Path = HERE) -> list[Judged]:
                     len(row) != len(COLUMNS)
                     or row[1] not in MOODS
                     or row[3] not in ("0", "1")
-                    or not row[0] * bool(row[2])
+                    or not (row[0] and row[2])
                 ):
                     raise ValueError(f"{path.name}:{number}: text, mood, reply, 1 or 0, and why not are wanted")
                 text, mood, reply, fits, _ = row

@@ -76,7 +76,8 @@ def register(app: OpenAPI, backend: Backend) -> None:
     @app.before_request
     def look_early() -> None:
         view = app.view_functions.get(request.endpoint or "")
-        if look := getattr(view, _LOOK, None):
+        look = getattr(view, _LOOK, None)
+        if look and request.method != "OPTIONS":  # which Flask answers itself, with the same view function named
             look()
         most = request.max_content_length
         if most is not None and (request.content_length or 0) > most:

@@ -86,6 +86,12 @@ def answered(asking: openai.OpenAI, file: str | None) -> list[dict[str, Any]]:
     return [json.loads(one) for one in asking.files.content(file).text.splitlines()]
 
 
+def test_what_may_be_asked_of_files_is_told_without_a_length(server: Server) -> None:
+    key = {"Authorization": f"Bearer {server.app.config['KEYS']['alice']}", "Host": "localhost"}
+    answer = server.app.test_client().options("/v1/files", headers=key)
+    assert answer.status_code == 200 and {"GET", "POST"} <= set(answer.headers["Allow"].split(", "))
+
+
 def test_a_batch_from_its_file_to_its_answers(server: Server) -> None:
     asking = client(server)
     lines = [line(f"row-{n}", body={"text": f"第 {n} 个很好"}) for n in range(5)] + [line("bad", body={"txt": "a"})]
