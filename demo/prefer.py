@@ -6,8 +6,8 @@ Direct preference optimization (Rafailov et al. 2023): of two replies to one mes
 likelier, the one that does not less likely, both against the model that it begins with. A share of the plain loss of
 the fitting replies keeps those from becoming less likely as well (Pang et al. 2024). With a `--beta` of 0.1 a pair is
 content only when its replies are 20 nats apart, more than a whole reply has: all that the model could say well became
-unlikely, and 40 of 100 replies were no sentences. With 1.0 it takes three nats. The messages are first ones, read
-through the service's chat prompt, without any prompt, and through others, as in demo/batches.py.
+unlikely, and 40 of 100 replies were no sentences. With 1.0 it takes three nats. What was said is read through the
+service's chat prompt, without any prompt, and through others, as in demo/batches.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -34,6 +34,8 @@ from qwen_allinone.model.tokenizer import Tokenizer
 
 WATCHED = 0.1  # of the messages are not learned: how many of their pairs come in the right order is printed
 WARM_UP = 0.05
+
+System = Callable[[str], str]  # the system prompt that tells a mood
 
 
 @dataclass(frozen=True)
@@ -63,45 +65,62 @@ class Reader:
     def __init__(self, prompts: Prompts, rng: Random) -> None:
         self._prompts, self._rng = prompts, rng
 
-    def groups(self, judged: Sequence[Judged], replies: int) -> Iterator[tuple[str, list[Judged]]]:
-        """All messages in groups that share a mood and have some `replies` together, each with a system prompt."""
+    def groups(self, judged: Sequence[Judged], replies: int) -> Iterator[tuple[System, list[Judged]]]:
+        """All messages in groups that have some `replies` together, each with a system prompt. Those of a group stand
+        equally far into a conversation, which began in the same mood."""
         left, groups = list(judged), list[list[Judged]]()
         self._rng.shuffle(left)
-        for mood in sorted({one.mood for one in left}):
+        for alike in sorted({_begins(one) for one in left}):
             groups.append([])
-            for one in (one for one in left if one.mood == mood):
+            for one in (one for one in left if _begins(one) == alike):
                 if sum(len(other.fitting) + len(other.unfit) for other in groups[-1]) >= replies:
                     groups.append([])
                 groups[-1].append(one)
         self._rng.shuffle(groups)
-        return ((self._system(group[0].mood), group) for group in groups)
+        return ((self._system(group[0].moods[0]), group) for group in groups)
 
-    def _system(self, mood: str) -> str:
+    def _system(self, mood: str) -> System:
         [door] = self._rng.choices(DOORS, DOOR_WEIGHTS)
         if door == "chat":
-            return self._prompts.shipped_system(mood)
-        return "" if door == "none" else self._prompts.system(mood, (), self._rng)
+            return self._prompts.shipped_system
+        made = "" if door == "none" else self._prompts.system(mood, (), self._rng)
+        return lambda mood: made
 
-    def scores(self, model: DemoModel, system: str, group: Sequence[Judged]) -> tuple[Tensor, Tensor]:
+    def scores(self, model: DemoModel, system: System, group: Sequence[Judged]) -> tuple[Tensor, Tensor]:
         """Log-probabilities [replies] of all replies to a group, and their tokens [replies]: of each message first those
         that fit, then the others."""
-        encode, seams = self._prompts.tokenizer.encode, self._prompts.conversation(system)
+        encode, before = self._prompts.tokenizer.encode, self._prompts.conversation(system(group[0].moods[0])).before
         rows, starts = list[list[int]](), list[int]()
         for one in group:
-            message = [*encode(one.text), *seams.after]
+            said = self._said(one, system)
             for reply in (*one.fitting, *one.unfit):
-                starts.append(len(message))
-                rows.append([*message, *encode(reply), self._prompts.ends[1]])
+                starts.append(len(said))
+                rows.append([*said, *encode(reply), self._prompts.ends[1]])
         longest = max(map(len, rows))
         padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
         places, ends = torch.arange(longest), torch.tensor([len(row) for row in rows])
         is_reply = (places >= torch.tensor(starts)[:, None]) & (places < ends[:, None])
         predicted = is_reply[:, 1:].flatten().nonzero().squeeze(1)
         with arithmetic():
-            hidden = model(torch.tensor(seams.before), padded)[:, :-1].reshape(-1, model.shape.hidden)
+            hidden = model(torch.tensor(before), padded)[:, :-1].reshape(-1, model.shape.hidden)
             losses, _ = model.token_losses(hidden[predicted], padded[:, 1:].flatten()[predicted])
         sums = torch.zeros(is_reply[:, 1:].numel()).index_put((predicted,), -losses).view(len(rows), -1).sum(1)
         return sums, is_reply.sum(1)
+
+    def _said(self, one: Judged, system: System) -> list[int]:
+        """Ids from the user's first text up to the reply. As the service does it, the system prompt is told again where
+        another mood changes it."""
+        prompts, encode, told = self._prompts, self._prompts.tokenizer.encode, system(one.moods[0])
+        ids = [*encode(one.said[0]), *prompts.to_reply]
+        for mood, reply, text in zip(one.moods[1:], one.said[1::2], one.said[2::2], strict=True):
+            again, told = told != system(mood), system(mood)
+            ids += [*encode(reply), prompts.ends[1], *(prompts.late_system(told) if again else prompts.to_user)]
+            ids += [*encode(text), *prompts.to_reply]
+        return ids
+
+
+def _begins(one: Judged) -> tuple[int, str]:
+    return len(one.moods), one.moods[0]
 
 
 def prefer(options: argparse.Namespace) -> None:
@@ -147,7 +166,7 @@ def watch(model: DemoModel, first: DemoModel, prompts: Prompts, judged: Sequence
     """The share of pairs whose fitting reply gained more than the other, as /chat reads them; each message counts 1."""
     right, reader = 0.0, Reader(prompts, Random(0))
     for one in judged:
-        system, pairs = prompts.shipped_system(one.mood), Pairs.of([one])
+        system, pairs = prompts.shipped_system, Pairs.of([one])
         gained = reader.scores(model, system, [one])[0] - reader.scores(first, system, [one])[0]
         right += float(((gained[pairs.fitting] > gained[pairs.unfit]) * pairs.weights).sum())
     return right / max(1, len(judged))

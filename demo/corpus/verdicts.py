@@ -1,6 +1,8 @@
 """Replies of an earlier model to messages of the corpus, and which of them fit, as readers found who saw nothing else.
 
 A file of `verdicts/` is a table: what the user says, the mood that the reply was told, the reply, 1 or 0, and why not.
+In a conversation the first cell has all that was said, user and model in turn, and the second the mood of each of the
+user's messages, with `BETWEEN` between them.
 """
 
 from __future__ import annotations
@@ -13,35 +15,46 @@ from demo.corpus.dialogues import MOODS
 
 HERE = Path(__file__).parent / "verdicts"
 COLUMNS = ("text", "mood", "reply", "fits", "why")
+BETWEEN = " ⏎ "
 
 
 @dataclass
 class Judged:
-    """What a user says, told as `mood`, and replies to it, without their ends."""
+    """What was said, by the user and the model in turn, the user last; the mood told with each of his messages; and
+    replies to the last one, without their ends."""
 
-    text: str
-    mood: str
+    said: tuple[str, ...]
+    moods: tuple[str, ...]
     fitting: list[str] = field(default_factory=list)
     unfit: list[str] = field(default_factory=list)
 
 
 def read_verdicts(folder: Path = HERE) -> list[Judged]:
-    """All of them, by text, in the files' order; raises ValueError with file and line for what is none."""
-    found: dict[str, Judged] = {}
+    """All of them, by what was said, in the files' order; raises ValueError with file and line for what is none."""
+    found: dict[tuple[str, ...], Judged] = {}
     for path in sorted(folder.glob("*.tsv")):
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             if tuple(next(rows, ())) != COLUMNS:
                 raise ValueError(f"{path.name}:1: the columns have to be {', '.join(COLUMNS)}")
             for number, row in enumerate(rows, 2):
-                if (
-                    len(row) != len(COLUMNS)
-                    or row[1] not in MOODS
-                    or row[3] not in ("0", "1")
-                    or not (row[0] and row[2])
-                ):
+                if not _is_verdict(row):
                     raise ValueError(f"{path.name}:{number}: text, mood, reply, 1 or 0, and why not are wanted")
                 text, mood, reply, fits, _ = row
-                judged = found.setdefault(text, Judged(text, mood))
+                said, moods = tuple(text.split(BETWEEN)), tuple(mood.split(BETWEEN))
+                judged = found.setdefault(said, Judged(said, moods))
                 (judged.fitting if fits == "1" else judged.unfit).append(reply)
     return list(found.values())
+
+
+def _is_verdict(row: list[str]) -> bool:
+    if len(row) != len(COLUMNS):
+        return False
+    said, moods, reply, fits = row[0].split(BETWEEN), row[1].split(BETWEEN), row[2], row[3]
+    return (
+        all(said)
+        and bool(reply)
+        and fits in ("0", "1")
+        and set(moods) <= set(MOODS)
+        and len(said) == 2 * len(moods) - 1
+    )

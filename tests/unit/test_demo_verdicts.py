@@ -16,7 +16,7 @@ from demo.model import DemoModel
 from demo.prefer import Pairs, Reader
 from demo.prompts import Prompts
 from qwen_allinone.model.tokenizer import Tokenizer
-from qwen_allinone.tasks import render
+from qwen_allinone.tasks import Exchange, render_turns
 
 CHECKPOINT = Path(prefer.__file__).parent / "checkpoint"
 HEAD = "text\tmood\treply\tfits\twhy\n"
@@ -29,9 +29,11 @@ def written(folder: Path, text: str) -> Path:
 
 def test_replies_are_gathered_by_what_the_user_says(tmp_path: Path) -> None:
     rows = "猫丢了\t负面\t先别急。\t1\t\n狗\t平静\t嗯？\t0\toff\n猫丢了\t负面\t太好了！\t0\tmood: 恭喜\n"
+    rows += "猫丢了 ⏎ 先别急。 ⏎ 找到了\t负面 ⏎ 正面\t真好！\t1\t\n"
     assert read_verdicts(written(tmp_path, HEAD + rows)) == [
-        Judged("猫丢了", "负面", ["先别急。"], ["太好了！"]),
-        Judged("狗", "平静", [], ["嗯？"]),
+        Judged(("猫丢了",), ("负面",), ["先别急。"], ["太好了！"]),
+        Judged(("狗",), ("平静",), [], ["嗯？"]),
+        Judged(("猫丢了", "先别急。", "找到了"), ("负面", "正面"), ["真好！"], []),
     ]
 
 
@@ -44,6 +46,9 @@ def test_replies_are_gathered_by_what_the_user_says(tmp_path: Path) -> None:
         (HEAD + "猫丢了\t难过\t先别急。\t1\t\n", "some.tsv:2: text"),
         (HEAD + "猫丢了\t负面\t先别急。\t1\t\n猫丢了\t负面\t好。\t是\t\n", "some.tsv:3: text"),
         (HEAD + "猫丢了\t负面\t\t1\t\n", "some.tsv:2: text"),
+        (HEAD + "猫丢了 ⏎ 找到了\t负面 ⏎ 正面\t真好！\t1\t\n", "some.tsv:2: text"),
+        (HEAD + "猫丢了\t负面 ⏎ 正面\t真好！\t1\t\n", "some.tsv:2: text"),
+        (HEAD + "猫丢了 ⏎  ⏎ 找到了\t负面 ⏎ 正面\t真好！\t1\t\n", "some.tsv:2: text"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_named(tmp_path: Path, text: str, told: str) -> None:
@@ -52,31 +57,39 @@ def test_a_row_that_cannot_be_read_is_named(tmp_path: Path, text: str, told: str
 
 
 def test_every_reply_that_fits_stands_against_every_one_that_does_not_and_each_message_counts_one() -> None:
-    group = [Judged("猫丢了", "负面", ["甲", "乙"], ["丙"]), Judged("狗", "负面", ["甲"], ["乙", "丙"])]
+    group = [Judged(("猫丢了",), ("负面",), ["甲", "乙"], ["丙"]), Judged(("狗",), ("负面",), ["甲"], ["乙", "丙"])]
     pairs = Pairs.of(group)
     assert list(zip(pairs.fitting.tolist(), pairs.unfit.tolist(), pairs.weights.tolist(), strict=True)) == [
         (0, 2, 0.5), (1, 2, 0.5), (3, 4, 0.5), (3, 5, 0.5)
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("moods", [("负面",), ("负面", "正面"), ("正面", "正面", "平静")])
 @torch.no_grad()
-def test_a_reply_s_score_is_that_of_its_tokens_as_the_service_lays_them_out() -> None:
-    model = DemoModel.load(CHECKPOINT)
-    prompts = Prompts(Tokenizer.load(CHECKPOINT))
-    group = [Judged("猫丢了", "负面", ["先别急。"], ["太好了，真为你高兴！"]), Judged("考砸了", "负面", ["嗯"], ["好"])]
-    scores, tokens = Reader(prompts, Random(1)).scores(model, prompts.shipped_system("负面"), group)
-    chat = render(prompts.chat, {"text": "猫丢了", "sentiment": "负面"})
+def test_a_reply_s_score_is_that_of_its_tokens_as_the_service_lays_them_out(moods: tuple[str, ...]) -> None:
+    model, prompts = DemoModel.load(CHECKPOINT), Prompts(Tokenizer.load(CHECKPOINT))
+    said = ("猫丢了", "先别急。", "找到了", "真好！", "在床底下")[: 2 * len(moods) - 1]
+    replies = ["先别急。", "太好了，真为你高兴！"]
+    group = [Judged(said, moods, replies[:1], replies[1:]), Judged(("考砸了",) * len(said), moods, ["嗯"], ["好"])]
+    scores, tokens = Reader(prompts, Random(1)).scores(model, prompts.shipped_system, group)
+    earlier = [
+        Exchange({"text": text, "sentiment": mood}, reply)
+        for text, mood, reply in zip(said[::2], moods, said[1::2], strict=False)
+    ]
+    chat = render_turns(prompts.chat, earlier, {"text": said[-1], "sentiment": moods[-1]}, restate=True)
     ids = prompts.tokenizer.encode_rendered(chat)
-    for number, reply in enumerate(["先别急。", "太好了，真为你高兴！"]):
-        said = [*prompts.tokenizer.encode(reply), prompts.ends[1]]
-        hidden = model(torch.tensor(ids[:1]), torch.tensor([ids[1:] + said]))[0]
-        losses, _ = model.token_losses(hidden[len(ids) - 2 : -1], torch.tensor(said))
+    for number, reply in enumerate(replies):
+        answer = [*prompts.tokenizer.encode(reply), prompts.ends[1]]
+        hidden = model(torch.tensor(ids[:1]), torch.tensor([ids[1:] + answer]))[0]
+        losses, _ = model.token_losses(hidden[len(ids) - 2 : -1], torch.tensor(answer))
         assert float(scores[number]) == pytest.approx(-float(losses.sum()), abs=1e-3)
-        assert int(tokens[number]) == len(said)
+        assert int(tokens[number]) == len(answer)
 
 
 def test_a_round_raises_what_fits_above_what_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    judged = [Judged(f"{word}丢了", "负面", ["先别急。", "别急"], ["太好了！"]) for word in "猫狗鱼书笔伞包表灯碗"]
+    judged = [
+        Judged((f"{word}丢了",), ("负面",), ["先别急。", "别急"], ["太好了！"]) for word in "猫狗鱼书笔伞包表灯碗"
+    ]
     monkeypatch.setattr(prefer, "read_verdicts", lambda: judged)
     options = Namespace(begin=CHECKPOINT, out=tmp_path, seed=1, rounds=2, replies=12, rate=1e-4, beta=0.1, plain=0.1)
     prefer.prefer(options)
@@ -87,4 +100,4 @@ def test_a_round_raises_what_fits_above_what_does_not(tmp_path: Path, monkeypatc
 def test_the_verdicts_that_ship_are_many_and_on_no_text_that_is_measured() -> None:
     judged, apart = read_verdicts(), Apart(measured_sentences())
     assert len(judged) > 2_000
-    assert [one.text for one in judged if not apart.clear(one.text)] == []
+    assert [text for one in judged for text in one.said[::2] if not apart.clear(text)] == []
