@@ -39,7 +39,8 @@ if _files != resource.RLIM_INFINITY and _files < _wanted:
 worker_connections = max(_wanted - 256, threads + 8)
 # A burst waits here for the few milliseconds until it is accepted; a full queue would cost clients a second or more.
 backlog = 1024
-# Forking after torch has started its threads hangs: each worker loads for itself.
+# Forking after torch has started its threads hangs: each worker loads the model for itself. What is only imported is
+# imported once, below.
 preload_app = False
 # A stop waits for admitted requests; two seconds more, so that a worker whose time is up ends what is left itself.
 graceful_timeout = math.ceil(settings.stop_s) + 2
@@ -73,6 +74,7 @@ def on_starting(server):
 
 
 def when_ready(server):
+    startup.import_app()
     server.succession = Succession(server, settings, startup.checked_settings)
     try:
         server.succession.begin()

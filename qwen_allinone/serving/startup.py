@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import gc
+import importlib
 import os
 import socket
 import time
@@ -39,6 +41,15 @@ def checked_settings() -> Settings:
     if settings.audit_file:
         audit.check(settings.audit_file)
     return settings
+
+
+def import_app() -> None:
+    """Import what workers run, so that those forked from here have it at once, and in the same memory: a start, a
+    reload and a killed worker's successor are seconds faster. Nothing is computed, so torch starts no thread.
+    """
+    importlib.import_module("qwen_allinone.bootstrap")
+    gc.collect()
+    gc.freeze()  # a collection in a worker leaves the shared pages alone
 
 
 def refusal(error: StartupError) -> str:

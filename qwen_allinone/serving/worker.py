@@ -36,7 +36,7 @@ from qwen_allinone.serving.early_answers import Lingering, closing_if_unread
 from qwen_allinone.serving.listener import close_listener
 from qwen_allinone.serving.refusals import RefusesInJson
 
-if TYPE_CHECKING:  # the master imports this module, and it does without torch
+if TYPE_CHECKING:  # read with the configuration, of which mistakes are told before torch is imported
     from qwen_allinone.engine import Engine
 
 log = logging.getLogger(__name__)
