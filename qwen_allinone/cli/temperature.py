@@ -11,7 +11,7 @@ import numpy as np
 from qwen_allinone.cli.asking import AnsweredRow
 from qwen_allinone.cli.figures import Figures, Judged, figures_of
 from qwen_allinone.errors import DataFileError
-from qwen_allinone.service.label_answer import LEAST, Probabilities, calibrated
+from qwen_allinone.service.label_answer import LEAST, calibrated, choose
 from qwen_allinone.tasks import Task
 from qwen_allinone.wording import said
 
@@ -88,11 +88,6 @@ def _temperature_of(task: Task, answered: Sequence[AnsweredRow]) -> float:
 
 def _judged(task: Task, answered: Sequence[AnsweredRow], temperature: float) -> list[Judged]:
     shares = [calibrated(each.plain, None, temperature) for each in answered]
-    return [Judged(each.row.label, _answer(task, given), given) for each, given in zip(answered, shares, strict=True)]
-
-
-def _answer(task: Task, shares: Probabilities) -> str:
-    unknown = task.spec.output.unknown
-    if unknown and max(shares) < unknown.below:
-        return unknown.name
-    return task.labels[shares.index(max(shares))]
+    chosen = [choose(task.spec.output, given, given.index(max(given))).name for given in shares]
+    right = [each.row.label for each in answered]
+    return [Judged(*one) for one in zip(right, chosen, shares, strict=True)]

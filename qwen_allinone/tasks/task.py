@@ -59,11 +59,16 @@ class Input(_Frozen):
 
 
 class Label(_Frozen):
-    """One allowed answer; `emoji` is for people, `task` names the task that `route` runs for it."""
+    """One allowed answer; `emoji` is for people, `task` names the task that `route` runs for it.
+
+    `at_least`: it is the answer as soon as its probability reaches this, though another label's be higher. For what may
+    not be missed.
+    """
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^\S(.*\S)?$")]
     emoji: str | None = None
     task: Name | None = None
+    at_least: float | None = Field(None, gt=0.0, lt=1.0)
 
 
 class Unknown(_Frozen):

@@ -151,6 +151,18 @@ def test_where_it_does_not_fire_the_chat_goes_on(caring: Callable[..., Service])
     assert [told.task for told in terms.answers] == ["sentiment", "care", "chat"]
 
 
+def test_a_bound_of_its_own_makes_it_fire_where_the_other_label_is_likelier(start: Start, tmp_path: Path) -> None:
+    answered = str(start(write_care(write_prompts(tmp_path / "asked"))).run("care", {"text": TEXT}).label)
+    first = OTHER[answered]
+    root = write_care(write_prompts(tmp_path / "prompts"), first)
+    prompt = (root / "care" / "prompt.md").read_text(encoding="utf-8")
+    bound = prompt.replace(f"{{name: {first}}}", f"{{name: {first}, at_least: 0.000001}}")
+    (root / "care" / "prompt.md").write_text(bound, encoding="utf-8")
+    answer = start(root).chat(TEXT)
+    assert answer.care is not None and answer.care.fired and answer.reply.text == VETTED
+    assert answer.care.probabilities is not None and answer.care.probabilities[first] < 0.5
+
+
 def test_a_conversation_goes_on_from_the_vetted_text(caring: Callable[..., Service]) -> None:
     service = caring()
     turn = service.chat(TEXT).turn

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen_allinone.service.label_answer import calibrated, mean
+from qwen_allinone.service.label_answer import calibrated, choose, mean
+from qwen_allinone.tasks import Label, Output, Unknown
 
 shares = st.lists(st.floats(1e-6, 1.0), min_size=2, max_size=6).map(lambda raw: tuple(x / sum(raw) for x in raw))
 
@@ -22,6 +23,25 @@ def test_a_prior_by_hand() -> None:
     assert calibrated((0.6, 0.4), (0.8, 0.2), 1.0) == pytest.approx((0.75 / 2.75, 2.0 / 2.75))
     assert calibrated((0.3, 0.7), (0.5, 0.5), 1.0) == pytest.approx((0.3, 0.7))
     assert calibrated((0.8, 0.2), (0.8, 0.2), 3.0) == pytest.approx((0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("shares", "chosen"),
+    [
+        ((0.7, 0.2, 0.1), "甲"),
+        ((0.6, 0.19, 0.21), "丙"),  # as soon as it reaches its bound
+        ((0.3, 0.5, 0.2), "乙"),  # of two that do the first
+        ((0.45, 0.45, 0.1), "乙"),
+        ((0.35, 0.1, 0.2), "丙"),  # though the likeliest is unsure
+        ((0.39, 0.24, 0.19), "说不准"),
+    ],
+)
+def test_the_likeliest_label_is_chosen_unless_another_reaches_its_own_bound(
+    shares: tuple[float, ...], chosen: str
+) -> None:
+    labels = (Label(name="甲"), Label(name="乙", at_least=0.25), Label(name="丙", at_least=0.2))
+    output = Output(kind="label", labels=labels, unknown=Unknown(name="说不准", below=0.4))
+    assert choose(output, shares, shares.index(max(shares))).name == chosen
 
 
 def test_the_mean_of_answers() -> None:
