@@ -9,7 +9,10 @@ from typing import TypeVar
 
 from qwen_allinone.service import Answer, Service
 
-JOBS = ("intent", "sentiment_en", "route", "keywords", "summary", "translate")
+JOBS = (
+    "intent", "sentiment_en", "route", "urgency", "handover", "category", "satisfaction", "keywords", "summary",
+    "translate",
+)  # fmt: skip
 AT_ONCE = 8
 T = TypeVar("T")
 R = TypeVar("R")

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PLACE = "口"  # any text that is one token
 TASKS = (
     "sentiment", "chat", "intent", "keywords", "summary", "translate", "sentiment_en", "route", "care", "suggest",
-    "remember", "ticket", "aspects",
+    "remember", "ticket", "aspects", "urgency", "handover", "category", "satisfaction",
 )  # fmt: skip
 _SHORT = 40  # characters of an example in a prompt
 _MOST_EXAMPLES = 6

@@ -21,6 +21,10 @@ TEXTS = {
     "sentiment": "今天心情特别差，工作也不顺利",
     "ticket": "耳机用了两天左边就没声音了",
     "aspects": "房间很干净，隔音太差",
+    "urgency": "电梯停在半空，里面还有人",
+    "handover": "我要找真人，不要机器人",
+    "category": "发票抬头开错了",
+    "satisfaction": "等了一个小时，菜还是凉的",
 }
 PROMPTS = Path(__file__).parents[2] / "prompts"
 

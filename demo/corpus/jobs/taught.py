@@ -19,6 +19,7 @@ from demo.corpus.messages import read_conversations
 from qwen_allinone.tasks import clean
 
 WRITTEN = Path(__file__).parent / "written"  # <task>.tsv: a text and its answer (of `ticket` its fields), with a header
+BY_HAND = ("ticket", "urgency", "handover", "category", "satisfaction")  # of which there is nothing else
 WRITTEN_SHARE = 0.35  # of the samples of a task that has both kinds
 NEEDED, NOT_NEEDED = CARE = ("需要帮助", "没有")
 # Kinds of messages, and beginnings of the names of files, of despair and of what only looks like it. In those of `q_care`
@@ -36,7 +37,8 @@ def taught(lexicon: Lexicon, seed: int, count: int) -> dict[str, list[Sample]]:
         by_hand = [sample for sample in written(task) if apart.clear(sample.text)]
         samples[task] = _mixed(drawn, by_hand, rng)
     samples["care"] = list(_care(apart))
-    samples["ticket"] = [s for s in written("ticket") if apart.clear(s.text)]
+    for task in BY_HAND:
+        samples[task] = [s for s in written(task) if apart.clear(s.text)]
     samples["suggest"] = [s for s in _table(DIALOGUES / "suggest.tsv") if apart.clear(s.text)]
     samples["remember"] = [s for s in _table(DIALOGUES / "remember.tsv") if apart.clear(s.text)]
     return {task: [_cleaned(s) for s in part] for task, part in samples.items() if part}
@@ -72,7 +74,10 @@ def _care(apart: Apart) -> Iterator[Sample]:
             near += first.texts
         else:
             other += first.texts
-    for texts, answer, times in ((despair, NEEDED, 6), (near, NOT_NEEDED, 4), (other, NOT_NEEDED, 1)):
+    for sample in written("care"):
+        if apart.clear(sample.text):
+            (despair if sample.answer == NEEDED else near).append(sample.text)
+    for texts, answer, times in ((despair, NEEDED, 10), (near, NOT_NEEDED, 8), (other, NOT_NEEDED, 1)):
         yield from (Sample(text, answer) for text in texts * times)
 
 
