@@ -21,22 +21,22 @@ from typing import TextIO
 import torch
 import torch.distributed as group
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor, nn
+from torch import nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 
 from demo.batches import DRILLED, Batch, Batches
 from demo.corpus.lexicon import LABELS
 from demo.embeddings import informed
+from demo.losses import arithmetic, of_moods, of_written
 from demo.model import DemoModel, Shape
-from demo.muon import Muon, multiplies_bfloat16
+from demo.muon import Muon
 from demo.readers import Readers
 from demo.texts import Texts, make_tokenizer
 from qwen_allinone.host import give_back
 
 WARM_UP = 80
 LABEL_WEIGHT, WORDS_WEIGHT, MEANING_WEIGHT, KIND_WEIGHT, JOB_WEIGHT = 1.5, 0.25, 1.0, 0.5, 1.0
-STEADY = 1e-4  # of the z-loss, which keeps scores from growing (PaLM, 2022)
 DRILL_ONLY_STEPS, DRILL_STEPS = 200, 450
 SAVE_EVERY_S = 240.0
 TIDY_STEPS = 25
@@ -200,12 +200,7 @@ class Training:
         batch, model = self.batches.moods(), self.model
         with arithmetic():
             hidden = model(batch.prefix, batch.rows)
-            chosen = hidden.reshape(-1, model.shape.hidden)[batch.positions]
-            count = len(batch.positions)
-            targets = self._signs.repeat_interleave(count)
-            losses, totals = model.token_losses(chosen.repeat(2, 1), targets)
-        shares = torch.cat([batch.shares, 1 - batch.shares])
-        label = (losses * shares).sum() / count + STEADY * (totals**2).mean()
+            label = of_moods(model, hidden, batch, self._signs)
         polarity, meaning = self.readers.losses(model.model.embed_tokens(batch.rows), hidden.float(), batch)
         (label * LABEL_WEIGHT + polarity * WORDS_WEIGHT + meaning * MEANING_WEIGHT).backward()  # type: ignore[no-untyped-call]
         self._follow("label", float(label.detach()))
@@ -216,7 +211,7 @@ class Training:
         batch, model = self.batches.talk(), self.model
         with arithmetic():
             hidden = model(batch.prefix, batch.rows).reshape(-1, model.shape.hidden)
-            reply, loss = self._written(hidden, batch)
+            reply, loss = of_written(model, hidden, batch)
         guessed = self.readers.of_kind(hidden[batch.answered].float())  # of none, where no message has a kind
         kind = functional.cross_entropy(guessed, batch.kinds, reduction="sum") / max(1, len(batch.kinds))
         (loss + KIND_WEIGHT * kind).backward()  # type: ignore[no-untyped-call]
@@ -237,17 +232,10 @@ class Training:
         """Learn what is written; returns the mean loss of what counts in full."""
         model = self.model
         with arithmetic():
-            mean, loss = self._written(model(batch.prefix, batch.rows).reshape(-1, model.shape.hidden), batch)
+            mean, loss = of_written(model, model(batch.prefix, batch.rows).reshape(-1, model.shape.hidden), batch)
         (loss * weight).backward()  # type: ignore[no-untyped-call]
         self.tokens += batch.tokens
         return mean
-
-    def _written(self, hidden: Tensor, batch: Batch) -> tuple[float, Tensor]:
-        """Of the outputs `hidden` [tokens, hidden]: the mean loss of what counts in full, and what is to be lessened."""
-        losses, totals = self.model.token_losses(hidden[batch.positions], batch.targets)
-        counted = batch.weights >= 1
-        loss = (losses * batch.weights).sum() / counted.sum() + STEADY * (totals**2).mean()
-        return float(losses.detach()[counted].mean()), loss
 
     def _average(self) -> None:
         """The mean gradient of all processes, clipped."""
@@ -291,11 +279,6 @@ class Training:
         self.step, self.tokens, self.spent = state["step"], state["tokens"], state["spent"]
         self.can_copy = state["can_copy"]
         torch.set_rng_state(state["random"])
-
-
-def arithmetic() -> torch.autocast:
-    """Matrix products in bfloat16 where that is faster; weights and their updates stay FP32."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16())
 
 
 def main() -> None:

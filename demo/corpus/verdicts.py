@@ -29,10 +29,19 @@ class Judged:
     unfit: list[str] = field(default_factory=list)
 
 
-def read_verdicts(folder: Path = HERE) -> list[Judged]:
-    """All of them, by what was said, in the files' order; raises ValueError with file and line for what is none."""
+def read_verdicts(name: str = "*", folder: Path = HERE) -> list[Judged]:
+    """Those of the files of that name, or of all, by what was said, in the files' order.
+
+    Raises:
+        ValueError: no such file, or a row that is no verdict, named with file and line.
+    """
     found: dict[tuple[str, ...], Judged] = {}
-    for path in sorted(folder.glob("*.tsv")):
+    paths = sorted(folder.glob(f"{name}.tsv"))
+    if not paths:
+        raise ValueError(
+            f"no verdicts {name!r} in {folder}; there are {', '.join(p.stem for p in sorted(folder.glob('*.tsv')))}"
+        )
+    for path in paths:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             if tuple(next(rows, ())) != COLUMNS:

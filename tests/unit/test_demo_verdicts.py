@@ -30,7 +30,7 @@ def written(folder: Path, text: str) -> Path:
 def test_replies_are_gathered_by_what_the_user_says(tmp_path: Path) -> None:
     rows = "猫丢了\t负面\t先别急。\t1\t\n狗\t平静\t嗯？\t0\toff\n猫丢了\t负面\t太好了！\t0\tmood: 恭喜\n"
     rows += "猫丢了 ⏎ 先别急。 ⏎ 找到了\t负面 ⏎ 正面\t真好！\t1\t\n"
-    assert read_verdicts(written(tmp_path, HEAD + rows)) == [
+    assert read_verdicts(folder=written(tmp_path, HEAD + rows)) == [
         Judged(("猫丢了",), ("负面",), ["先别急。"], ["太好了！"]),
         Judged(("狗",), ("平静",), [], ["嗯？"]),
         Judged(("猫丢了", "先别急。", "找到了"), ("负面", "正面"), ["真好！"], []),
@@ -53,7 +53,14 @@ def test_replies_are_gathered_by_what_the_user_says(tmp_path: Path) -> None:
 )
 def test_a_row_that_cannot_be_read_is_named(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        read_verdicts(written(tmp_path, text))
+        read_verdicts(folder=written(tmp_path, text))
+
+
+def test_the_files_are_read_by_name(tmp_path: Path) -> None:
+    folder = written(tmp_path, HEAD + "猫丢了\t负面\t先别急。\t1\t\n")
+    assert len(read_verdicts("some", folder)) == 1
+    with pytest.raises(ValueError, match="no verdicts 'other' in .*; there are some"):
+        read_verdicts("other", folder)
 
 
 def test_every_reply_that_fits_stands_against_every_one_that_does_not_and_each_message_counts_one() -> None:
@@ -90,8 +97,9 @@ def test_a_round_raises_what_fits_above_what_does_not(tmp_path: Path, monkeypatc
     judged = [
         Judged((f"{word}丢了",), ("负面",), ["先别急。", "别急"], ["太好了！"]) for word in "猫狗鱼书笔伞包表灯碗"
     ]
-    monkeypatch.setattr(prefer, "read_verdicts", lambda: judged)
-    options = Namespace(begin=CHECKPOINT, out=tmp_path, seed=1, rounds=2, replies=12, rate=1e-4, beta=0.1, plain=0.1)
+    monkeypatch.setattr(prefer, "read_verdicts", lambda _: judged)
+    how = {"rounds": 2, "replies": 12, "rate": 1e-4, "beta": 0.1, "plain": 0.1}
+    options = Namespace(begin=CHECKPOINT, out=tmp_path, verdicts="*", beside=0, seed=1, **how)
     prefer.prefer(options)
     prompts, was, now = Prompts(Tokenizer.load(tmp_path)), DemoModel.load(CHECKPOINT), DemoModel.load(tmp_path)
     assert prefer.watch(now, was, prompts, judged) > 0.9
