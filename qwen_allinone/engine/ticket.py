@@ -66,5 +66,6 @@ class Ticket:
             queue_s=self.started - self.submitted,
             prefill_s=first - self.started,
             decode_s=now - first,
+            submitted=self.submitted,
             **fields,  # type: ignore[arg-type]
         )

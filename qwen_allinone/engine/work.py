@@ -37,7 +37,8 @@ class FinishReason(enum.StrEnum):
 class Result:
     """An answer in token ids; times in seconds. `scores` are those of ScoreOptions; `logprobs` are of each token, if
     they were asked for; `vector` is that of Embed. `label_mass` is the share of the whole vocabulary's probability that
-    falls on the labels' first tokens, None where it was not asked for."""
+    falls on the labels' first tokens, None where it was not asked for. `submitted` is when the engine was asked, a
+    time.monotonic() value, 0 where it was not."""
 
     finish_reason: FinishReason
     ids: tuple[int, ...]
@@ -52,6 +53,7 @@ class Result:
     queue_s: float = 0.0
     prefill_s: float = 0.0
     decode_s: float = 0.0
+    submitted: float = 0.0
 
 
 class Work(Protocol):

@@ -22,6 +22,7 @@ from qwen_allinone.tasks import Masking, MaskKind
 from qwen_allinone.telemetry import AnswerRecord, RequestRecord, Telemetry
 from qwen_allinone.telemetry.logs import begin_request, end_request
 from qwen_allinone.telemetry.metrics import CONTENT_TYPE, FAILED
+from qwen_allinone.telemetry.trace_parent import trace_parent
 
 METRICS = "/metrics"
 # Asked every few seconds by machines: no lines, no latencies.
@@ -50,7 +51,8 @@ def register(
         given = request.headers.get("X-Request-Id", "")
         g.state = RequestState(given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex)
         g.state.alerts = alerts
-        begin_request(g.state.id)
+        g.state.trace = trace_parent(request.headers.get("traceparent", ""))
+        begin_request(g.state.id, g.state.trace)
 
     @app.after_request
     def watch_until_closed(response: Response) -> Response:
@@ -95,6 +97,8 @@ def _finisher(response: Response, telemetry: Telemetry, masks: Collection[MaskKi
             code=state.errors[-1] if state.errors else None,
             answers=tuple(map(answer_record, state.answers)),
             text=inputs | _outputs(state.answers, masking, masks) if masking else {},
+            began=state.began,
+            trace=state.trace,
         )
         telemetry.record(record, quiet=route in QUIET, waited_for=not state.is_behind)
 
@@ -120,6 +124,7 @@ def answer_record(answer: Answer) -> AnswerRecord:
         inter_token_s=result.decode_s / steps if is_decoded else None,
         cache=answer.cache,
         fired=answer.fired,
+        submitted=result.submitted,
     )
 
 

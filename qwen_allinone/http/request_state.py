@@ -14,6 +14,7 @@ from werkzeug.local import LocalProxy
 
 from qwen_allinone.access import Window
 from qwen_allinone.service import Answer
+from qwen_allinone.telemetry.trace_parent import TraceParent
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class RequestState:
     who holds the lists sees later ones too. `is_behind`: a line of a batch, for which nobody waits. `key` is equal
     where the same request is asked again and known to be the same, and for no other. `alerts` is told once what it was
     answered, before the client is; None: nobody wants to know.
-    `priority`: those with a higher one come first.
+    `priority`: those with a higher one come first. `trace` is what the caller says of his own, None where he does not.
     """
 
     id: str
@@ -59,6 +60,7 @@ class RequestState:
     key: str = field(default_factory=lambda: secrets.token_hex(12))
     alerts: Callable[[RequestState], None] | None = None
     priority: int = 0
+    trace: TraceParent | None = None
 
     def tell_alerts(self) -> None:
         """The request is as good as answered. Called again it does nothing."""

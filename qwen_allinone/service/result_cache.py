@@ -58,7 +58,15 @@ class ResultCache:
 
 def without_cost(result: Result) -> Result:
     """A remembered result: nothing was generated for it, and none of its prompt computed."""
-    return replace(result, ids=(), reused_tokens=result.prompt_tokens, queue_s=0.0, prefill_s=0.0, decode_s=0.0)
+    return replace(
+        result,
+        ids=(),
+        reused_tokens=result.prompt_tokens,
+        queue_s=0.0,
+        prefill_s=0.0,
+        decode_s=0.0,
+        submitted=0.0,
+    )
 
 
 def dump(result: Result) -> bytes:

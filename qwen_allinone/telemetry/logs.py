@@ -15,6 +15,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from qwen_allinone.settings import Settings
 from qwen_allinone.telemetry.formatting import line_formatter
 from qwen_allinone.telemetry.line_writer import LineWriter
+from qwen_allinone.telemetry.trace_parent import TraceParent
 
 _STDERR = 2
 _CHATTY = ("httpx", "httpcore", "filelock", "urllib3")
@@ -67,10 +68,11 @@ def lost_lines() -> int:
     return _lines.lost
 
 
-def begin_request(request_id: str) -> None:
-    """From here on this thread's lines carry `request_id`, and tell no messages of exceptions."""
+def begin_request(request_id: str, trace: TraceParent | None = None) -> None:
+    """From here on this thread's lines carry `request_id` and what is known of the caller's trace, and tell no messages
+    of exceptions."""
     clear_contextvars()
-    bind_contextvars(request_id=request_id)
+    bind_contextvars(request_id=request_id, **(trace.fields() if trace else {}))
 
 
 def end_request() -> None:

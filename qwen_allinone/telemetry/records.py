@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from qwen_allinone.telemetry.trace_parent import TraceParent
+
 # The `finish_reason` of an answer that was never given: its request ended with an error.
 UNFINISHED = "unfinished"
 REMEMBERED = "HIT"  # the `cache` of an answer of which no token was computed
@@ -15,7 +17,7 @@ REMEMBERED = "HIT"  # the `cache` of an answer of which no token was computed
 class AnswerRecord:
     """One answer of a task within a request. Times in seconds.
 
-    `inter_token_s` is the mean time between two tokens, None where there was no second. `cache` is REMEMBERED for
+    `submitted` is when the engine was asked for it, a time.monotonic() value, 0 where it was not. `inter_token_s` is the mean time between two tokens, None where there was no second. `cache` is REMEMBERED for
     an answer that was, MISS for one that was looked for, None for one that was not. `fired`: it is why a chat was
     answered with the vetted text.
     """
@@ -32,11 +34,13 @@ class AnswerRecord:
     inter_token_s: float | None
     cache: str | None = None
     fired: bool = False
+    submitted: float = 0.0
 
 
 @dataclass(frozen=True)
 class RequestRecord:
-    """A request whose last byte was handed over. `route` is the rule, never the path; `text` only if it may be told."""
+    """A request whose last byte was handed over. `route` is the rule, never the path; `text` only if it may be told.
+    `began` is a time.monotonic() value. `trace`: None where the caller named none."""
 
     request_id: str
     method: str
@@ -48,6 +52,8 @@ class RequestRecord:
     code: str | None = None
     answers: tuple[AnswerRecord, ...] = ()
     text: Mapping[str, Any] = field(default_factory=dict)
+    began: float = 0.0
+    trace: TraceParent | None = None
 
     def fields(self) -> dict[str, Any]:
         """The log line's fields; times in milliseconds, summed over the answers like the tokens.
@@ -62,6 +68,7 @@ class RequestRecord:
         }
         return {
             "request_id": self.request_id,
+            **(self.trace.fields() if self.trace else {}),
             "method": self.method,
             "route": self.route,
             "status": self.status,

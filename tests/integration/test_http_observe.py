@@ -94,6 +94,41 @@ def test_a_chat_is_one_line_with_its_costs(server: Server, log: Log) -> None:
     assert line["total_ms"] >= line["prefill_ms"] + line["decode_ms"] > 0
 
 
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+def test_a_callers_trace_stands_in_the_line_beside_the_request_id(server: Server, log: Log) -> None:
+    headers = {"X-Request-Id": "mine-2", "traceparent": f"00-{TRACE}-{SPAN}-01"}
+    assert server.client.post("/chat", json={"text": TEXT}, headers=headers).status_code == 200
+    (line,) = log.requests
+    assert list(line) == ["timestamp", "level", "logger", "pid", "event", FIELDS[0], "trace_id", "span_id", *FIELDS[1:]]
+    assert (line["request_id"], line["trace_id"], line["span_id"]) == ("mine-2", TRACE, SPAN)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_lines_of_a_failing_request_carry_the_callers_trace_too(
+    server: Server, log: Log, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError(TEXT)
+
+    monkeypatch.setattr(type(server.service), "chat", fail)
+    headers = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
+    server.client.post("/chat", json={"text": TEXT, "stream": stream}, headers=headers)
+    server.client.post("/chat", json={"text": TEXT, "stream": stream})
+    traced, bare = [line for line in log.lines if line["level"] == "error"]
+    assert (traced["trace_id"], traced["span_id"], "RuntimeError" in traced["exception"]) == (TRACE, SPAN, True)
+    assert traced["request_id"] and not bare.keys() & {"trace_id", "span_id"}
+
+
+def test_a_header_that_is_no_traceparent_changes_nothing(server: Server, log: Log) -> None:
+    for header in (f"00-{TRACE.upper()}-{SPAN}-01", f"00-{'0' * 32}-{SPAN}-01", "hunter2"):
+        answer = server.client.post("/v1/tasks/sentiment", json={"text": TEXT}, headers={"traceparent": header})
+        assert answer.status_code == 200
+    assert [list(line)[5:] for line in log.requests] == [FIELDS] * 3
+    assert "hunter2" not in log.text
+
+
 def test_a_line_never_holds_what_was_said_or_answered(server: Server, log: Log) -> None:
     answer = server.post("/chat", {"text": TEXT})
     server.client.post("/chat?key=hunter2", json={"text": TEXT, "hunter2": 1}, headers={"Authorization": "hunter2"})
