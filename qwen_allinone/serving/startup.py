@@ -16,7 +16,7 @@ from qwen_allinone.alerts import load_alerts
 from qwen_allinone.errors import SettingsError, StartupError
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import ROUTE, Registry, chat_tasks, routes_of
-from qwen_allinone.telemetry import audit
+from qwen_allinone.telemetry import audit, tracing
 from qwen_allinone.wording import in_language, of_environment, said
 
 _PATIENCE_S = 3.0
@@ -25,8 +25,8 @@ _GIVEN_SOCKETS = {"LISTEN_FDS", "GUNICORN_FD"}
 
 
 def checked_settings() -> Settings:
-    """The settings. Raises StartupError if a setting, a task folder, the keys, the alerts or the audit file is at
-    fault.
+    """The settings. Raises StartupError if a setting, a task folder, the keys, the alerts, the audit file or what is
+    to send spans is at fault.
 
     What a task asks of the model's tokens and context shows when a worker has loaded the model, not here.
     """
@@ -40,6 +40,7 @@ def checked_settings() -> Settings:
         load_alerts(settings.alerts, registry, settings.alerts_networks)
     if settings.audit_file:
         audit.check(settings.audit_file)
+    tracing.check()
     return settings
 
 

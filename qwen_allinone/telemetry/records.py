@@ -17,9 +17,9 @@ REMEMBERED = "HIT"  # the `cache` of an answer of which no token was computed
 class AnswerRecord:
     """One answer of a task within a request. Times in seconds.
 
-    `submitted` is when the engine was asked for it, a time.monotonic() value, 0 where it was not. `inter_token_s` is the mean time between two tokens, None where there was no second. `cache` is REMEMBERED for
-    an answer that was, MISS for one that was looked for, None for one that was not. `fired`: it is why a chat was
-    answered with the vetted text.
+    `submitted` is when the engine was asked for it, a time.monotonic() value, 0 where it was not. `inter_token_s` is
+    the mean time between two tokens, None where there was no second. `cache` is REMEMBERED for an answer that was, MISS
+    for one that was looked for, None for one that was not. `fired`: it is why a chat was answered with the vetted text.
     """
 
     task: str

@@ -521,6 +521,15 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
         "QAIO_AUDIT_FILE={path!r}：无法写入：{strerror}",
         "QAIO_AUDIT_FILE={path!r}: cannot be written: {strerror}",
     ),
+    # telemetry/tracing.py
+    "otel_endpoint_form": (
+        "{setting}：请写完整地址，例如 http://localhost:4318（OTLP 走 HTTP）",
+        "{setting}: write a whole address, as http://localhost:4318 (OTLP over HTTP)",
+    ),
+    "needs_opentelemetry": (
+        "{setting} 需要 OpenTelemetry，而它没有装全：pip install -r requirements-otel.txt",
+        "{setting} needs OpenTelemetry, which is not wholly installed: pip install -r requirements-otel.txt",
+    ),
     # tasks/adapter_files.py: fragments
     "save_safely": (
         "请用 PEFT 的 safe_serialization 保存为 {adapter_weights}",

@@ -197,6 +197,12 @@ def test_a_request_id_is_kept_if_it_is_one_and_made_if_not(front: Proxy, echo: E
     assert seen.replace("-", "").replace(".", "").replace("_", "").isalnum() and seen.isascii()
 
 
+def test_the_callers_trace_arrives(front: Proxy, echo: Echo) -> None:
+    given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    assert front.ask("GET", "/trace", headers={"traceparent": given}).status == 200
+    assert echo.seen("/trace")[-1]["headers"]["TRACEPARENT"] == given
+
+
 def test_every_answer_carries_the_security_headers_once(front: Proxy) -> None:
     for path in ("/anything", "/" + "a" * 5000):
         answer = front.ask("GET", path)
