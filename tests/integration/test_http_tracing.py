@@ -129,7 +129,7 @@ def test_a_remembered_answer_took_no_time(server: Server, collector: Collector) 
 
 def test_of_many_answers_the_first_have_spans_of_their_own(server: Server, collector: Collector) -> None:
     texts = [f"第 {number} 单很满意" for number in range(20)]
-    body = {"model": "sentiment", "input": texts}
+    body = {"model": "demo", "input": texts}
     answer = server.client.post("/v1/classify", json=body, headers={"X-Request-Id": "many"})
     assert answer.status_code == 200, answer.get_json()
     until(lambda: bool(collector.of_request("many")))

@@ -15,6 +15,7 @@ import yaml
 
 from qwen_allinone.telemetry.metrics import Metrics, Vitals
 from qwen_allinone.telemetry.records import AnswerRecord, RequestRecord
+from qwen_allinone.telemetry.trace_parent import TraceParent
 
 PROJECT = Path(__file__).resolve().parents[3]
 DEPLOY = PROJECT / "deploy"
@@ -112,7 +113,9 @@ def test_the_handbook_s_table_of_log_fields_is_the_record_s() -> None:
     listed = [
         name for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
     ]
-    fields = list(RequestRecord("a", "POST", "/chat", 200, 1.0, text={"inputs": {}, "outputs": []}).fields())
+    trace = TraceParent("1" * 32, "2" * 16, sampled=True)
+    told = RequestRecord("a", "POST", "/chat", 200, 1.0, text={"inputs": {}, "outputs": []}, trace=trace)
+    fields = list(told.fields())
     assert listed == ["timestamp", "level", "logger", "pid", "event", *fields, "exception"]
 
 
