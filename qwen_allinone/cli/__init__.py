@@ -16,8 +16,10 @@ from qwen_allinone.cli import (
     tune_command,
     tune_prompt_command,
 )
+from qwen_allinone.cli.help_texts import add, group
+from qwen_allinone.cli.terminal import worded
 
-app = typer.Typer(help="One small language model, many jobs.", no_args_is_help=True, add_completion=False)
+app = group(worded("does_all"))
 
 
 def _version(wanted: bool) -> None:
@@ -28,36 +30,38 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which one")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help=worded("opt_version"))
+    ] = False,
 ) -> None:
     pass
 
 
-app.command()(commands.serve)
-app.command()(commands.ask)
-app.command()(commands.check)
-app.command("eval")(labelled_commands.evaluate)
-app.command()(labelled_commands.calibrate)
-app.command()(tune_command.tune)
-app.command("tune-prompt")(tune_prompt_command.tune_prompt)
-app.command()(feedback_command.feedback)
-app.command()(commands.doctor)
-app.command()(commands.download)
+add(app, "serve", commands.serve, worded("does_serve"))
+add(app, "ask", commands.ask, worded("does_ask"))
+add(app, "check", commands.check, worded("does_check"))
+add(app, "eval", labelled_commands.evaluate, worded("does_eval"))
+add(app, "calibrate", labelled_commands.calibrate, worded("does_calibrate"))
+add(app, "tune", tune_command.tune, worded("does_tune"))
+add(app, "tune-prompt", tune_prompt_command.tune_prompt, worded("does_tune_prompt"))
+add(app, "feedback", feedback_command.feedback, worded("does_feedback"))
+add(app, "doctor", commands.doctor, worded("does_doctor"))
+add(app, "download", commands.download, worded("does_download"))
 
-_keys = typer.Typer(help="API keys: new, list, remove. The service takes up changes by itself.", no_args_is_help=True)
-_keys.command("new")(key_commands.new_key)
-_keys.command("list")(key_commands.list_keys)
-_keys.command("remove")(key_commands.remove_key)
+_keys = group(worded("does_keys"))
+add(_keys, "new", key_commands.new_key, worded("does_keys_new"))
+add(_keys, "list", key_commands.list_keys, worded("does_keys_list"))
+add(_keys, "remove", key_commands.remove_key, worded("does_keys_remove"))
 app.add_typer(_keys, name="keys")
 
-_alerts = typer.Typer(help="Alerts to people: test, list, retry.", no_args_is_help=True)
-_alerts.command("test")(alert_commands.test)
-_alerts.command("list")(alert_commands.list_alerts)
-_alerts.command("retry")(alert_commands.retry)
+_alerts = group(worded("does_alerts"))
+add(_alerts, "test", alert_commands.test, worded("does_alerts_test"))
+add(_alerts, "list", alert_commands.list_alerts, worded("does_alerts_list"))
+add(_alerts, "retry", alert_commands.retry, worded("does_alerts_retry"))
 app.add_typer(_alerts, name="alerts")
 
-_corrections = typer.Typer(help="What people said of answers: export.", no_args_is_help=True)
-_corrections.command("export")(correction_commands.export)
+_corrections = group(worded("does_corrections"))
+add(_corrections, "export", correction_commands.export, worded("does_corrections_export"))
 app.add_typer(_corrections, name="corrections")
 
 
@@ -66,9 +70,9 @@ def _corrections_main() -> None:
     """With one command alone typer would take its name for an argument."""
 
 
-_prompts = typer.Typer(help="Versions of the prompts: list, try, reload, back.", no_args_is_help=True)
-_prompts.command("list")(prompt_commands.list_versions)
-_prompts.command("try")(prompt_commands.try_version)
-_prompts.command("reload")(prompt_commands.reload)
-_prompts.command("back")(prompt_commands.back)
+_prompts = group(worded("does_prompts"))
+add(_prompts, "list", prompt_commands.list_versions, worded("does_prompts_list"))
+add(_prompts, "try", prompt_commands.try_version, worded("does_prompts_try"))
+add(_prompts, "reload", prompt_commands.reload, worded("does_prompts_reload"))
+add(_prompts, "back", prompt_commands.back, worded("does_prompts_back"))
 app.add_typer(_prompts, name="prompts")

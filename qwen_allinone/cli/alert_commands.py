@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from qwen_allinone import bootstrap
 from qwen_allinone.alerts import Alerts, Senders, SendFailed, load_alerts
-from qwen_allinone.cli.terminal import AsJson, err, exit_with, out, print_json
+from qwen_allinone.cli.terminal import AsJson, err, exit_with, out, print_json, worded
 from qwen_allinone.errors import DataFileError, QaioError, SettingsError
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import Message, SqliteOutbox, now
@@ -23,7 +23,7 @@ FAILED = 1
 
 
 def test(
-    channels: Annotated[list[str] | None, typer.Argument(help="Channels; all if none is named")] = None,
+    channels: Annotated[list[str] | None, typer.Argument(help=worded("arg_channels"))] = None,
 ) -> None:
     """Check QAIO_ALERTS, and send a test message to each channel, at once and past the outbox."""
     try:
@@ -69,10 +69,8 @@ def list_alerts(as_json: AsJson = False) -> None:
 
 
 def retry(
-    ids: Annotated[
-        list[str] | None, typer.Argument(help="Messages, as `list` shows them; all if none is named")
-    ] = None,
-    seconds: Annotated[float, typer.Option(min=0, max=3600, help="Wait so long for them to be sent")] = 30.0,
+    ids: Annotated[list[str] | None, typer.Argument(help=worded("arg_messages"))] = None,
+    seconds: Annotated[float, typer.Option(min=0, max=3600, help=worded("opt_seconds"))] = 30.0,
 ) -> None:
     """Make waiting and dead alerts due now, and send them: with the running service, or here if there is none."""
     try:

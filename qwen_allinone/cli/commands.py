@@ -13,7 +13,7 @@ from rich.progress import Progress
 from qwen_allinone.cli import tables
 from qwen_allinone.cli.asking import most_at_once
 from qwen_allinone.cli.gold_cases import check_task
-from qwen_allinone.cli.terminal import AsJson, err, exit_with, load_service, load_settings, out, print_json
+from qwen_allinone.cli.terminal import AsJson, err, exit_with, load_service, load_settings, out, print_json, worded
 from qwen_allinone.errors import QaioError, StartupError
 from qwen_allinone.model import hub
 from qwen_allinone.model.checkpoint import DEMO, is_folder
@@ -30,7 +30,7 @@ def serve() -> None:
     os.execv(sys.executable, command)
 
 
-def ask(text: Annotated[str, typer.Argument(help="What to say")], as_json: AsJson = False) -> None:
+def ask(text: Annotated[str, typer.Argument(help=worded("arg_text"))], as_json: AsJson = False) -> None:
     """Label a text and answer it, in this process."""
     service = load_service(load_settings())
     try:
@@ -48,10 +48,10 @@ def ask(text: Annotated[str, typer.Argument(help="What to say")], as_json: AsJso
 
 
 def check(
-    tasks: Annotated[list[str] | None, typer.Argument(help="Tasks to check; all if none is named")] = None,
-    wrong: Annotated[bool, typer.Option(help="List the cases that failed")] = True,
-    seed: Annotated[int, typer.Option(help="Seed of sampled answers")] = 0,
-    at_least: Annotated[float, typer.Option(help="Exit with 1 if a task passes a smaller share than this")] = 0.0,
+    tasks: Annotated[list[str] | None, typer.Argument(help=worded("arg_checked_tasks"))] = None,
+    wrong: Annotated[bool, typer.Option(help=worded("opt_wrong_cases"))] = True,
+    seed: Annotated[int, typer.Option(help=worded("opt_answer_seed"))] = 0,
+    at_least: Annotated[float, typer.Option(help=worded("opt_least_share"))] = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """Run the gold cases of the tasks (prompts/<task>/cases.yaml) and print a table."""
@@ -88,11 +88,9 @@ def doctor() -> None:
 
 
 def download(
-    model: Annotated[
-        str | None, typer.Argument(help="Hub id, as Qwen/Qwen1.5-0.5B; QAIO_MODEL if none is given")
-    ] = None,
-    to: Annotated[Path | None, typer.Option(help="Folder for its files; the hub's cache if none is given")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit; QAIO_MODEL_REVISION if none is")] = None,
+    model: Annotated[str | None, typer.Argument(help=worded("arg_hub_id"))] = None,
+    to: Annotated[Path | None, typer.Option(help=worded("opt_to"))] = None,
+    revision: Annotated[str | None, typer.Option(help=worded("opt_revision"))] = None,
 ) -> None:
     """Fetch a model from the hub, or from the mirror in HF_ENDPOINT, and compare it with what the hub says of it.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qwen_allinone.cli.result_files import write_corrections
-from qwen_allinone.cli.terminal import err, exit_with
+from qwen_allinone.cli.terminal import err, exit_with, worded
 from qwen_allinone.errors import DataFileError, QaioError, SettingsError
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import Corrections
@@ -17,8 +17,8 @@ from qwen_allinone.wording import said
 
 
 def export(
-    task: Annotated[str, typer.Argument(help="A label task")],
-    out: Annotated[Path, typer.Option(help="Where the rows go")] = Path("corrections.csv"),
+    task: Annotated[str, typer.Argument(help=worded("arg_label_task"))],
+    out: Annotated[Path, typer.Option(help=worded("opt_corrections_out"))] = Path("corrections.csv"),
 ) -> None:
     """Write all that people said of a task's answers as labelled CSV, oldest first, what was right included."""
     try:

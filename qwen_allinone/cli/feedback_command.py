@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from qwen_allinone import desk
 from qwen_allinone.cli.feedback_alerts import row_alerts
 from qwen_allinone.cli.feedback_crews import Crew, Engine, Many, crew
-from qwen_allinone.cli.terminal import err, exit_with, load_settings, out
+from qwen_allinone.cli.terminal import err, exit_with, load_settings, out, worded
 from qwen_allinone.errors import DataFileError, QaioError
 from qwen_allinone.settings import Settings
 from qwen_allinone.wording import said
@@ -25,33 +25,23 @@ _SAMPLE = Path(desk.__file__).parent / "sample.csv"
 
 
 def feedback(
-    files: Annotated[
-        list[str] | None, typer.Argument(help="CSV, TSV, JSONL, XLSX or Parquet files; s3://... too")
-    ] = None,
-    out_folder: Annotated[Path, typer.Option("--out", help="Folder for what comes of it")] = Path("feedback"),
-    sample: Annotated[bool, typer.Option("--sample", help="Take the small file that comes with the package")] = False,
-    text: Annotated[str, typer.Option("--text", help="Column with what people say; guessed if not given")] = "",
-    date: Annotated[str, typer.Option("--date", help="Column with the day; - for none")] = "",
-    product: Annotated[str, typer.Option("--product", help="Column with the product or shop; - for none")] = "",
-    rating: Annotated[str, typer.Option("--rating", help="Column with the stars; - for none")] = "",
-    number: Annotated[str, typer.Option("--id", help="Column that tells rows apart; - for none")] = "",
-    without: Annotated[
-        list[str] | None, typer.Option("--without", help="Leave out a task: intent, keywords, care or suggest")
-    ] = None,
-    sure: Annotated[
-        float, typer.Option(min=0.5, max=1, help="A negative row is an alarm from this probability on")
-    ] = desk.SURE,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder")] = False,
-    url: Annotated[str, typer.Option(help="Ask this running service, and not a model in this process")] = "",
-    key_file: Annotated[Path | None, typer.Option("--key", help="File with its API key or token")] = None,
-    engine: Annotated[
-        Engine, typer.Option(help="ray: many models on the machines of a Ray cluster, or several on this one")
-    ] = Engine.PROCESS,
-    address: Annotated[
-        str, typer.Option(help="With ray: the cluster, as HOST:PORT or auto; not given: this machine alone")
-    ] = "",
-    actors: Annotated[int, typer.Option(min=0, help="With ray: models in all; 0: as many as there are CPUs for")] = 0,
-    actor_cpus: Annotated[int, typer.Option(min=1, help="With ray: CPUs that each model computes on")] = 1,
+    files: Annotated[list[str] | None, typer.Argument(help=worded("arg_files"))] = None,
+    out_folder: Annotated[Path, typer.Option("--out", help=worded("opt_desk_out"))] = Path("feedback"),
+    sample: Annotated[bool, typer.Option("--sample", help=worded("opt_sample"))] = False,
+    text: Annotated[str, typer.Option("--text", help=worded("opt_text"))] = "",
+    date: Annotated[str, typer.Option("--date", help=worded("opt_date"))] = "",
+    product: Annotated[str, typer.Option("--product", help=worded("opt_product"))] = "",
+    rating: Annotated[str, typer.Option("--rating", help=worded("opt_rating"))] = "",
+    number: Annotated[str, typer.Option("--id", help=worded("opt_id"))] = "",
+    without: Annotated[list[str] | None, typer.Option("--without", help=worded("opt_without"))] = None,
+    sure: Annotated[float, typer.Option(min=0.5, max=1, help=worded("opt_sure"))] = desk.SURE,
+    resume: Annotated[bool, typer.Option("--resume", help=worded("opt_resume"))] = False,
+    url: Annotated[str, typer.Option(help=worded("opt_url"))] = "",
+    key_file: Annotated[Path | None, typer.Option("--key", help=worded("opt_key"))] = None,
+    engine: Annotated[Engine, typer.Option(help=worded("opt_engine"))] = Engine.PROCESS,
+    address: Annotated[str, typer.Option(help=worded("opt_address"))] = "",
+    actors: Annotated[int, typer.Option(min=0, help=worded("opt_actors"))] = 0,
+    actor_cpus: Annotated[int, typer.Option(min=1, help=worded("opt_actor_cpus"))] = 1,
 ) -> None:
     """Label files of feedback: sentiment, intent, keywords, alarms, suggested replies; and make a report of them.
 

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from qwen_allinone.access import keys
-from qwen_allinone.cli.terminal import err, exit_with
+from qwen_allinone.cli.terminal import err, exit_with, worded
 from qwen_allinone.errors import SettingsError, StartupError
 from qwen_allinone.settings import Settings
 from qwen_allinone.wording import said
 
 
-def new_key(name: Annotated[str, typer.Argument(help="Whose key it is; appears in logs")]) -> None:
+def new_key(name: Annotated[str, typer.Argument(help=worded("arg_new_key"))]) -> None:
     """Make a key, print it this once, and put its hash into QAIO_API_KEYS_FILE."""
     try:
         key = keys.add(_keys_file(), name)
@@ -34,7 +34,7 @@ def list_keys() -> None:
         typer.echo(name)
 
 
-def remove_key(name: Annotated[str, typer.Argument(help="Whose key no longer holds")]) -> None:
+def remove_key(name: Annotated[str, typer.Argument(help=worded("arg_old_key"))]) -> None:
     """Take a key out of QAIO_API_KEYS_FILE; from the next request on it does not hold."""
     try:
         keys.remove(_keys_file(), name)

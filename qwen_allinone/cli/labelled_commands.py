@@ -16,18 +16,28 @@ from qwen_allinone.cli.asking import AnsweredRow, Ask, ask_all, in_process, most
 from qwen_allinone.cli.figures import Figures, figures_of
 from qwen_allinone.cli.labelled_rows import Column, Table, read_table
 from qwen_allinone.cli.temperature import fit
-from qwen_allinone.cli.terminal import AsJson, err, exit_with, key_of, load_service, load_settings, out, print_json
+from qwen_allinone.cli.terminal import (
+    AsJson,
+    err,
+    exit_with,
+    key_of,
+    load_service,
+    load_settings,
+    out,
+    print_json,
+    worded,
+)
 from qwen_allinone.errors import DataFileError, QaioError
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Calibration, Quality, Registry, Task
 from qwen_allinone.wording import said
 
-TaskName = Annotated[str, typer.Argument(help="A label task")]
-Data = Annotated[Path, typer.Option(help="Labelled CSV, UTF-8, with a header")]
-TextColumn = Annotated[str, typer.Option(help="Column of the input `text`; other inputs have their own names")]
-LabelColumn = Annotated[str, typer.Option(help="Column of the right label")]
-Map = Annotated[str, typer.Option("--map", help="The file's labels in the task's words: 1=正面,0=负面")]
-Limit = Annotated[int, typer.Option(min=0, help="Only the first N rows; 0: all")]
+TaskName = Annotated[str, typer.Argument(help=worded("arg_label_task"))]
+Data = Annotated[Path, typer.Option(help=worded("opt_data"))]
+TextColumn = Annotated[str, typer.Option(help=worded("opt_text_column"))]
+LabelColumn = Annotated[str, typer.Option(help=worded("opt_label_column"))]
+Map = Annotated[str, typer.Option("--map", help=worded("opt_map"))]
+Limit = Annotated[int, typer.Option(min=0, help=worded("opt_limit"))]
 
 
 def evaluate(
@@ -37,10 +47,10 @@ def evaluate(
     label_column: LabelColumn = "label",
     names: Map = "",
     limit: Limit = 0,
-    wrong: Annotated[Path, typer.Option(help="Where the wrong rows go")] = Path("wrong.csv"),
-    url: Annotated[str, typer.Option(help="Ask this running service, and not a model in this process")] = "",
-    key_file: Annotated[Path | None, typer.Option(help="File with its API key or token, if it asks for one")] = None,
-    at_least: Annotated[float, typer.Option(help="Exit with 1 if the accuracy is less than this")] = 0.0,
+    wrong: Annotated[Path, typer.Option(help=worded("opt_wrong_rows"))] = Path("wrong.csv"),
+    url: Annotated[str, typer.Option(help=worded("opt_url"))] = "",
+    key_file: Annotated[Path | None, typer.Option(help=worded("opt_key_if_asked"))] = None,
+    at_least: Annotated[float, typer.Option(help=worded("opt_least_accuracy"))] = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """Compare the answers to labelled rows with their labels: accuracy, F1, confusion matrix, times, wrong rows."""
@@ -60,7 +70,9 @@ def evaluate(
     if as_json:
         print_json(_for_programs(figures, seconds))
     else:
-        tables.print_evaluation(out, f"{task} on {data.name}", chosen, figures, answered, seconds)
+        tables.print_evaluation(
+            out, worded("head_on_file", task=task, file=data.name), chosen, figures, answered, seconds
+        )
     err.print(f"{len(mistaken)} wrong rows are in {escape(str(wrong))}", highlight=False)
     if figures.accuracy < at_least:
         raise typer.Exit(1)
@@ -110,7 +122,7 @@ def calibrate(
         file = result_files.write_calibration(folder, calibration)
     except QaioError as error:
         raise exit_with(error) from None
-    tables.print_calibration(out, f"{task} on {data.name}", fitted)
+    tables.print_calibration(out, worded("head_on_file", task=task, file=data.name), fitted)
     err.print(f"kept in {escape(str(file))}: it holds from the next start on", highlight=False)
 
 

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from qwen_allinone.cli.prompt_trial import Compared, compare
-from qwen_allinone.cli.terminal import AsJson, err, exit_with, load_settings, out, print_json
+from qwen_allinone.cli.terminal import AsJson, err, exit_with, load_settings, out, print_json, worded
 from qwen_allinone.errors import QaioError
 from qwen_allinone.serving.succession import ask_to_reload
 from qwen_allinone.settings import Settings
@@ -43,7 +43,7 @@ def list_versions(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"versions": entries})
         return
-    table = Table("version", "in force since", "why")
+    table = Table(worded("head_version"), worded("head_since"), worded("head_why"))
     for number, entry in enumerate(entries):
         since = datetime.fromtimestamp(entry["at"]).isoformat(" ", "seconds")
         table.add_row(entry["version"] + (" *" if number == 0 else ""), since, entry["why"])
@@ -52,8 +52,8 @@ def list_versions(as_json: AsJson = False) -> None:
 
 @_in_one_line
 def try_version(
-    version: Annotated[str, typer.Argument(help="A version that is kept; QAIO_PROMPTS as it is if none is named")] = "",
-    against: Annotated[str, typer.Option(help="A version that is kept; the one in force if none is named")] = "",
+    version: Annotated[str, typer.Argument(help=worded("arg_version"))] = "",
+    against: Annotated[str, typer.Option(help=worded("opt_against"))] = "",
     as_json: AsJson = False,
 ) -> None:
     """Run the gold cases of all that has changed since the version in force. Exits with 1 if a reload would be refused.
@@ -70,7 +70,7 @@ def try_version(
 
 @_in_one_line
 def reload(
-    force: Annotated[bool, typer.Option(help="Take it whatever its gold cases say")] = False,
+    force: Annotated[bool, typer.Option(help=worded("opt_force"))] = False,
 ) -> None:
     """Have the running service take QAIO_PROMPTS as it is now, if it is not worse than what is in force."""
     settings = load_settings()
@@ -121,7 +121,8 @@ def _print(compared: list[Compared], refused: list[str]) -> None:
     if not compared:
         out.print("no task with gold cases has changed")
         return
-    table = Table("task", "cases", "before", "now", title="gold cases")
+    headings = worded("head_task"), worded("head_cases"), worded("head_before"), worded("head_now")
+    table = Table(*headings, title=worded("head_gold_cases"))
     for each in compared:
         table.add_row(each.task, str(each.cases), f"{each.before:.1%}", f"{each.now:.1%}")
     out.print(table)

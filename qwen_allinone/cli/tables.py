@@ -12,6 +12,7 @@ from rich.table import Table
 from qwen_allinone.cli.asking import AnsweredRow
 from qwen_allinone.cli.figures import Figures, percentile
 from qwen_allinone.cli.temperature import FittedTemperature
+from qwen_allinone.cli.terminal import worded
 from qwen_allinone.host import available_cores, compute_threads, memory_limit, resident_bytes
 from qwen_allinone.model.qwen2 import Qwen2
 from qwen_allinone.service import Outcome, Service
@@ -24,7 +25,8 @@ _MOST_PROBLEMS = 10
 
 def check_table(outcomes: Mapping[str, list[Outcome]]) -> Table:
     """Task, cases, passed, share."""
-    table = Table("task", "cases", "passed", "share", title="gold cases")
+    headings = worded("head_task"), worded("head_cases"), worded("head_passed"), worded("head_share")
+    table = Table(*headings, title=worded("head_gold_cases"))
     for name, done in outcomes.items():
         passed = sum(outcome.passed for outcome in done)
         share = f"{passed / len(done):.1%}" if done else "-"
@@ -54,29 +56,29 @@ def print_evaluation(
     console: Console, title: str, task: Task, figures: Figures, answered: Sequence[AnsweredRow], seconds: float
 ) -> None:
     """Figures, F1 of each label, the confusion matrix, times of single answers."""
-    table = Table("figure", "value", title=escape(title))
+    table = Table(worded("head_figure"), worded("head_value"), title=escape(title))
     for name, value in _quality(figures).items():
         table.add_row(name, value)
     for label, f1 in figures.f1.items():
-        table.add_row(f"F1 of {escape(label)}", f"{f1:.4f}")
+        table.add_row(worded("row_f1", label=escape(label)), f"{f1:.4f}")
     times = [each.seconds * 1000 for each in answered]
     for share in (0.5, 0.95, 0.99):
-        table.add_row(f"latency p{share * 100:g}", f"{percentile(times, share):.1f} ms")
-    table.add_row("rows a second", f"{len(answered) / seconds:.1f}")
+        table.add_row(worded("row_latency", share=f"{share * 100:g}"), f"{percentile(times, share):.1f} ms")
+    table.add_row(worded("row_speed"), f"{len(answered) / seconds:.1f}")
     console.print(table)
     console.print(_confusion(task, figures))
 
 
 def print_calibration(console: Console, title: str, fitted: FittedTemperature) -> None:
     """Figures before and after, and the temperature."""
-    table = Table("figure", "before", "after", title=escape(title))
+    table = Table(worded("head_figure"), worded("head_before"), worded("head_after"), title=escape(title))
     after = _quality(fitted.after)
     for name, value in _quality(fitted.before).items():
         table.add_row(name, value, after[name])
-    table.add_row("temperature", "1", f"{fitted.temperature:.4f}")
+    table.add_row(worded("row_temperature"), "1", f"{fitted.temperature:.4f}")
     console.print(table)
     if fitted.at_its_limit:
-        console.print("- the temperature is at its limit: these rows do not say how sure the model may be; give more")
+        console.print(f"- {worded('temperature_at_limit')}")
 
 
 def print_problems(console: Console, title: str, problems: Sequence[str]) -> None:
@@ -91,10 +93,10 @@ def print_problems(console: Console, title: str, problems: Sequence[str]) -> Non
 
 def _quality(figures: Figures) -> dict[str, str]:
     return {
-        "rows": str(figures.rows),
-        "accuracy": f"{figures.accuracy:.4f}",
-        "macro F1": f"{figures.macro_f1:.4f}",
-        "ECE (15 bins)": f"{figures.ece:.4f}",
+        worded("row_rows"): str(figures.rows),
+        worded("row_accuracy"): f"{figures.accuracy:.4f}",
+        worded("row_macro_f1"): f"{figures.macro_f1:.4f}",
+        worded("row_ece"): f"{figures.ece:.4f}",
     }
 
 
@@ -102,7 +104,8 @@ def _confusion(task: Task, figures: Figures) -> Table:
     """A row for each right label, a column for each answer."""
     unknown = task.spec.output.unknown
     answers = [*task.labels, *([unknown.name] if unknown else [])]
-    table = Table("right label", *(f"answered {escape(answer)}" for answer in answers), title="confusion matrix")
+    headings = (worded("head_answered", answer=escape(answer)) for answer in answers)
+    table = Table(worded("head_right_label"), *headings, title=worded("head_confusion"))
     for label in task.labels:
         table.add_row(escape(label), *(str(figures.confusion[label, answer]) for answer in answers))
     return table
@@ -110,7 +113,7 @@ def _confusion(task: Task, figures: Figures) -> Table:
 
 def settings_table(settings: Settings) -> Table:
     """Every setting with its value; those that differ from the default are marked."""
-    table = Table("setting", "value", "meaning", title="settings (* set by you)")
+    table = Table(worded("head_setting"), worded("head_value"), worded("head_meaning"), title=worded("head_settings"))
     for field, info in Settings.model_fields.items():
         value = getattr(settings, field)
         mark = "*" if field in settings.model_fields_set else ""
@@ -122,26 +125,26 @@ def print_model(console: Console, settings: Settings, service: Service) -> None:
     """What was loaded and how the tasks look in its tokens."""
     codec, model = service.codec, _model(service)
     config = model.config
-    table = Table("what", "value", title="model")
-    table.add_row("folder", escape(str(codec.folder)))
+    table = Table(worded("head_what"), worded("head_value"), title=worded("head_model"))
+    table.add_row(worded("row_folder"), escape(str(codec.folder)))
     for file in sorted(codec.folder.iterdir()):
         table.add_row(f"  {escape(file.name)}", f"{file.stat().st_size / _MIB:.1f} MiB")
-    table.add_row(
-        "layers x hidden, vocabulary", f"{config.num_hidden_layers} x {config.hidden_size}, {config.vocab_size}"
-    )
-    table.add_row("heads (queries / keys)", f"{config.num_attention_heads} / {config.num_key_value_heads}")
-    table.add_row("kernel, weights", f"{model.kernel}, {settings.weights}")
-    table.add_row("stop ids", str(sorted(codec.stop_ids)))
-    table.add_row("cores available, threads a worker", f"{available_cores():g}, {_threads(settings)}")
-    table.add_row("resident memory of one worker now", f"{resident_bytes() / _MIB:.0f} MiB")
+    table.add_row(worded("row_layers"), f"{config.num_hidden_layers} x {config.hidden_size}, {config.vocab_size}")
+    table.add_row(worded("row_heads"), f"{config.num_attention_heads} / {config.num_key_value_heads}")
+    table.add_row(worded("row_kernel"), f"{model.kernel}, {settings.weights}")
+    table.add_row(worded("row_stop_ids"), str(sorted(codec.stop_ids)))
+    table.add_row(worded("row_cores"), f"{available_cores():g}, {_threads(settings)}")
+    table.add_row(worded("row_memory"), f"{resident_bytes() / _MIB:.0f} MiB")
     kv = model.kv_bytes_per_token * settings.kv_tokens
-    table.add_row(f"keys and values, {settings.kv_tokens} tokens at most", f"{kv / _MIB:.0f} MiB")
+    table.add_row(worded("row_keys_and_values", count=settings.kv_tokens), f"{kv / _MIB:.0f} MiB")
     for task in service.registry:
         for label in task.labels:
-            table.add_row(f"{task.name}: tokens of {escape(label)}", str(codec.tokenizer.encode(label)))
+            name = worded("row_tokens", task=task.name, label=escape(label))
+            table.add_row(name, str(codec.tokenizer.encode(label)))
     for name, fit in service.gold_fits().items():
-        fitted = "" if fit.prior is None else f", fitted: {fit.accuracy:.0%}"
-        table.add_row(f"{name}: right of {fit.cases} gold cases", f"{fit.raw:.0%}{fitted}")
+        raw, fitted = f"{fit.raw:.0%}", f"{fit.accuracy:.0%}"
+        right = raw if fit.prior is None else worded("row_fitted", raw=raw, fitted=fitted)
+        table.add_row(worded("row_gold_cases", task=name, count=fit.cases), right)
     console.print(table)
 
 
@@ -153,7 +156,7 @@ def _model(service: Service) -> Qwen2:
 
 def print_advice(console: Console, settings: Settings, service: Service) -> None:
     """What would be worth changing."""
-    advice = list(_advice(settings, service)) or ["nothing to change"]
+    advice = list(_advice(settings, service)) or [worded("nothing_to_change")]
     for line in advice:
         console.print(f"- {escape(line)}")
 
@@ -161,22 +164,20 @@ def print_advice(console: Console, settings: Settings, service: Service) -> None
 def _advice(settings: Settings, service: Service) -> Iterator[str]:
     cores = available_cores()
     if settings.workers * _threads(settings) > max(1, cores):
-        yield f"{settings.workers} workers x {_threads(settings)} threads want more than the {cores:g} cores there are"
+        yield worded("too_many_threads", workers=settings.workers, threads=_threads(settings), cores=f"{cores:g}")
     kv = _model(service).kv_bytes_per_token * settings.kv_tokens
     need = settings.workers * (resident_bytes() + kv)
     limit = memory_limit()
     if need > limit:
-        yield (
-            f"{settings.workers} workers can come to {need / _MIB:.0f} MiB, but {limit / _MIB:.0f} MiB are granted: "
-            "lower QAIO_KV_TOKENS or QAIO_WORKERS, or set QAIO_WEIGHTS=fp16 (or int8)"
-        )
+        told = {"need": f"{need / _MIB:.0f}", "limit": f"{limit / _MIB:.0f}"}
+        yield worded("too_much_memory", workers=settings.workers, **told)
     if _model(service).kernel == "dense":
-        yield "plain products are used on this CPU: packed kernels fail here or are no faster"
+        yield worded("plain_products")
     for name, fit in service.gold_fits().items():
         if fit.guesses:
-            yield f"{name} does no better than guessing on its gold cases: rewrite its prompt or take another model"
+            yield worded("only_guesses", task=name)
     if settings.model == "demo":
-        yield "the demo model is a stand-in; set QAIO_MODEL to a Qwen checkpoint for real use"
+        yield worded("demo_stands_in")
 
 
 def _threads(settings: Settings) -> int:

@@ -20,10 +20,16 @@ from qwen_allinone.tasks import Registry
 from qwen_allinone.telemetry import logs
 from qwen_allinone.wording import in_language, message_of, of_environment, said
 
-AsJson = Annotated[bool, typer.Option("--json", help="One object in JSON, for programs")]
+UNWRAPPED = 10_000  # columns
 
-out = Console()
-err = Console(stderr=True)
+
+def _console(stderr: bool) -> Console:
+    """A pipe has no width: whoever reads its lines wants them whole."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=UNWRAPPED)
+
+
+out, err = _console(stderr=False), _console(stderr=True)
 
 
 def load_settings() -> Settings:
@@ -50,6 +56,14 @@ def in_terminal(problem: str | Exception) -> str:
     """A message, or an error's, in the language of the terminal."""
     message = message_of(problem) if isinstance(problem, Exception) else problem
     return in_language(message, of_environment(os.environ))
+
+
+def worded(message: str, /, **values: Any) -> str:
+    """The message of the catalogue called `message`, in the language of the terminal."""
+    return in_terminal(said(message, **values))
+
+
+AsJson = Annotated[bool, typer.Option("--json", help=worded("opt_json"))]
 
 
 def print_json(value: Any) -> None:

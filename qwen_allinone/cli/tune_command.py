@@ -19,7 +19,7 @@ from qwen_allinone.cli import tables
 from qwen_allinone.cli.labelled_commands import Data, LabelColumn, Limit, Map, TextColumn, labelled_table
 from qwen_allinone.cli.labelled_rows import Row
 from qwen_allinone.cli.result_files import is_writable
-from qwen_allinone.cli.terminal import err, exit_with, load_settings, out
+from qwen_allinone.cli.terminal import err, exit_with, load_settings, out, worded
 from qwen_allinone.engine.tuning import Example, Plan, Quality, Tuner
 from qwen_allinone.errors import DataFileError, QaioError, RequestError, TuningError
 from qwen_allinone.host import compute_threads
@@ -37,22 +37,20 @@ _FEWEST = 8
 
 
 def tune(
-    task: Annotated[str, typer.Argument(help="A task that answers with a label or a text")],
+    task: Annotated[str, typer.Argument(help=worded("arg_taught_task"))],
     data: Data,
-    base: Annotated[str, typer.Option(help="The checkpoint to teach: a folder or a hub id; else QAIO_MODEL")] = "",
-    out_folder: Annotated[
-        Path | None, typer.Option("--out", help="Where the adapter goes; else the task's own")
-    ] = None,
-    held_out: Annotated[Path | None, typer.Option(help="Rows to measure on, as --data; else every fifth row")] = None,
+    base: Annotated[str, typer.Option(help=worded("opt_base"))] = "",
+    out_folder: Annotated[Path | None, typer.Option("--out", help=worded("opt_adapter_out"))] = None,
+    held_out: Annotated[Path | None, typer.Option(help=worded("opt_held_out"))] = None,
     text_column: TextColumn = "text",
     label_column: LabelColumn = "label",
     names: Map = "",
     limit: Limit = 0,
-    rank: Annotated[int, typer.Option(min=1, max=256, help="More can be learnt with a higher one, and forgotten")] = 8,
-    epochs: Annotated[int, typer.Option(min=1, max=100, help="At most; it ends where nothing is gained")] = 5,
-    learning_rate: Annotated[float, typer.Option(min=1e-6, max=1e-2)] = 5e-4,
-    seed: Annotated[int, typer.Option(min=0, help="Another order of the rows")] = 0,
-    overwrite: Annotated[bool, typer.Option("--replace", help="Write over the adapter that is there")] = False,
+    rank: Annotated[int, typer.Option(min=1, max=256, help=worded("opt_rank"))] = 8,
+    epochs: Annotated[int, typer.Option(min=1, max=100, help=worded("opt_epochs"))] = 5,
+    learning_rate: Annotated[float, typer.Option(min=1e-6, max=1e-2, help=worded("opt_learning_rate"))] = 5e-4,
+    seed: Annotated[int, typer.Option(min=0, help=worded("opt_row_seed"))] = 0,
+    overwrite: Annotated[bool, typer.Option("--replace", help=worded("opt_replace"))] = False,
 ) -> None:
     """Teach the model an adapter (LoRA) for one task, from labelled rows. The best so far is kept, even at Ctrl-C."""
     settings = load_settings()
@@ -71,7 +69,7 @@ def tune(
         found = _teach(tuner, examples, unseen, folder)
     except QaioError as error:
         raise exit_with(error) from None
-    out.print(_figures(f"{task}, {len(unseen)} rows held out", found, time.perf_counter() - began))
+    out.print(_figures(worded("head_held_out", task=task, count=len(unseen)), found, time.perf_counter() - began))
     if not found.kept:
         raise exit_with(said("no_better_epoch"))
     err.print(f"kept in {escape(str(folder))}: it holds from the next start or reload on", highlight=False)
@@ -119,11 +117,13 @@ def _told(quality: Quality) -> str:
 
 
 def _figures(title: str, found: _Found, seconds: float) -> Figures:
-    table = Figures("epoch", "right", "loss", "", title=escape(title), caption=f"{seconds / 60:.1f} minutes")
+    headings = worded("head_epoch"), worded("head_right"), worded("head_loss"), ""
+    caption = worded("head_minutes", minutes=f"{seconds / 60:.1f}")
+    table = Figures(*headings, title=escape(title), caption=caption)
     for epoch, quality in enumerate(found.qualities):
         right = "-" if quality.accuracy is None else f"{quality.accuracy:.1%}"
-        kept = "kept" if epoch and epoch == found.kept else ""
-        table.add_row(str(epoch or "before"), right, f"{quality.loss:.3f}", kept)
+        kept = worded("row_kept") if epoch and epoch == found.kept else ""
+        table.add_row(str(epoch or worded("row_before")), right, f"{quality.loss:.3f}", kept)
     return table
 
 

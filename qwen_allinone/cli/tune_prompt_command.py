@@ -27,7 +27,7 @@ from qwen_allinone.cli.labelled_commands import (
     labelled_table,
 )
 from qwen_allinone.cli.labelled_rows import Row
-from qwen_allinone.cli.terminal import err, exit_with, load_service, load_settings, out
+from qwen_allinone.cli.terminal import err, exit_with, in_terminal, load_service, load_settings, out, worded
 from qwen_allinone.errors import DataFileError, QaioError, RequestError
 from qwen_allinone.files import replace_file
 from qwen_allinone.service import FittedTask, GoldFit, Service, Terms, fit_task, fit_to_gold
@@ -51,16 +51,12 @@ class _Tried:
 def tune_prompt(
     task: TaskName,
     data: Data,
-    instruction: Annotated[
-        list[str] | None, typer.Option(help="Another instruction to try, in another language for one; may be repeated")
-    ] = None,
+    instruction: Annotated[list[str] | None, typer.Option(help=worded("opt_instruction"))] = None,
     text_column: TextColumn = "text",
     label_column: LabelColumn = "label",
     names: Map = "",
     limit: Limit = 0,
-    write: Annotated[
-        bool, typer.Option(help="Write the best, if it is better, into prompt.md; the old one becomes prompt.md.bak")
-    ] = False,
+    write: Annotated[bool, typer.Option(help=worded("opt_write"))] = False,
 ) -> None:
     """Try fewer examples, other orders, both forms and other instructions on labelled rows; print a table."""
     settings = load_settings()
@@ -76,7 +72,8 @@ def tune_prompt(
         tried = _try_all(service, list(variants(chosen, instructions)), choosing)
         best = max(tried, key=lambda each: (each.fit.accuracy, -each.fit.loss))
         before, after = (_fit(service, each.fitted, judging) for each in (tried[0], best))
-        out.print(_figures(f"{task} on {len(choosing)} rows of {data.name}", tried, best))
+        title = worded("head_rows_of_file", task=task, count=len(choosing), file=data.name)
+        out.print(_figures(title, tried, best))
         told = f"{before.accuracy:.1%} as it is, {after.accuracy:.1%} the best"
         err.print(f"on {before.cases} other rows: {told}", highlight=False)
         if write and (after.accuracy, -after.loss) > (before.accuracy, -before.loss):
@@ -138,13 +135,17 @@ def _fit(service: Service, fitted: FittedTask, rows: Sequence[Row]) -> GoldFit:
 
 
 def _figures(title: str, tried: Sequence[_Tried], best: _Tried) -> Figures:
-    table = Figures("instruction", "examples", "order", "form", "right", "fitted", "loss", "", title=escape(title))
+    headings = worded("head_instruction"), worded("head_examples"), worded("head_order"), worded("head_form")
+    figures = worded("head_right"), worded("head_fitted"), worded("head_loss"), ""
+    table = Figures(*headings, *figures, title=escape(title))
     for each in tried:
         way, fit = each.variant, each.fit
-        mark = "best" if each is best else ""
+        order = in_terminal(way.order) if way.examples > 1 else "-"
+        form = worded("row_plain") if way.is_plain else worded("row_chat")
+        mark = worded("row_best") if each is best else ""
         table.add_row(
-            str(way.instruction or "none"), str(way.examples), way.order if way.examples > 1 else "-",
-            "plain" if way.is_plain else "chat", f"{fit.raw:.1%}", f"{fit.accuracy:.1%}", f"{fit.loss:.3f}", mark,
+            str(way.instruction or worded("row_none")), str(way.examples), order, form,
+            f"{fit.raw:.1%}", f"{fit.accuracy:.1%}", f"{fit.loss:.3f}", mark,
         )  # fmt: skip
     return table
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from qwen_allinone.tasks.task import Message, Task, Variable
+from qwen_allinone.wording import said
 
 _Pair = tuple[Message, Message]
 
@@ -52,13 +53,14 @@ def variants(task: Task, instructions: Sequence[str] = ()) -> Iterator[Variant]:
 
 
 def _orders(pairs: list[_Pair]) -> Iterator[tuple[str, list[_Pair]]]:
-    yield "as written", pairs
-    yield "backwards", pairs[::-1]
+    yield said("as_written"), pairs
+    yield said("backwards"), pairs[::-1]
     of_answer: dict[Message, list[_Pair]] = {}
     for pair in pairs:
         of_answer.setdefault(pair[1], []).append(pair)
     longest = max(map(len, of_answer.values()), default=0)
-    yield "in turn", [group[place] for place in range(longest) for group in of_answer.values() if place < len(group)]
+    in_turn = [group[place] for place in range(longest) for group in of_answer.values() if place < len(group)]
+    yield said("in_turn"), in_turn
 
 
 def _literal(text: str) -> tuple[str, ...]:

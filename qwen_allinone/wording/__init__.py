@@ -6,13 +6,14 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
 from qwen_allinone.did_you_mean import nearest
+from qwen_allinone.wording.of_commands import OF_COMMANDS
 from qwen_allinone.wording.to_clients import TO_CLIENTS
 from qwen_allinone.wording.to_operators import TO_OPERATORS
 
 __all__ = ["Language", "Said", "in_language", "is_it", "meant", "message_of", "of_environment", "of_header", "said"]
 
 Language = Literal["zh", "en"]
-_CATALOGUE = TO_CLIENTS | TO_OPERATORS
+_CATALOGUE = TO_CLIENTS | TO_OPERATORS | OF_COMMANDS
 _LANGUAGES: tuple[Language, ...] = ("zh", "en")  # as the catalogue has them
 _BETWEEN = {"zh": "、", "en": ", "}  # the parts of a list
 

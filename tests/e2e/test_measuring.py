@@ -27,7 +27,7 @@ def test_a_running_service_is_measured(start_service: StartService, tmp_path: Pa
         return subprocess.run(
             [sys.executable, "-m", "qwen_allinone", "eval", "sentiment", *where, *more],
             cwd=tmp_path,
-            env=environment | {"PYTHONPATH": str(PROJECT), "COLUMNS": "200"},
+            env=environment | {"PYTHONPATH": str(PROJECT), "COLUMNS": "200", "LC_ALL": "C.UTF-8"},
             capture_output=True,
             text=True,
             check=False,

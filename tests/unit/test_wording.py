@@ -25,6 +25,7 @@ from qwen_allinone.errors import (
 from qwen_allinone.tasks import Registry
 from qwen_allinone.tasks.loader import load_task
 from qwen_allinone.wording import Language, in_language, message_of, of_environment, of_header, said
+from qwen_allinone.wording.of_commands import OF_COMMANDS
 from qwen_allinone.wording.to_clients import TO_CLIENTS
 from qwen_allinone.wording.to_operators import TO_OPERATORS
 from tests.support.receiver import write_alerts
@@ -34,9 +35,10 @@ PACKAGE = PROJECT / "qwen_allinone"
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 # What stands in both languages alike: a field and its complaint.
 ALIKE = {"of_field", "of_setting", "of_file", "of_key", "further", "and_fix", "checkpoint", "needs_more"}
-CATALOGUE = TO_CLIENTS | TO_OPERATORS
-# An example of what to send may be Chinese; the API's texts mostly are.
-EXAMPLES = {"body_example"}
+PARTS = (TO_CLIENTS, TO_OPERATORS, OF_COMMANDS)
+CATALOGUE = TO_CLIENTS | TO_OPERATORS | OF_COMMANDS
+# An example of what to send may be Chinese; the API's texts and labels mostly are.
+EXAMPLES = {"body_example", "opt_map"}
 # Chinese that is no message: what the documentation of the API says, and what goes into a prompt or is looked for in a text.
 DOCUMENTATION = ("description", "summary", "examples")
 # An alert is read by a group of people at once, and is a Chinese text, whoever started the service.
@@ -82,7 +84,7 @@ def fields(template: str) -> set[str]:
 
 def calls(tree: ast.Module) -> Iterator[ast.Call]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "said":
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("said", "worded"):
             yield node
 
 
@@ -102,7 +104,7 @@ def chinese_constants(tree: ast.Module) -> Iterator[str]:
 
 
 def test_no_two_messages_have_one_name() -> None:
-    assert not TO_CLIENTS.keys() & TO_OPERATORS.keys()
+    assert len(CATALOGUE) == sum(map(len, PARTS))
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

@@ -1,0 +1,156 @@
+"""`--help` and tables in the language of the terminal: the command run for real, and each of its commands and options."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from qwen_allinone.cli import app
+from qwen_allinone.wording.of_commands import OF_COMMANDS
+
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+TERMINALS = {"zh": "zh_CN.UTF-8", "en": "C"}
+HELPS = [(), ("prompts", "try")]
+TEXTS = {english for name, (_, english) in OF_COMMANDS.items() if name.startswith(("does_", "opt_", "arg_"))}
+TREE = """
+import json
+from typer.main import get_command
+from qwen_allinone.cli import app
+
+def told(command, path):
+    yield path, command.help, command.callback and command.callback.__doc__
+    for param in command.params:
+        yield f"{path} {param.name}", param.help, None
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from told(inner, f"{path} {name}")
+
+print(json.dumps(list(told(get_command(app), ""))))
+"""
+
+
+def environment(language: str, **more: str) -> dict[str, str]:
+    locale = {"LC_ALL": "", "LC_MESSAGES": "", "LANG": TERMINALS[language]}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("QAIO_", "FORCE_", "PY_COLORS"))}
+    return kept | locale | {"PYTHONIOENCODING": "utf-8", "GITHUB_ACTIONS": "", "COLUMNS": "20"} | more
+
+
+def python(language: str, *words: str, folder: Path | None = None, **more: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *words],
+        env=environment(language, PYTHONPATH=os.pathsep.join(sys.path), **more),
+        cwd=folder,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@cache
+def tree(language: str) -> dict[str, tuple[str, str | None]]:
+    """What each command, argument and option says of itself, and its docstring."""
+    return {path: (text, doc) for path, text, doc in json.loads(python(language, "-c", TREE))}
+
+
+@pytest.mark.parametrize("command", HELPS, ids=" ".join)
+def test_a_chinese_terminal_has_chinese_help_and_no_english_of_it(command: tuple[str, ...]) -> None:
+    shown = python("zh", "-m", "qwen_allinone", *command, "--help")
+    assert shown.startswith("用法：") and "\n选项:\n" in shown and "显示这段说明" in shown
+    assert OF_COMMANDS[f"does_{'_'.join(command) or 'all'}"][0].split("\n")[0] in shown
+    assert [line for line in shown.splitlines() if line.strip() and not CHINESE.search(line)] == []
+    assert [text for text in TEXTS if text in shown] == []
+    for word in ("[required]", "default", "OPTIONS", "COMMAND", "Usage", "Commands", "Arguments"):
+        assert word not in shown
+
+
+@pytest.mark.parametrize("command", HELPS, ids=" ".join)
+def test_any_other_terminal_has_english_help(command: tuple[str, ...]) -> None:
+    shown = python("en", "-m", "qwen_allinone", *command, "--help")
+    assert shown.startswith("Usage: ") and "\nOptions:\n" in shown and "Show this message and exit." in shown
+    assert OF_COMMANDS[f"does_{'_'.join(command) or 'all'}"][1].split("\n")[0] in shown
+    assert not CHINESE.search(shown.replace("1=正面,0=负面", ""))
+
+
+def test_every_command_argument_and_option_is_told_of_in_both() -> None:
+    chinese, english = tree("zh"), tree("en")
+    assert chinese.keys() == english.keys() and len(english) > 90
+    pairs = set(OF_COMMANDS.values())
+    assert [path for path in english if (chinese[path][0], english[path][0]) not in pairs] == []
+
+
+def test_what_a_command_says_of_itself_is_what_its_code_says() -> None:
+    docs = {path: (text, doc) for path, (text, doc) in tree("en").items() if doc and path != " corrections"}
+    assert len(docs) == 21
+    assert {path for path, (text, doc) in docs.items() if doc and text.split() != doc.split()} == set()
+
+
+@pytest.mark.parametrize("language", TERMINALS)
+def test_piped_help_is_not_wrapped_however_narrow_the_terminal_is(language: str) -> None:
+    shown = python(language, "-m", "qwen_allinone", "tune-prompt", "--help", COLUMNS="20")
+    assert shown == python(language, "-m", "qwen_allinone", "tune-prompt", "--help", COLUMNS="200")
+    assert any(OF_COMMANDS["opt_instruction"][language == "en"] in line for line in shown.splitlines())
+
+
+def test_a_terminal_has_boxes_with_headings_of_its_own_and_nothing_is_cut_off() -> None:
+    shown = python("zh", "-m", "qwen_allinone", "tune", "--help", FORCE_COLOR="1", TERM="xterm", COLUMNS="70")
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert "─ 参数 ─" in plain and "─ 选项 ─" in plain and "[必填]" in plain and "[默认：8]" in plain
+    assert "…" not in plain and "Options" not in plain and "required" not in plain
+    assert max(map(len, plain.splitlines())) <= 70
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("zh", ("版本", "生效时间", "原因")), ("en", ("version", "since", "why"))]
+)
+def test_the_headings_of_a_table_are_in_one_line_of_a_pipe(
+    language: str, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    shown = python(language, "-m", "qwen_allinone", "prompts", "list", folder=tmp_path, COLUMNS="10")
+    assert all(word in shown.splitlines()[1] for word in words)
+
+
+def test_tables_have_chinese_headings_and_json_english_keys(
+    demo_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {"QAIO_MODEL": "demo", "QAIO_THREADS": "1", "LC_ALL": "zh_CN.UTF-8"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").write_text("text,label\n今天很开心,正面\n等了两个小时没人理我,正面\n", encoding="utf-8")
+    runner = CliRunner(env={"COLUMNS": "240", "TERM": "dumb"})
+
+    def shown(*words: str) -> str:
+        result = runner.invoke(app, words)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    measured = shown("eval", "sentiment", "--data", "rows.csv")
+    for word in (
+        "sentiment，用 rows.csv",
+        "指标",
+        "准确率",
+        "宏平均 F1",
+        "正面 的 F1",
+        "用时 p99",
+        "混淆矩阵",
+        "答 负面",
+    ):
+        assert word in measured
+    keys: dict[str, Any] = json.loads(shown("eval", "sentiment", "--data", "rows.csv", "--json"))
+    assert keys.keys() == {"rows", "accuracy", "macro_f1", "ece", "f1", "confusion", "rows_a_second"}
+    assert "标准用例" in (checked := shown("check", "sentiment", "--no-wrong")) and "share" not in checked
+    told = shown("doctor")
+    for word in ("设置（* 由你设置）", "含义", "sentiment：正面 的 token", "停止 id", "演示模型只是替代品"):
+        assert word in told
+    rows = told[told.index("停止 id") :].splitlines()
+    assert [row for row in rows if "cores" in row or "gold cases" in row] == []
