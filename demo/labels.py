@@ -1,52 +1,64 @@
-"""Teaches a trained model the moods, `care` and the further tasks some more, at a rate that leaves its replies alone.
+"""Teaches a trained model the moods, `care` and the further tasks some more, and leaves its replies alone.
 
     python -m demo.labels --begin demo/checkpoint --out better
 
-What has been written for these tasks since a model was trained is learned in minutes. Every step takes moods of the
-pool, moods written by hand, `care`, and one of the further tasks in turn. demo/prefer.py learns the same beside its
-verdicts.
+What has been written for these tasks since a model was trained is learned in minutes. Every step takes moods and `care`,
+of which a mistake is worst, one of the further tasks in turn, and conversations, of which nothing is learned: every
+token of a reply is to stay as likely as the model had it at first. Without that, 1,100 steps cost the replies more
+sense than a round of verdicts gave. demo/prefer.py learns labels beside its verdicts too.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from rich.progress import track
+from torch import Tensor
+from torch.nn import functional
 
-from demo.batches import Batches
+from demo.batches import Batches, ChatBatch
 from demo.corpus.lexicon import LABELS
 from demo.losses import arithmetic, of_moods, of_written
 from demo.model import DemoModel
 from demo.texts import Texts
 from demo.train import begin_at
 
-ALWAYS = ("sentiment", "care")
+CARE = "care"
 WARM_UP = 20
+HOLD_WEIGHT = 2.0
 TELL_STEPS = 50
 
 
 class Labels:
-    """Batches of about `tokens` tokens each, and what is learned of them."""
+    """What is learned of `batches`: of `turns` one task a step, and one of `new` besides."""
 
-    def __init__(self, texts: Texts, seed: int, tokens: int) -> None:
-        self._turns, self._turn = [task for task in texts.turns if task not in ALWAYS], 0
-        size = (tokens, tokens, tokens)
-        self._batches = Batches(texts.prompts, texts.pool, texts.dialogues, texts.jobs, seed, size, texts.frames)
-        self._signs = torch.tensor([texts.prompts.labels[name][0] for name in LABELS])
+    def __init__(self, batches: Batches, turns: Sequence[str], new: Sequence[str] = ()) -> None:
+        self._batches, self._turn = batches, 0
+        self._turns, self._new = [task for task in turns if task != CARE], new
+        self._signs = torch.tensor([batches.prompts.labels[name][0] for name in LABELS])
+
+    @classmethod
+    def of(cls, texts: Texts, seed: int, tokens: int, new: Sequence[str] = ()) -> Labels:
+        """Of all texts, in batches of about `tokens` tokens; of conversations twice as many."""
+        size = (tokens, 2 * tokens, tokens)
+        batches = Batches(texts.prompts, texts.pool, texts.dialogues, texts.jobs, seed, size, texts.frames)
+        return cls(batches, texts.turns, new)
 
     def learn(self, model: DemoModel) -> dict[str, float]:
         """Add the gradients of a batch of each; returns the losses by task."""
-        task = self._turns[self._turn % len(self._turns)]
+        tasks = [CARE, *(turns[self._turn % len(turns)] for turns in (self._turns, self._new) if turns)]
         self._turn += 1
         moods, found = self._batches.moods(), dict[str, float]()
         with arithmetic():
             loss = of_moods(model, model(moods.prefix, moods.rows), moods, self._signs)
         loss.backward()  # type: ignore[no-untyped-call]
         found["moods"] = float(loss.detach())
-        for name in (*ALWAYS, task):
+        for name in tasks:
             batch = self._batches.job(name)
             with arithmetic():
                 hidden = model(batch.prefix, batch.rows).reshape(-1, model.shape.hidden)
@@ -54,16 +66,35 @@ class Labels:
             loss.backward()  # type: ignore[no-untyped-call]
         return found
 
+    def hold(self, model: DemoModel, first: DemoModel) -> float:
+        """Add the gradient of how far the replies of `model` are from those of `first`; returns that, in nats a token."""
+        batch = self._batches.chat()
+        with arithmetic():
+            with torch.no_grad():
+                was = _scores(first, batch).log_softmax(-1)
+            now = _scores(model, batch).log_softmax(-1)
+        loss = functional.kl_div(now, was, reduction="batchmean", log_target=True)
+        (loss * HOLD_WEIGHT).backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+
+def _scores(model: DemoModel, batch: ChatBatch) -> Tensor:
+    """Scores [tokens, vocabulary] of each token of the batch's replies."""
+    hidden = model(batch.prefix, batch.rows).reshape(-1, model.shape.hidden)
+    return model.logits(hidden[batch.positions]).float()
+
 
 def learn(options: argparse.Namespace) -> None:
     """Learn, tell how it goes, and save."""
     begin_at(options)
     torch.manual_seed(options.seed)
     texts, model = Texts.read(options), DemoModel.load(options.begin)
-    labels, marks, began = Labels(texts, options.seed, options.tokens), dict[str, float](), time.monotonic()
+    first = copy.deepcopy(model).requires_grad_(False)
+    labels = Labels.of(texts, options.seed, options.tokens, options.new)
+    marks, began = dict[str, float](), time.monotonic()
     adam = torch.optim.AdamW(model.parameters(), lr=options.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     for step in track(range(options.steps), "labels"):
-        for name, loss in labels.learn(model).items():
+        for name, loss in (labels.learn(model) | {"replies": labels.hold(model, first)}).items():
             marks[name] = marks.get(name, loss) * 0.95 + loss * 0.05
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for part in adam.param_groups:
@@ -92,7 +123,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--tokens", type=int, default=420, help="of each batch")
-    parser.add_argument("--rate", type=float, default=1e-4, help="peak learning rate")
+    parser.add_argument("--rate", type=float, default=2e-4, help="peak learning rate")
+    parser.add_argument(
+        "--new", nargs="*", default=[], metavar="TASK", help="one of these a step besides: they are new"
+    )
     add_pools(parser)
     learn(parser.parse_args())
 

@@ -132,7 +132,7 @@ def prefer(options: argparse.Namespace) -> None:
     begin_at(options)
     torch.manual_seed(options.seed)
     prompts, rng = Prompts(Tokenizer.load(options.begin)), Random(options.seed)
-    labels = Labels(Texts.read(options), options.seed, options.beside) if options.beside else None
+    labels = Labels.of(Texts.read(options), options.seed, options.beside) if options.beside else None
     judged = [one for one in read_verdicts(options.verdicts) if one.fitting and one.unfit]
     rng.shuffle(judged)
     watched, learned = judged[: int(len(judged) * WATCHED)], judged[int(len(judged) * WATCHED) :]

@@ -15,11 +15,10 @@ from demo.corpus.jobs.sample import Sample
 from demo.corpus.jobs.taught import CARE, taught
 from demo.corpus.lexicon import LABELS, Lexicon
 from demo.corpus.messages import read_conversations
-from demo.corpus.pools import Pool, build, written
+from demo.corpus.pools import Pool, build
 from demo.prompts import ROOT, Prompts
 from demo.tokenizer import build_tokenizer, save_tokenizer
 from qwen_allinone.model.tokenizer import Tokenizer
-from qwen_allinone.tasks import clean
 
 JOB_SAMPLES = 20_000
 # The turns of the further tasks: what has to be written takes more practice than a label. An odd number of them, so
@@ -43,22 +42,15 @@ class Texts:
     turns: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.dialogues = clear_of(_apart(), read_conversations())
+        self.dialogues = clear_of(Apart(measured_sentences()), read_conversations())
         self.turns = tuple(task for task in TURNS if task in self.jobs)
 
     @classmethod
     def read(cls, options: argparse.Namespace) -> Texts:
-        pool, lexicon, apart = build(options.work / "pools", options.seed, options.scale), Lexicon.load(), _apart()
-        jobs = taught(lexicon, options.seed * 3000, round(JOB_SAMPLES * options.scale))
-        # In the pool they are few among many.
-        by_hand = ((clean(text), mood) for text, mood in written(lexicon) if mood in LABELS)
-        jobs["sentiment"] = [Sample(text, mood) for text, mood in by_hand if apart.clear(text)]
+        pool = build(options.work / "pools", options.seed, options.scale)
+        jobs = taught(Lexicon.load(), options.seed * 3000, round(JOB_SAMPLES * options.scale))
         frames = {kind: each.first(options.frames) for kind, each in read_frames().items()}
         return cls(Prompts(Tokenizer.load(options.out)), pool, jobs, frames)
-
-
-def _apart() -> Apart:
-    return Apart(measured_sentences())
 
 
 def make_tokenizer(options: argparse.Namespace) -> None:

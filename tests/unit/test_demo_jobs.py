@@ -130,8 +130,8 @@ def test_held_out_answers_are_answers_of_their_tasks(prompts_folder: Path) -> No
     for task in JOBS:
         rows = held_out(task)
         assert len({text for _, text in rows}) == len(rows) >= 40
-        if task in LABELS:
+        if registry.get(task).labels:
             assert {label for label, _ in rows} == set(registry.get(task).labels)
         elif task != "translate":
             assert all(word in text for words, text in rows for word in words.split("、")), task
-    assert set(LABELS) | set(WRITING) == set(JOBS)
+    assert set(LABELS) | set(WRITING) == set(JOBS) - set(BY_HAND)

@@ -114,7 +114,9 @@ def test_check_fails_when_a_task_passes_less_than_asked() -> None:
 def test_check_of_an_unknown_task_lists_the_tasks() -> None:
     result = runner.invoke(app, ["check", "nope"])
     assert result.exit_code == ERRORS
-    assert "care, chat, intent, keywords, remember, route, sentiment, " in result.stderr.replace("\n", "")
+    assert "care, category, chat, handover, intent, keywords, remember, route, satisfaction, " in result.stderr.replace(
+        "\n", ""
+    )
 
 
 @pytest.mark.usefixtures("demo")

@@ -131,7 +131,7 @@ def test_a_file_that_holds_no_key_is_named_and_nothing_of_it_is_quoted(tmp_path:
     [
         (["eval", "chat", "--data", "data.csv"], "chat is no label task"),
         (["calibrate", "chat", "--data", "data.csv"], "chat is no label task"),
-        (["eval", "nope", "--data", "data.csv"], "there are: aspects, care, chat, "),
+        (["eval", "nope", "--data", "data.csv"], "there are: aspects, care, category, chat, "),
         (["eval", "sentiment", "--data", "none.csv"], "none.csv cannot be read"),
         (["eval", "sentiment", "--data", "data.csv"], "no column 'text'"),
         (["eval", "sentiment", "--data", "data.csv", *NAMES[:-1], "1=好"], "write it as 1=正面,0=负面"),
