@@ -9,7 +9,7 @@ from pathlib import Path
 from qwen_allinone.access import keys
 from tests.integration.conftest import Server, StartServer
 
-LABELLED = {"sentiment", "sentiment_en", "intent", "route"}
+LABELLED = {"sentiment", "sentiment_en", "intent", "route", "urgency", "handover", "category", "satisfaction"}
 # Labels that have nothing to do with the texts: whoever is right about them has guessed.
 MUDDLED = "".join(
     f"- inputs: {{text: {text}}}\n  label: {label}\n"
