@@ -5,7 +5,7 @@
 What has been written for these tasks since a model was trained is learned in minutes. Every step takes moods and `care`,
 of which a mistake is worst, one of the further tasks in turn, and conversations, of which nothing is learned: every
 token of a reply is to stay as likely as the model had it at first. Without that, 1,100 steps cost the replies more
-sense than a round of verdicts gave. demo/prefer.py learns labels beside its verdicts too.
+sense than a round of verdicts gave.
 """
 
 from __future__ import annotations
@@ -108,14 +108,6 @@ def learn(options: argparse.Namespace) -> None:
     model.save(options.out, texts.prompts.ends)
 
 
-def add_pools(parser: argparse.ArgumentParser) -> None:
-    """Options that say what a training had drawn."""
-    parser.add_argument("--work", type=Path, default=Path(".training"), help="folder of demo.train's pools")
-    parser.add_argument("--scale", type=float, default=0.35, help="share of what is drawn for the pools")
-    parser.add_argument("--frames", type=int, default=7, help="of each kind, as the training had them")
-    parser.add_argument("--seed", type=int, default=7)
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -127,7 +119,10 @@ def main() -> None:
     parser.add_argument(
         "--new", nargs="*", default=[], metavar="TASK", help="one of these a step besides: they are new"
     )
-    add_pools(parser)
+    parser.add_argument("--work", type=Path, default=Path(".training"), help="folder of demo.train's pools")
+    parser.add_argument("--scale", type=float, default=0.35, help="share of what is drawn for the pools")
+    parser.add_argument("--frames", type=int, default=7, help="of each kind, as the training had them")
+    parser.add_argument("--seed", type=int, default=7)
     learn(parser.parse_args())
 
 

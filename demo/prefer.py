@@ -7,8 +7,7 @@ likelier, the one that does not less likely, both against the model that it begi
 the fitting replies keeps those from becoming less likely as well (Pang et al. 2024). With a `--beta` of 0.1 a pair is
 content only when its replies are 20 nats apart, more than a whole reply has: all that the model could say well became
 unlikely, and 40 of 100 replies were no sentences. With 1.0 it takes three nats. What was said is read through the
-service's chat prompt, without any prompt, and through others, as in demo/batches.py. Moods and the further tasks are
-learned beside it from the pools of a training.
+service's chat prompt, without any prompt, and through others, as in demo/batches.py.
 """
 
 from __future__ import annotations
@@ -28,11 +27,9 @@ from torch.nn import functional
 
 from demo.batches import DOOR_WEIGHTS, DOORS
 from demo.corpus.verdicts import Judged, read_verdicts
-from demo.labels import Labels, add_pools
 from demo.losses import arithmetic
 from demo.model import DemoModel
 from demo.prompts import Prompts
-from demo.texts import Texts
 from demo.train import begin_at
 from qwen_allinone.model.tokenizer import Tokenizer
 
@@ -132,7 +129,6 @@ def prefer(options: argparse.Namespace) -> None:
     begin_at(options)
     torch.manual_seed(options.seed)
     prompts, rng = Prompts(Tokenizer.load(options.begin)), Random(options.seed)
-    labels = Labels.of(Texts.read(options), options.seed, options.beside) if options.beside else None
     judged = [one for one in read_verdicts(options.verdicts) if one.fitting and one.unfit]
     rng.shuffle(judged)
     watched, learned = judged[: int(len(judged) * WATCHED)], judged[int(len(judged) * WATCHED) :]
@@ -154,8 +150,6 @@ def prefer(options: argparse.Namespace) -> None:
             plain = -(scores / tokens)[pairs.fitting]
             loss = ((wrong + options.plain * plain) * pairs.weights).sum() / len(group)
             loss.backward()  # type: ignore[no-untyped-call]
-            if labels:
-                labels.learn(model)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for part in adam.param_groups:
                 part["lr"] = options.rate * min(1.0, (step + 1) / (WARM_UP * total), 1.5 * (total - step) / total)
@@ -185,15 +179,12 @@ def main() -> None:
     parser.add_argument("--begin", type=Path, default=Path("demo/checkpoint"), metavar="MODEL")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--verdicts", default="*", metavar="NAME", help="of the files to learn from, such as 5_fifth")
-    parser.add_argument(
-        "--beside", type=int, default=400, metavar="TOKENS", help="of moods, and of a task, a step; or 0"
-    )
     parser.add_argument("--rounds", type=int, default=1, help="through all messages")
     parser.add_argument("--replies", type=int, default=48, help="a step")
     parser.add_argument("--rate", type=float, default=3e-5, help="peak learning rate")
     parser.add_argument("--beta", type=float, default=1.0, help="how near it stays to the model it begins with")
     parser.add_argument("--plain", type=float, default=0.5, help="weight of the plain loss of fitting replies")
-    add_pools(parser)
+    parser.add_argument("--seed", type=int, default=7)
     prefer(parser.parse_args())
 
 

@@ -60,7 +60,7 @@ def build(folder: Path, seed: int, scale: float = 1.0) -> Pool:
     drawn: dict[str, Callable[[], Iterator[tuple[str, float | None]]]] = {
         "composed": lambda: _composed(lexicon, seed, round(COMPOSED * scale)),
         "shuffled": lambda: _shuffled(lexicon, seed + 1, round(SHUFFLED * scale)),
-        "written": lambda: ((text, SHARE[label]) for text, label in written(lexicon)),
+        "written": lambda: _written(lexicon),
         "conversations": _said,
         "calm": lambda: _calm(lexicon, seed + 2, round(CALM_TEXTS * scale)),
     }
@@ -168,15 +168,14 @@ def _pieces(text: str, rng: Random) -> list[str]:
     return pieces
 
 
-def written(lexicon: Lexicon) -> Iterator[tuple[str, str]]:
-    """The hand-written texts and the mood of each; raises ValueError with file and line for what is none."""
-    yield from ((one.text, one.label) for one in lexicon.written)
+def _written(lexicon: Lexicon) -> Iterator[tuple[str, float]]:
+    yield from ((written.text, SHARE[written.label]) for written in lexicon.written)
     for path in sorted((CORPUS / "labelled").glob("*.tsv")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             label, tab, text = line.partition("\t")
             if not tab or label not in SHARE or not text.strip():
                 raise ValueError(f"{path.name}:{number}: a label, a tab and a text are wanted")
-            yield text, label
+            yield text, SHARE[label]
 
 
 def _said() -> Iterator[tuple[str, float]]:
