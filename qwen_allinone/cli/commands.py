@@ -1,9 +1,7 @@
-"""`qwen-allinone serve`, `ask`, `check`, `doctor` and `download`."""
+"""`qwen-allinone ask`, `check`, `doctor` and `download`."""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,21 +11,14 @@ from rich.progress import Progress
 from qwen_allinone.cli import tables
 from qwen_allinone.cli.asking import most_at_once
 from qwen_allinone.cli.gold_cases import check_task
-from qwen_allinone.cli.terminal import AsJson, err, exit_with, load_service, load_settings, out, print_json, worded
+from qwen_allinone.cli.loaded_service import load_service
+from qwen_allinone.cli.terminal import AsJson, err, exit_with, load_settings, out, print_json, worded
 from qwen_allinone.errors import QaioError, StartupError
 from qwen_allinone.model import hub
 from qwen_allinone.model.checkpoint import DEMO, is_folder
 from qwen_allinone.service import Outcome
-from qwen_allinone.shipped_files import SHIPPED
 from qwen_allinone.tasks import Registry
 from qwen_allinone.wording import said
-
-
-def serve() -> None:
-    """Start Gunicorn with gunicorn.conf.py and the QAIO_* settings."""
-    load_settings()
-    command = [sys.executable, "-m", "gunicorn", "-c", str(SHIPPED / "gunicorn.conf.py")]
-    os.execv(sys.executable, command)
 
 
 def ask(text: Annotated[str, typer.Argument(help=worded("arg_text"))], as_json: AsJson = False) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from qwen_allinone import __version__, bootstrap, desk
 from qwen_allinone.cli.asking import most_at_once
-from qwen_allinone.cli.terminal import err, key_of, load_service
+from qwen_allinone.cli.loaded_service import load_service
+from qwen_allinone.cli.terminal import err, key_of
 from qwen_allinone.engine import Status
 from qwen_allinone.errors import DataFileError
 from qwen_allinone.model import checkpoint

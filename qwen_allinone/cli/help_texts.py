@@ -1,20 +1,19 @@
-"""`--help` in the language of the terminal: what typer says itself, and how commands and groups are made for that."""
+"""`--help` in the language of the terminal, what typer says itself included."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import typer
 from rich.highlighter import RegexHighlighter
 from rich.text import Text
 from typer import core
 
-from qwen_allinone.cli.terminal import UNWRAPPED, in_terminal, out, worded
+from qwen_allinone.cli.terminal import in_terminal, worded
 from qwen_allinone.wording import said
 
 
-class _Speaking:
+class Speaking:
     """What typer has no word of its caller for: the usage, the line on --help, the headings."""
 
     def get_help_option(self, ctx: Any) -> Any:
@@ -32,31 +31,8 @@ class _Speaking:
         super().format_help(ctx, formatter)  # type: ignore[misc]  # the same
 
 
-class Command(_Speaking, core.TyperCommand):
+class Command(Speaking, core.TyperCommand):
     """A command whose --help speaks as the terminal does."""
-
-
-class Group(_Speaking, core.TyperGroup):
-    """The same of a group of commands."""
-
-
-def group(about: str) -> typer.Typer:
-    """A group of commands, with boxes on a terminal; a pipe has each option on a line, which is not wrapped."""
-    return typer.Typer(
-        cls=Group,
-        help=about,
-        no_args_is_help=True,
-        add_completion=False,
-        rich_markup_mode="rich" if out.is_terminal else None,
-        context_settings={} if out.is_terminal else {"terminal_width": UNWRAPPED},
-        options_metavar=worded("options_metavar"),
-        subcommand_metavar=worded("subcommand_metavar"),
-    )
-
-
-def add(to: typer.Typer, name: str, command: Callable[..., None], about: str) -> None:
-    """Make `command` the command `name` of the group."""
-    to.command(name, cls=Command, help=about, options_metavar=worded("options_metavar"))(command)
 
 
 def _prepare_typer() -> None:

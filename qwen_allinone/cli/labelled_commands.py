@@ -15,13 +15,13 @@ from qwen_allinone.cli import result_files, tables
 from qwen_allinone.cli.asking import AnsweredRow, Ask, ask_all, in_process, most_at_once, over_http
 from qwen_allinone.cli.figures import Figures, figures_of
 from qwen_allinone.cli.labelled_rows import Column, Table, read_table
+from qwen_allinone.cli.loaded_service import load_service
 from qwen_allinone.cli.temperature import fit
 from qwen_allinone.cli.terminal import (
     AsJson,
     err,
     exit_with,
     key_of,
-    load_service,
     load_settings,
     out,
     print_json,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from qwen_allinone.cli.asking import most_at_once
 from qwen_allinone.cli.gold_cases import check_task
-from qwen_allinone.cli.terminal import load_service
+from qwen_allinone.cli.loaded_service import load_service
 from qwen_allinone.service import Service
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry, Task

@@ -1,4 +1,4 @@
-"""What commands need: the two consoles, the settings, a loaded service, a key from a file, an end with a message."""
+"""What commands need: the two consoles, the settings, a key from a file, an end with a message."""
 
 from __future__ import annotations
 
@@ -11,13 +11,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from qwen_allinone import bootstrap
-from qwen_allinone.engine import Status
 from qwen_allinone.errors import DataFileError, StartupError
-from qwen_allinone.service import Service
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry
-from qwen_allinone.telemetry import logs
 from qwen_allinone.wording import in_language, message_of, of_environment, said
 
 UNWRAPPED = 10_000  # columns
@@ -39,17 +35,6 @@ def load_settings() -> Settings:
     except StartupError as error:
         raise exit_with(error) from None
     return settings
-
-
-def load_service(settings: Settings, registry: Registry | None = None) -> Service:
-    """The service with its model loaded, or an exit that says why not."""
-    logs.configure(settings.model_copy(update={"log_level": "error"}))
-    service = bootstrap.build_service(settings, registry)
-    with err.status(f"loading {settings.model}"):
-        status = service.engine.wait_until_settled()
-    if status is not Status.READY:
-        raise exit_with(service.engine.problem)
-    return service
 
 
 def in_terminal(problem: str | Exception) -> str:

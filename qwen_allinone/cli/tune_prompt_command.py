@@ -27,7 +27,8 @@ from qwen_allinone.cli.labelled_commands import (
     labelled_table,
 )
 from qwen_allinone.cli.labelled_rows import Row
-from qwen_allinone.cli.terminal import err, exit_with, in_terminal, load_service, load_settings, out, worded
+from qwen_allinone.cli.loaded_service import load_service
+from qwen_allinone.cli.terminal import err, exit_with, in_terminal, load_settings, out, worded
 from qwen_allinone.errors import DataFileError, QaioError, RequestError
 from qwen_allinone.files import replace_file
 from qwen_allinone.service import FittedTask, GoldFit, Service, Terms, fit_task, fit_to_gold

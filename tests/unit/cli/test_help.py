@@ -35,6 +35,15 @@ def told(command, path):
 
 print(json.dumps(list(told(get_command(app), ""))))
 """
+QUICK = """
+import sys
+from typer.testing import CliRunner
+from qwen_allinone.cli import app
+
+for words in (["--version"], ["--help"], ["keys", "--help"], ["keys", "new", "--help"], ["serve", "--help"]):
+    assert CliRunner().invoke(app, words).exit_code == 0, words
+print("torch" in sys.modules)
+"""
 
 
 def environment(language: str, **more: str) -> dict[str, str]:
@@ -90,9 +99,17 @@ def test_every_command_argument_and_option_is_told_of_in_both() -> None:
 
 
 def test_what_a_command_says_of_itself_is_what_its_code_says() -> None:
-    docs = {path: (text, doc) for path, (text, doc) in tree("en").items() if doc and path != " corrections"}
+    docs = {path: (text, doc) for path, (text, doc) in tree("en").items() if doc}
     assert len(docs) == 21
     assert {path for path, (text, doc) in docs.items() if doc and text.split() != doc.split()} == set()
+
+
+def test_what_computes_nothing_does_not_wait_for_torch() -> None:
+    assert python("en", "-c", QUICK) == "False\n"
+
+
+def test_a_command_that_is_nearly_named_is_named_before_it_was_ever_asked_for() -> None:
+    assert "Did you mean 'feedback'?" in CliRunner().invoke(app, ["fedback"]).output
 
 
 @pytest.mark.parametrize("language", TERMINALS)
