@@ -48,6 +48,7 @@ ENV QAIO_HOST=0.0.0.0 \
     HF_HOME=/models \
     QAIO_SESSIONS_FILE=/data/sessions.db \
     QAIO_BATCHES_FILE=/data/batches.db \
+    QAIO_ALERTS_OUTBOX=/data/alerts.db \
     QAIO_FIT_FILE=/data/fits.json \
     QAIO_PROMPTS_KEPT=/data/prompts
 USER 10001:10001
