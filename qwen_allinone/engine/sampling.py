@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _TRIES = 16
+_COLDEST = 1e-6  # below it a temperature is the same as 0, and might be 0 in FP32
 _BLOCK = 64  # tokens
 
 
@@ -75,7 +76,7 @@ def choose(logits: Tensor, seen: Sequence[int], sampling: Sampling, generator: t
         logits = _penalise(logits, seen, sampling.repetition_penalty)
     if sampling.temperature == 0.0:
         return int(logits.numpy().argmax())  # numpy's is many times faster than torch's
-    logits = logits / sampling.temperature
+    logits = (logits - logits.max()) / max(sampling.temperature, _COLDEST)  # so that the likeliest stays at 0
     if sampling.min_p:
         logits = logits.masked_fill(logits < logits.max() + math.log(sampling.min_p), -math.inf)
     if not sampling.top_k:

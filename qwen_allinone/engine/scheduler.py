@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -13,9 +14,11 @@ from types import MappingProxyType
 from qwen_allinone.engine.slots import Slot, SlotTable, common_prefix
 from qwen_allinone.engine.ticket import Ticket
 from qwen_allinone.engine.work import FinishReason, Work
-from qwen_allinone.errors import Cancelled, DeadlineExceeded, EmptyInput, InputTooLong, QaioError
+from qwen_allinone.errors import Cancelled, DeadlineExceeded, EmptyInput, EngineFailed, InputTooLong, QaioError
 from qwen_allinone.model.attention import Chunk
 from qwen_allinone.wording import said
+
+log = logging.getLogger(__name__)
 
 # Marks the keys and values of tokens that are in no sequence; equal to no token, it never matches a prefix.
 _NO_TOKEN = -1
@@ -40,7 +43,8 @@ class Running:
 class Planned:
     """One request's share of a step. `complete`: none of the work's tokens are left to compute after it.
 
-    `sequence` is the work's as it was planned, `length` tokens long then. `ended` is what reading the logits said.
+    `sequence` is the work's as it was planned, `length` tokens long then. `ended` is what reading the logits said,
+    `failed` what it raised.
     """
 
     running: Running
@@ -50,6 +54,7 @@ class Planned:
     sequence: list[int]
     length: int
     ended: FinishReason | None = None
+    failed: Exception | None = None
 
 
 class Scheduler:
@@ -139,6 +144,9 @@ class Scheduler:
         """Take note of what a step has computed, and answer the requests that have ended with it."""
         for planned in plan:
             ticket, slot, chunk = planned.running.ticket, planned.running.slot, planned.chunk
+            if planned.failed:
+                self._fail(planned.running, planned.failed)
+                continue
             in_sequence = chunk.tokens[: max(planned.length - chunk.start, 0)]
             slot.tokens += in_sequence
             slot.tokens += [_NO_TOKEN] * (len(chunk.tokens) - len(in_sequence))
@@ -149,10 +157,20 @@ class Scheduler:
                 if planned.work.sequence is not planned.sequence:  # the work has begun another
                     _cut(slot, planned.work.sequence)
                 continue
-            # Before the request leaves the running ones: if making its result raises, it fails with them.
-            result = ticket.result(planned.ended)
+            try:
+                result = ticket.result(planned.ended)
+            except Exception as error:
+                self._fail(planned.running, error)
+                continue
             self._remove(planned.running)
             ticket.finish(result)
+
+    def _fail(self, running: Running, error: Exception) -> None:
+        """End one request whose own reading raised; those that were computed beside it go on."""
+        log.error("a request failed in its step; the others go on", exc_info=error)
+        self._running.remove(running)
+        self._slots.forget(running.slot)
+        running.ticket.fail(EngineFailed())
 
     def fail_running(self, error: QaioError) -> int:
         """End all running requests with `error`, forget their slots; returns how many there were."""
@@ -211,8 +229,9 @@ class Scheduler:
                 ticket.work.sequence, ticket.work.most_tokens, ticket.caller, ticket.work.adapter
             )
             if slot is None:
-                if not ticket.behind:
-                    self._make_way(self._running)
+                if ticket.behind:
+                    break
+                self._make_way(self._running)
                 return
             ticket.started = time.monotonic()
             ticket.reused = len(slot.tokens)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from qwen_allinone.engine.failure import is_out_of_memory
 from qwen_allinone.engine.scheduler import Planned, Scheduler
 from qwen_allinone.engine.slots import SlotTable
 from qwen_allinone.engine.ticket import Ticket
@@ -26,6 +27,9 @@ def step(model: Qwen2, cache: KVCache, scheduler: Scheduler) -> None:
         return
     hidden = model.forward([planned.chunk for planned in plan], cache)
     _read(model, plan, hidden)
+    failed = [planned.failed for planned in plan if planned.failed]
+    if len(failed) == len(plan):  # nobody else is spared: as if the model had raised
+        raise failed[0]
     scheduler.deliver(plan)
 
 
@@ -36,18 +40,29 @@ def _read(model: Qwen2, plan: Sequence[Planned], hidden: Tensor) -> None:
     for planned in plan:
         begin, end = end, end + len(planned.chunk.wanted)
         if planned.work.wants_states:
-            planned.ended = planned.work.read(hidden[begin:end]) if end > begin else None
+            if end > begin:
+                _hand(planned, hidden[begin:end])
         elif planned.work.wanted_ids is None:
             everything += [(planned, row) for row in range(begin, end)]
         elif end > begin:
             if planned.work.weigh:
                 planned.work.weigh(model.logits(hidden[begin:end]))
-            planned.ended = planned.work.read(model.logits_of(hidden[begin:end], planned.work.wanted_ids))
+            _hand(planned, model.logits_of(hidden[begin:end], planned.work.wanted_ids))
     for first in range(0, len(everything), _MOST_ROWS):
         part = everything[first : first + _MOST_ROWS]
         logits = model.logits(hidden[[row for _, row in part]])
         for planned, rows in itertools.groupby(range(len(part)), key=lambda row: part[row][0]):
-            planned.ended = planned.work.read(logits[list(rows)])
+            _hand(planned, logits[list(rows)])
+
+
+def _hand(planned: Planned, rows: Tensor) -> None:
+    """Have the work read its rows; if that raises, it fails alone, unless there is no memory for anybody."""
+    try:
+        planned.ended = planned.work.read(rows)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        planned.failed = error
 
 
 def compute_first(works: Sequence[Work], model: Qwen2, cache: KVCache, scheduler: Scheduler) -> list[Result]:

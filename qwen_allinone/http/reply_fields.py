@@ -153,7 +153,7 @@ class ReplyFields(Body):
     top_k: int | None = Field(None, ge=-1, description=f"只从概率最大的几个里取；0 或 -1：不限；{OF_MODEL}")
     min_p: float | None = Field(None, ge=0.0, le=1.0, description=f"不取概率低于最大者这个比例的；0：不限；{OF_MODEL}")
     repetition_penalty: float | None = Field(
-        None, gt=0.0, le=5.0, description=f"大于 1：少重复提示和回复里有过的；{OF_MODEL}"
+        None, ge=0.01, le=5.0, description=f"大于 1：少重复提示和回复里有过的；{OF_MODEL}"
     )
     presence_penalty: float = Field(0.0, ge=-2.0, le=2.0, description="大于 0：少说回复里有过的")
     frequency_penalty: float = Field(0.0, ge=-2.0, le=2.0, description="同上，每出现一次减一次")

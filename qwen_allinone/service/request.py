@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 
 from qwen_allinone.engine import (
     Classify,
     Embed,
     Engine,
+    FinishReason,
     Form,
     Generate,
     LabelTrie,
@@ -70,11 +72,7 @@ class Request:
         for number, (prompt, sampling, form) in enumerate(asked):
             heard = partial(replies.hear, number) if replies else None
             works.append((name, Generate(prompt, sampling, self.codec.stop_ids, heard, form, adapter)))
-        results = list[Result]()
-        while len(results) < len(works):
-            first = len(results)
-            results += self._compute(works[first : first + MOST_AT_ONCE], replies, first)
-        return results
+        return self._in_groups(works, replies)
 
     def classify(self, name: str, prompt: Sequence[int], trie: LabelTrie, adapter: str | None = None) -> Result:
         """One of the labels of `trie` after `prompt`, and a probability for each."""
@@ -90,8 +88,7 @@ class Request:
 
     def compute(self, name: str, works: Sequence[Work]) -> list[Result]:
         """What others have made ready, in order; others find a slot beside it."""
-        parts = [works[first : first + MOST_AT_ONCE] for first in range(0, len(works), MOST_AT_ONCE)]
-        return [result for part in parts for result in self._compute([(name, work) for work in part])]
+        return self._in_groups([(name, work) for work in works])
 
     def embed(self, prompt: Sequence[int]) -> Result:
         """The hidden state after `prompt`, see Embed."""
@@ -104,6 +101,20 @@ class Request:
     def piece(self) -> AbstractContextManager[None]:
         """For one of many pieces of work in Python, as encoding a text is: see Pace."""
         return self._engine.pace.piece(self.permit.caller)
+
+    def _in_groups(self, works: Sequence[tuple[str, Work]], replies: Replies | None = None) -> list[Result]:
+        """The results of all, in order; others find a slot beside them. What was done before one failed is noted."""
+        results = list[Result]()
+        try:
+            while len(results) < len(works):
+                first = len(results)
+                results += self._compute(works[first : first + MOST_AT_ONCE], replies, first)
+        except Exception:
+            for (name, _), result in zip(works, results, strict=False):
+                lost = replace(result, finish_reason=FinishReason.UNFINISHED)
+                self.terms.answers.append(Answer(name, lost, model_id=self.codec.model_id))
+            raise
+        return results
 
     def _compute(
         self, works: Sequence[tuple[str, Work]], replies: Replies | None = None, first: int = 0

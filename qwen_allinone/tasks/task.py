@@ -127,7 +127,7 @@ class Decoding(_Frozen):
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     top_k: int = Field(0, ge=0)
     min_p: float = Field(0.0, ge=0.0, le=1.0)  # a share of the likeliest token's probability; arXiv:2407.01082
-    repetition_penalty: float = Field(1.0, gt=0.0, le=5.0)
+    repetition_penalty: float = Field(1.0, ge=0.01, le=5.0)
 
     @model_validator(mode="after")
     def _greedy_has_no_knobs(self) -> Decoding:

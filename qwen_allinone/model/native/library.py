@@ -160,18 +160,23 @@ class Library:
         """y [rows, n] = x [rows, k] W^T + b; both are contiguous float32."""
         rows = x.shape[0]
         with self._calling:
+            self._gather()
             scratch = self._room(self._isa.linear_scratch(linear, rows))
             self._isa.linear(linear, x.data_ptr(), y.data_ptr(), rows, scratch)
 
     def step(self, model: CModel, cache: CCache, batch: CBatch) -> None:
         """The layers of `model` over tokens of some sequences; `batch.x` is changed in place."""
         with self._calling:
+            self._gather()
             scratch = self._room(self._isa.step_scratch(model, cache, batch.rows, batch.ranks))
             self._isa.step(model, cache, batch, scratch)
 
-    def _room(self, size: int) -> int:
-        """The address of at least `size` bytes; the team is told how many threads this one may use."""
+    def _gather(self) -> None:
+        """Tell the team how many threads this one may use: how much scratch is needed depends on it."""
         self._c.qaio_team(*self._openmp, torch.get_num_threads())
+
+    def _room(self, size: int) -> int:
+        """The address of at least `size` bytes."""
         if len(self._scratch) < size:
             self._scratch = torch.empty(size, dtype=torch.uint8)
         return self._scratch.data_ptr()

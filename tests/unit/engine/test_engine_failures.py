@@ -242,6 +242,25 @@ def test_an_answer_that_cannot_be_made_is_an_error_and_not_silence(start: Start)
     assert engine.running == 0
 
 
+class Unreadable(Generate):
+    """A request that makes nothing of what was computed for it."""
+
+    def read(self, logits: Tensor) -> FinishReason | None:
+        raise ValueError("planted: nothing can be drawn")
+
+
+@pytest.mark.parametrize("faulty", [Faulty, Unreadable])
+def test_a_request_at_fault_takes_none_of_those_beside_it_along(start: Start, faulty: type[Generate]) -> None:
+    engine = start(FakeModel(before=lambda _: time.sleep(0.002)))
+    beside = [submit(engine, generate([number, 2], 60)) for number in range(3)]
+    for _ in range(5):
+        work = faulty([1, 2], generate([1, 2], 2)._sampling, frozenset())
+        assert failure(submit(engine, work)) is EngineFailed
+    for number, ticket in enumerate(beside):
+        assert ticket.future.result(WAIT).ids == expected_reply([number, 2], 60)
+    assert engine.running == 0
+
+
 def test_logits_that_are_not_numbers_fail_the_request(start: Start) -> None:
     class Nonsense(FakeModel):
         bad = True

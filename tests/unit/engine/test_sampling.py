@@ -163,6 +163,14 @@ def test_greedy_takes_the_likeliest(penalty: float) -> None:
         assert choose(logits, seen, sampling, sampling.generator()) == expected
 
 
+@pytest.mark.parametrize("top_k", [0, 5])
+@pytest.mark.parametrize("temperature", [1e-45, 1e-310, 1e-9])
+def test_the_least_temperature_takes_the_likeliest(temperature: float, top_k: int) -> None:
+    logits = torch.randn(500, generator=torch.Generator().manual_seed(2)) * 9
+    sampling = Sampling(1, temperature=temperature, top_p=0.9, top_k=top_k, seed=4)
+    assert choose(logits, [3], sampling, sampling.generator()) == int(logits.argmax())
+
+
 def test_a_tiny_nucleus_keeps_the_likeliest_token() -> None:
     for top_k in (0, 9):
         kept, ids = nucleus(some_logits(0), top_k, 1e-9)

@@ -695,6 +695,20 @@ def test_a_caller_does_not_wait_for_his_own_batch() -> None:
     bench.run()
 
 
+def test_nor_does_he_where_the_next_in_line_is_another_batch_that_finds_no_room() -> None:
+    bench = Bench(slots=8, kv_tokens=160)
+    behind = [bench.submit(generate([n], 44), rank=n, caller="alice", behind=True) for n in range(2)]
+    bench.submit(generate([9], 44), rank=2, caller="bob", behind=True)
+    bench.step()
+    bench.submit(generate([8], 44), rank=3, caller="bob", behind=True)
+    waiting = bench.submit(generate([2], 36), rank=4, caller="alice")
+    for _ in range(4):
+        bench.step()
+    check_failed(behind[1], Cancelled)
+    assert waiting.started and not behind[0].future.done()
+    bench.run()
+
+
 def test_a_prompt_that_nobody_waits_for_gets_what_is_left_of_a_step_and_a_share_at_most() -> None:
     bench = Bench(slots=3, step_tokens=16, share_tokens=4)
     bench.submit(generate([1], 40), rank=0)
