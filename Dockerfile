@@ -33,6 +33,9 @@ COPY --from=native /libqaio.so ./qwen_allinone/model/native/
 COPY prompts ./prompts
 COPY demo/checkpoint ./demo/checkpoint
 COPY demo/MODEL_CARD.md ./demo/
+# The command by its name, as where the package is installed.
+RUN printf '#!/bin/sh\nexec env PYTHONPATH=/app python -m qwen_allinone "$@"\n' > /usr/local/bin/qwen-allinone \
+    && chmod a+x /usr/local/bin/qwen-allinone
 
 # The hub's cache, the conversations and the hashes of keys, so that volumes keep them between runs. Unlike root-owned ones, ours to write;
 # and group 0's, so that any user of it can run this (OpenShift picks one for each project).

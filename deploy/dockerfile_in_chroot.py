@@ -103,17 +103,19 @@ class Image:
         )
 
     def copy(self, words: list[str]) -> None:
-        """COPY: files, or the contents of folders, as .dockerignore lets them through."""
+        """COPY: files, or the contents of folders, as .dockerignore lets them through; or, as they are, from another
+        stage: all stages are one here."""
         *sources, target = words
         there = self.root / os.path.join(self.workdir, target).lstrip("/")
-        for source in sources:
-            origin = PROJECT / source
+        of_stage = sources[0].startswith("--from=")
+        for source in sources[of_stage:]:
+            origin = self.root / source.lstrip("/") if of_stage else PROJECT / source
             if origin.is_dir():
                 shutil.copytree(origin, there, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 there.mkdir(parents=True, exist_ok=True)
                 shutil.copy(origin, there)
-            if not any(fnmatch.fnmatch(source, kept) or source.startswith(kept) for kept in _kept()):
+            if not of_stage and not any(fnmatch.fnmatch(source, kept) or source.startswith(kept) for kept in _kept()):
                 raise SystemExit(f"COPY {source}: .dockerignore keeps it out of the build")
 
     def carry_out(self, word: str, rest: str) -> None:

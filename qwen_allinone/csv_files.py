@@ -62,6 +62,9 @@ def encoding_of(file: BinaryIO) -> str:
     _check(file, "gb18030", line)
     if _looks_like_big5(file):
         raise UnknownEncoding(line, "Big5")
+    pairs, common, _ = _pairs(file)
+    if 2 * common < pairs:  # an apostrophe of Windows-1252 and the letter behind it are a pair, but an odd one
+        raise UnknownEncoding(line, "")
     return "GBK"
 
 
@@ -209,9 +212,16 @@ def _looks_like_big5(file: BinaryIO) -> bool:
     """Whether more of the characters would be common ones in Big5 than in GBK."""
     if _first_line_not_in(file, "cp950"):
         return False
-    common_in_gbk = common_in_big5 = 0
+    _, common_in_gbk, common_in_big5 = _pairs(file)
+    return common_in_big5 > common_in_gbk
+
+
+def _pairs(file: BinaryIO) -> tuple[int, int, int]:
+    """How many pairs of bytes could be a character, and how many would be a common one in GBK, and in Big5."""
+    count = common_in_gbk = common_in_big5 = 0
     for chunk in _chunks(file):
         pairs: list[bytes] = re.findall(rb"[\x81-\xfe][\x40-\xfe]", chunk)
+        count += len(pairs)
         common_in_gbk += sum(pair[0] in _COMMON_GBK and pair[1] >= 0xA1 for pair in pairs)
         common_in_big5 += sum(pair[0] in _COMMON_BIG5 for pair in pairs)
-    return common_in_big5 > common_in_gbk
+    return count, common_in_gbk, common_in_big5

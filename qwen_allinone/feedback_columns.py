@@ -6,10 +6,11 @@ For the command line and for the web page.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from datetime import UTC, date, datetime
 
 Sample = Sequence[Sequence[str]]
+Taken = Container[int]  # columns that hold something else
 
 _TEXT = re.compile(
     r"留言|反馈|评论|评价|评语|点评|意见|内容|正文|建议|说法|text|review|comment|feedback|message|content", re.I
@@ -18,7 +19,7 @@ _DATE = re.compile(r"时间|日期|date|time|(?:^|_)at$|^day$", re.I)
 _RATING = re.compile(r"星|评分|得分|打分|分数|rating|stars?$|score", re.I)
 _PRODUCT = re.compile(r"商品|产品|品名|货品|product|item|sku|goods", re.I)
 _PLACE = re.compile(r"门店|店铺|店名|酒店|餐厅|型号|类目|品类|shop|store|hotel|restaurant|brand|category|model", re.I)
-_NUMBER = re.compile(r"编号|序号|单号|^id$|_id$|\bid\b|^no\.?$", re.I)
+_NUMBER = re.compile(r"编号|序号|单号|\bid\b|(?:_|[\u4e00-\u9fff])id$|^no\.?$", re.I)
 # A column of such a name is about the feedback, and does not hold it.
 _ABOUT_IT = re.compile(r"时间|日期|编号|序号|次数|数量|星级|评分|得分|人$|\bid\b|date|time|count|score|rating", re.I)
 
@@ -45,12 +46,12 @@ def as_date(cell: str) -> date | None:
 
 
 def as_rating(cell: str) -> int | None:
-    """How many stars, rounded: 5, 4.5, 3星, ★★★☆☆; None where it says none."""
+    """How many stars, halves rounded up: 5, 4.5, 3星, ★★★☆☆; None where it says none."""
     if stars := cell.count("★"):
         return stars
     found = _FIGURE.search(cell)
-    rating = round(float(found[0])) if found else None
-    return rating if rating is not None and rating <= _MOST_STARS else None
+    rating = float(found[0]) if found else None
+    return int(rating + 0.5) if rating is not None and rating <= _MOST_STARS else None
 
 
 def likely_text(columns: Sequence[str], sample: Sample) -> int:
@@ -66,35 +67,46 @@ def likely_text(columns: Sequence[str], sample: Sample) -> int:
     return max(range(len(columns)), key=likely)
 
 
-def likely_date(columns: Sequence[str], sample: Sample) -> int | None:
-    """The first column that is named so and holds days."""
-    return _first(columns, sample, _DATE, as_date)
+def likely_date(columns: Sequence[str], sample: Sample, taken: Taken = ()) -> int | None:
+    """The first column that is named so and holds days; none of those that hold something else."""
+    return _first(columns, sample, taken, _DATE, as_date)
 
 
-def likely_rating(columns: Sequence[str], sample: Sample) -> int | None:
-    """The first column that is named so and holds stars."""
-    return _first(columns, sample, _RATING, as_rating)
+def likely_rating(columns: Sequence[str], sample: Sample, taken: Taken = ()) -> int | None:
+    """The first column that is named so and holds stars; none of those that hold something else."""
+    return _first(columns, sample, taken, _RATING, as_rating)
 
 
-def likely_product(columns: Sequence[str], sample: Sample) -> int | None:
-    """The first column that is named as products are, else as shops are; numbers of them are none."""
-    kinds = [
-        [i for i, name in enumerate(columns) if kind.search(name) and not _ABOUT_IT.search(name)]
-        for kind in (_PRODUCT, _PLACE)
-    ]
-    return next((i for named in kinds for i in named if any(row[i].strip() for row in sample)), None)
+def likely_product(columns: Sequence[str], sample: Sample, taken: Taken = ()) -> int | None:
+    """The first column that is named as products are, else as shops are; numbers of them are none, nor are columns that
+    hold something else."""
+    for kind in (_PRODUCT, _PLACE):
+        for column, cells in _named(columns, sample, taken, kind):
+            if cells and not _ABOUT_IT.search(columns[column]) and not _NUMBER.search(columns[column]):
+                return column
+    return None
 
 
-def likely_number(columns: Sequence[str], sample: Sample) -> int | None:
-    """The first column that is named as one that tells rows apart."""
-    named = [i for i, name in enumerate(columns) if _NUMBER.search(name)]
-    return next((i for i in named if any(row[i].strip() for row in sample)), None)
+def likely_number(columns: Sequence[str], sample: Sample, taken: Taken = ()) -> int | None:
+    """The first column that is named as one that tells rows apart, and does, but for a few that come twice; none of
+    those that hold something else."""
+    named = _named(columns, sample, taken, _NUMBER)
+    return next((i for i, cells in named if cells and len(set(cells)) >= _MOST_OF_THEM * len(cells)), None)
 
 
-def _first(columns: Sequence[str], sample: Sample, name: re.Pattern[str], read: Callable[[str], object]) -> int | None:
-    def holds(column: int) -> bool:
-        cells = [row[column] for row in sample if row[column].strip()]
-        return bool(cells) and sum(read(cell) is not None for cell in cells) >= _MOST_OF_THEM * len(cells)
+def _first(
+    columns: Sequence[str], sample: Sample, taken: Taken, name: re.Pattern[str], read: Callable[[str], object]
+) -> int | None:
+    for column, cells in _named(columns, sample, taken, name):
+        if cells and sum(read(cell) is not None for cell in cells) >= _MOST_OF_THEM * len(cells):
+            return column
+    return None
 
-    named = [i for i, column in enumerate(columns) if name.search(column)]
-    return next((i for i in named if holds(i)), None)
+
+def _named(
+    columns: Sequence[str], sample: Sample, taken: Taken, name: re.Pattern[str]
+) -> Iterator[tuple[int, list[str]]]:
+    """Columns of such a name, with their cells that are not empty."""
+    for column, found in enumerate(columns):
+        if column not in taken and name.search(found):
+            yield column, [row[column].strip() for row in sample if row[column].strip()]

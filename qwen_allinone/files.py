@@ -29,9 +29,8 @@ def replaced_file(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fchmod(descriptor, 0o666 & ~_umask() if mode is None else mode)
-            if path.exists():
-                status = path.stat()
-                os.fchown(descriptor, status.st_uid, status.st_gid)
+            if path.exists() and (owner := _owner(path.stat())) != _owner(os.fstat(descriptor)):
+                os.fchown(descriptor, *owner)  # which systemd's unit forbids, even to whom it is already
             os.fsync(descriptor)
         os.replace(temporary, path)
     except BaseException:
@@ -52,6 +51,10 @@ def locked_folder(folder: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)  # and with it the lock
+
+
+def _owner(status: os.stat_result) -> tuple[int, int]:
+    return status.st_uid, status.st_gid
 
 
 def _umask() -> int:

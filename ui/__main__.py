@@ -11,6 +11,8 @@ from tempfile import TemporaryDirectory
 from ui.client import Api
 from ui.settings import Settings, SettingsError
 
+_MOST_VISITORS = 256  # with something going on
+
 
 def main() -> int:
     """Serve until interrupted; 2 where a setting is wrong."""
@@ -36,10 +38,11 @@ def _serve(settings: Settings, files: Path) -> None:
 
     key = settings.api_key.get_secret_value() if settings.api_key else None
     blocks = page.build(Api(settings.service, key), settings)
-    blocks.queue(max_size=256)
+    blocks.queue(max_size=_MOST_VISITORS)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     blocks.launch(
         server_name=host,
+        max_threads=_MOST_VISITORS,  # a visitor who watches his file keeps one event going
         root_path=settings.root_path,
         server_port=settings.port,
         share=False,

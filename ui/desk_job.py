@@ -126,9 +126,9 @@ class DeskJob:
             if not batch.over:
                 self.parts[name] = await batches.look(self.api, batch.id)
         if self.suggests and all(batch.over for batch in self.parts.values()):
-            self.suggests = False
             if not self.stopped:
                 await self._suggest()
+            self.suggests = False  # not before: what fails is tried again
 
     async def stop(self) -> None:
         """Let no further line begin. Raises ApiError."""
@@ -193,6 +193,9 @@ class DeskJob:
             return
         bodies: Mapping[int, Mapping[str, Any]] = {self._numbers[text]: inputs for text, inputs in wanted.items()}
         kept = {"made_by": _MADE_BY, "replies_to": self.main}
+        if begun := await batches.find(self.api, replies_to=self.main):  # by a try whose answer was lost
+            self.parts[SUGGEST] = begun
+            return
         self.parts[SUGGEST] = await batches.begin(self.api, task.path, bodies, kept)
 
     async def _about_file(self) -> AboutFile:

@@ -137,8 +137,8 @@ def _columns(sheet: Sheet, text: int) -> table.Columns:
     sample = [row.cells for row in sheet.rows[:100]]
 
     def name(likely: Callable[..., int | None]) -> str:
-        place = likely(sheet.columns, sample)
-        return "" if place is None or place == text else sheet.columns[place]
+        place = likely(sheet.columns, sample, (text,))
+        return "" if place is None else sheet.columns[place]
 
     return table.Columns(
         sheet.columns[text],

@@ -10,7 +10,7 @@ import gradio as gr
 
 from ui import bench_tab, chat_tab, feedback_tab, show, tasks_tab
 from ui.client import About, Api, ApiError, Task
-from ui.parts import QUIET, html, kept_in_browser
+from ui.parts import MOST_AT_ONCE, QUIET, html, kept_in_browser
 from ui.settings import Settings
 from ui.talking import told
 
@@ -81,7 +81,13 @@ def build(api: Api, settings: Settings) -> gr.Blocks:
         for event in (page.load, again.click):
             connected = event(connect, outputs=found, **QUIET)
             for part in (memory, files, bench):
-                connected.then(part.run, inputs=part.inputs, outputs=part.outputs, **QUIET)
+                connected.then(
+                    part.run,
+                    inputs=part.inputs,
+                    outputs=part.outputs,
+                    concurrency_limit=MOST_AT_ONCE,
+                    **QUIET,
+                )
     return page
 
 

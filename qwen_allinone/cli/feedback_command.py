@@ -120,9 +120,11 @@ def _make_folder(folder: Path) -> None:
 
 def _known_by(table: desk.Table, about: desk.ModelInfo, tasks: tuple[str, ...], sure: float) -> dict[str, object]:
     """What a run is known again by: with any other, the answers that are kept would be those to something else. Where
-    they are computed is not among it: a run may go on with another engine."""
+    they are computed is not among it: a run may go on with another engine. Of a service it is not known what it is made
+    of beyond the model's name."""
+    made_of = {"weights or prompts": about.made_of} if about.made_of else {}
     return {"files": table.fingerprint(), "text column": table.chosen.text, "model": about.model, "tasks": tasks,
-            "--sure": sure}  # fmt: skip
+            "--sure": sure} | made_of  # fmt: skip
 
 
 def _label(

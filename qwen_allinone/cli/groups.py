@@ -29,7 +29,7 @@ class _Later(UserDict[str, Any]):
     def named(self) -> dict[str, Any]:
         """What a list shows of them, which needs no import."""
         return {
-            name: Command(name=name, help=worded(command[1])) if isinstance(command, tuple) else command
+            name: Command(name=name, help=command[1]) if isinstance(command, tuple) else command
             for name, command in self.data.items()
         }
 
@@ -51,11 +51,11 @@ class _Group(Speaking, core.TyperGroup):
 def group(about: str, commands: Mapping[str, tuple[str, str]]) -> typer.Typer:
     """A group with boxes on a terminal; a pipe has each option on a line, which is not wrapped.
 
-    `commands`: by name, where the function is (`module:function` of this room) and which message says what it does.
+    `commands`: by name, where the function is (`module:function` of this room) and what it does.
     """
     return typer.Typer(
         cls=type("Group", (_Group,), {"later": commands}),
-        help=worded(about),
+        help=about,
         no_args_is_help=True,
         subcommand_metavar=worded("subcommand_metavar"),
         **_shown(),
@@ -66,7 +66,7 @@ def _imported(name: str, place: str, about: str) -> Any:
     module, _, function = place.partition(":")
     run = getattr(import_module(f"{__package__}.{module}"), function)
     alone = typer.Typer(**_shown())
-    alone.command(name, cls=Command, help=worded(about), options_metavar=worded("options_metavar"))(run)
+    alone.command(name, cls=Command, help=about, options_metavar=worded("options_metavar"))(run)
     return get_command(alone)
 
 

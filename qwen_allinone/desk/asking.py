@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
@@ -62,10 +62,11 @@ class Said:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model is called, and the tasks it knows."""
+    """What a model is called, the tasks it knows, and, where that is known, which weights and prompts it is made of."""
 
     model: str
     tasks: Mapping[str, TaskInfo]
+    made_of: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def in_process(service: Service, model: str) -> Clerk:
         except RequestError as error:
             raise Refused(str(error)) from None
 
-    return Clerk(model, {task.name: about(task.name) for task in service.registry}, ask)
+    made_of = f"{service.codec.model_id}, prompts {service.registry.version}"
+    return Clerk(model, {task.name: about(task.name) for task in service.registry}, ask, made_of=made_of)
 
 
 def over_http(remote: RemoteService) -> Clerk:

@@ -217,7 +217,7 @@ class _Labeller:
 
 def _describe(hire: Hire) -> tuple[ModelInfo, str]:
     hired = hire()
-    return ModelInfo(hired.clerk.model, hired.clerk.tasks), hired.identity
+    return ModelInfo(hired.clerk.model, hired.clerk.tasks, made_of=hired.clerk.made_of), hired.identity
 
 
 def _join(address: str) -> None:

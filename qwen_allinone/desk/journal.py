@@ -102,7 +102,8 @@ class Journal:
             return
         if not resume:
             raise DataFileError(said("run_there_already", parent=self.path.parent, done=self.done))
-        changed = [name for name, value in about.items() if found.get(name) != json.loads(json.dumps(value))]
+        known = json.loads(json.dumps(about))
+        changed = [name for name in about if name in found and found[name] != known[name]]
         if changed:
             raise DataFileError(said("other_run_there", parent=self.path.parent, changed=changed))
         self._file.truncate(end)

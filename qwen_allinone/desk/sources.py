@@ -194,8 +194,10 @@ def _excel(path: File) -> Source:
             raise
         except Exception as error:  # whatever a broken archive leads to
             raise DataFileError(said("excel_invalid", path=path, name=type(error).__name__, error=error)) from None
+        sheet = book.active
+        sheet.reset_dimensions()  # what a file says of its size need not be so; there may be more rows and columns
         try:
-            for line, row in enumerate(book.active.iter_rows(values_only=True), 1):
+            for line, row in enumerate(sheet.iter_rows(values_only=True), 1):
                 if any(_cell(cell).strip() for cell in row):
                     yield line, row
         finally:

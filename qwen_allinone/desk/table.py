@@ -112,7 +112,9 @@ def survey(table: Table) -> Survey:
             if problems <= _MOST_TOLD:
                 told.append(f"{feedback.file}: line {row.line}: {row.problem[:200]}")
         elif number := _cell_of(feedback, table, table.chosen.number).strip():
-            hashes.append(int.from_bytes(hashlib.blake2b(number.encode(), digest_size=8).digest(), "big"))
+            hashes.append(
+                int.from_bytes(hashlib.blake2b(number.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+            )
             ordinals.append(count)
             lines.append(row.line)
     doubles, pairs = _doubles(hashes, lines)
@@ -179,20 +181,18 @@ def _guess(source: Source, named: Columns) -> Columns:
     """By the names of the columns and by what the first rows hold; a column that the user named is taken."""
     columns = source.columns
     sample = [row.cells for row in islice(source.rows(), _SAMPLE) if not row.problem]
-    taken = {named.text, named.date, named.product, named.rating, named.number}
-
-    def name(place: int | None) -> str:
-        return "" if place is None or columns[place] in taken else columns[place]
-
+    names = (named.text, named.date, named.product, named.rating, named.number)
+    taken = {columns.index(name) for name in names if name in columns}
     text = feedback_columns.likely_text(columns, sample)
-    taken.add(named.text or columns[text])
-    found = [
-        name(likely(columns, sample))
-        for likely in (
-            feedback_columns.likely_date,
-            feedback_columns.likely_product,
-            feedback_columns.likely_rating,
-            feedback_columns.likely_number,
-        )
-    ]
+    if not named.text:
+        taken.add(text)
+    found = list[str]()
+    for likely in (
+        feedback_columns.likely_date,
+        feedback_columns.likely_product,
+        feedback_columns.likely_rating,
+        feedback_columns.likely_number,
+    ):
+        place = likely(columns, sample, taken)
+        found.append("" if place is None else columns[place])
     return Columns(columns[text], *found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,12 +61,13 @@ def load(
         log.warning("QAIO_CONTEXT=%d is cut to the model's %d", context, config.max_position_embeddings)
         context = config.max_position_embeddings
     tokenizer, drawn = Tokenizer.load(folder), sampling_defaults(folder)
+    ends = _known_ends(folder, tokenizer, config.vocab_size)
     with WeightReader(folder) as reader, heap_returned():
         mark = fingerprint(folder)
         packed_file = packed / f"{mark}-{weights}.panels" if packed else None
         model = Qwen2(config, reader, context, weights, tokenizer.ids, kernels, kv, packed_file)
     identity = f"{mark}:{weights}" + ("" if kv == "auto" else f":{kv}")
-    return Checkpoint(name, folder, model, tokenizer, stop_ids(folder, tokenizer), drawn, identity)
+    return Checkpoint(name, folder, model, tokenizer, ends, drawn, identity)
 
 
 def find(name: str, revision: str) -> Path:
@@ -89,6 +91,16 @@ def stop_ids(folder: Path, tokenizer: Tokenizer) -> frozenset[int]:
     if not found:
         raise CheckpointError(said("tokenizer_without_end", folder=folder))
     return found
+
+
+def _known_ends(folder: Path, tokenizer: Tokenizer, vocabulary: int) -> frozenset[int]:
+    """`stop_ids`, once the tokenizer knows no token that the model has not."""
+    ends = stop_ids(folder, tokenizer)
+    with suppress(ValueError):
+        tokenizer.forget_beyond(vocabulary)
+        if ends <= tokenizer.ids:
+            return ends
+    raise CheckpointError(said("tokenizer_beyond_model", folder=folder, vocabulary=vocabulary))
 
 
 def _existing(folder: Path) -> Path:

@@ -71,6 +71,16 @@ class Tokenizer:
         self._template = _compile(chat_template) if chat_template else None
         self._kept_layout = lru_cache(_LAYOUTS_KEPT)(self._lay_out)
 
+    def forget_beyond(self, vocabulary: int) -> None:
+        """Forget the tokens from the id `vocabulary` on, which a model has not. Before the first use.
+
+        Raises:
+            ValueError: texts are made of such tokens too, not of added ones alone.
+        """
+        if max(self._fast.get_vocab(with_added_tokens=False).values(), default=0) >= vocabulary:
+            raise ValueError(f"texts have ids from {vocabulary} on")
+        self.ids = frozenset(token for token in self.ids if token < vocabulary)
+
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
         """Read tokenizer.json and the chat template (tokenizer_config.json or chat_template.jinja).

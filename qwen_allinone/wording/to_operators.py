@@ -331,6 +331,11 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
         "{folder} 里的分词器既没有 <|endoftext|> 也没有 <|im_end|>",
         "the tokenizer in {folder} has neither <|endoftext|> nor <|im_end|>",
     ),
+    "tokenizer_beyond_model": (
+        "{folder} 里的分词器有模型没有的 token（它只有 {vocabulary} 个）：请用训练它时的分词器，或先扩大词嵌入",
+        "the tokenizer in {folder} has tokens that the model has not (it has {vocabulary}): take the tokenizer that it "
+        "was trained with, or resize its embeddings first",
+    ),
     "no_model_folder": ("模型文件夹 {folder} 不存在", "the model folder {folder} does not exist"),
     # model/config.py
     "model_kind_unknown": (

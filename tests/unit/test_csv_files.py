@@ -42,6 +42,13 @@ def test_big5_is_told(text: str) -> None:
     assert raised.value.likely == "Big5"
 
 
+@pytest.mark.parametrize("text", ["id,text\n1,it’s great\n2,don’t buy\n", "a\n“nice” – really\n"])
+def test_an_apostrophe_of_windows_is_not_taken_for_chinese(text: str) -> None:
+    with pytest.raises(UnknownEncoding) as raised:
+        decode(text.encode("cp1252"))
+    assert raised.value.likely == ""
+
+
 def test_what_is_no_text_is_unknown() -> None:
     with pytest.raises(UnknownEncoding) as raised:
         decode(b"a\nb\xff\xff\xff\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import re
 import shlex
@@ -205,6 +206,27 @@ def test_the_images_folders_are_writable_for_any_user_of_group_0() -> None:
     assert modes.keys() == {"/models", "/data", "/keys"}
     for mode in modes.values():
         assert int(mode, 8) & 0o070 == 0o070
+
+
+def test_what_the_image_writes_lies_on_volumes_under_compose() -> None:
+    folders = {volume.split(":")[1] for volume in COMPOSE["services"]["qwen"]["volumes"]}
+    written = re.findall(r"QAIO_\w+=(/\w+)/", DOCKERFILE)
+    assert "/data" in written and set(written) <= folders
+
+
+def test_the_command_that_makes_keys_is_in_the_image() -> None:
+    """Compose's own steps call it by its name; the package is not installed there."""
+    steps = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
+    assert "qwen qwen-allinone keys new" in steps and "> /usr/local/bin/qwen-allinone" in DOCKERFILE
+
+
+def test_what_another_stage_made_is_copied_within_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DEPLOY))
+    build = importlib.import_module("dockerfile_in_chroot").Image(tmp_path, {})
+    build.workdir = "/app"
+    (tmp_path / "made.so").write_text("native")
+    build.carry_out("COPY", "--from=native /made.so ./package/")
+    assert (tmp_path / "app/package/made.so").read_text() == "native"
 
 
 def test_nobody_is_let_in_without_a_key_where_other_machines_can_reach_the_service() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from multiprocessing import get_context
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -87,6 +89,32 @@ def test_every_kind_of_file_gives_the_same_rows(make: object, tmp_path: Path) ->
         ("负面", "投诉、强烈负面", "很抱歉"), ("正面", "", ""),
     ]  # fmt: skip
     assert [row["内容"] for row in read(tmp_path / "out" / "alerts.csv")] == ["东西坏了"]
+
+
+def test_all_of_a_sheet_is_read_whatever_the_file_says_of_its_size(tmp_path: Path) -> None:
+    whole, lying = as_excel(tmp_path), tmp_path / "b.xlsx"
+    with ZipFile(whole) as read_from, ZipFile(lying, "w") as write_to:
+        for name in read_from.namelist():
+            content = read_from.read(name)
+            write_to.writestr(name, re.sub(rb'<dimension ref="[^"]+"', b'<dimension ref="A1"', content))
+    table = desk.open_table([lying], desk.Columns())
+    assert [feedback.text for feedback in table.rows()] == [row["评论"] for row in ROWS]
+
+
+def test_a_number_with_half_a_character_is_a_number(tmp_path: Path) -> None:
+    file = written(tmp_path, "a.jsonl", '{"编号": "\\ud83d", "评论": "好"}\n{"编号": "2", "评论": "坏"}\n')
+    assert desk.survey(desk.open_table([file], desk.Columns(number="编号"))).rows == 2
+
+
+def test_a_run_goes_on_with_the_same_weights_only_where_they_are_known(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with desk.Journal(path, {"model": "demo", "weights or prompts": "a"}, resume=False):
+        pass
+    for same in ({"model": "demo", "weights or prompts": "a"}, {"model": "demo"}):
+        with desk.Journal(path, same, resume=True):
+            pass
+    with pytest.raises(DataFileError, match="other weights or prompts"):
+        desk.Journal(path, {"model": "demo", "weights or prompts": "b"}, resume=True)
 
 
 def test_columns_are_guessed_and_an_unknown_one_is_told_with_those_there_are() -> None:

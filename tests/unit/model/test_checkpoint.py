@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer as FastTokenizer
 
 from qwen_allinone.errors import CheckpointError
 from qwen_allinone.model import checkpoint, hub
@@ -35,6 +36,25 @@ def test_a_tokenizer_without_an_end_is_refused(tmp_path: Path, tiny_checkpoint: 
     (tmp_path / "tokenizer.json").write_text(renamed, encoding="utf-8")
     with pytest.raises(CheckpointError, match="neither <|endoftext|> nor <|im_end|>"):
         stop_ids(tmp_path, Tokenizer.load(tmp_path))
+
+
+def test_tokens_that_were_added_beyond_the_model_are_not_known(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "model")
+    fast = FastTokenizer.from_file(str(folder / "tokenizer.json"))
+    size = fast.get_vocab_size()
+    fast.add_tokens(["<added>"])
+    fast.save(str(folder / "tokenizer.json"))
+    loaded = load(str(folder), "main", "fp32", 64)
+    assert loaded.tokenizer.ids == frozenset(range(size))
+
+
+@pytest.mark.parametrize("beyond", ["ends", "texts"])
+def test_a_tokenizer_of_another_model_is_refused(beyond: str, tmp_path: Path, tiny_checkpoint: Path) -> None:
+    fast = FastTokenizer.from_file(str(tiny_checkpoint / "tokenizer.json"))
+    texts = fast.get_vocab_size(with_added_tokens=False)
+    folder = write_checkpoint(tmp_path / "model", vocab_size=texts if beyond == "ends" else texts - 1)
+    with pytest.raises(CheckpointError, match="tokens that the model has not"):
+        load(str(folder), "main", "fp32", 64)
 
 
 def test_a_context_beyond_the_models_is_cut_with_a_warning(

@@ -210,6 +210,21 @@ def test_a_service_that_takes_only_some_of_it_is_left_with_nothing() -> None:
     assert {batch["status"] for batch in desk.batches.values()} == {"cancelled"}
 
 
+def test_replies_that_the_service_does_not_take_at_once_are_asked_for_again() -> None:
+    desk = Desk(refuse="/v1/tasks/suggest")
+
+    async def work(api: Api) -> Any:
+        job = await begin(api)
+        for _ in range(2):
+            with pytest.raises(ApiError, match="批处理太多"):
+                await job.look()
+            assert not job.over
+        desk.refuse = ""
+        return await (await to_its_end(job)).desk()
+
+    assert "您好" in talk(desk, work).report
+
+
 def test_labels_alone_where_no_report_is_wanted_and_everything_is_forgotten_on_request() -> None:
     desk = Desk()
 

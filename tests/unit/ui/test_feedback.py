@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from qwen_allinone.feedback_columns import as_rating, likely_number, likely_product, likely_text
 from ui.feedback import BadRow, Row, Sheet, Unreadable, read, write
 
 
@@ -66,6 +67,37 @@ def test_a_file_without_column_names_gets_some() -> None:
 def test_the_column_of_what_people_say_is_found_beside_longer_ones(text: str, likely: str) -> None:
     found = sheet(text)
     assert found.columns[found.likely_column()] == likely
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "product", "number"),
+    [
+        ("customer_id,review_id,product_id,product_title,review", "7,R1,P1,Mug,fine", "product_title", "review_id"),
+        ("店铺名称,商品ID,商品标题,评论内容", "一店,P1,杯子,很好", "商品标题", None),
+        ("商品评价,商品名称,数量", "很好用的一个杯子,杯子,2", "商品名称", None),
+        ("编号,评论", "1,好", None, "编号"),
+    ],
+)
+def test_the_product_and_the_number_are_none_of_the_others(
+    head: str, row: str, product: str | None, number: str | None
+) -> None:
+    columns, cells = head.split(","), row.split(",")
+    again = [
+        f"R{n}" if name == "review_id" else f"{n}" if name == "编号" else cell
+        for n in (1, 2)
+        for name, cell in zip(columns, cells, strict=True)
+    ]
+    sample = [again[: len(columns)], again[len(columns) :]]
+    taken = {likely_text(columns, sample)}
+    found = [likely(columns, sample, taken) for likely in (likely_product, likely_number)]
+    assert [None if place is None else columns[place] for place in found] == [product, number]
+
+
+@pytest.mark.parametrize(
+    ("cell", "stars"), [("4.5", 5), ("3.5", 4), ("2.5", 3), ("★★", 2), ("4星", 4), ("9" * 400, None), ("无", None)]
+)
+def test_stars_are_rounded_by_one_rule(cell: str, stars: int | None) -> None:
+    assert as_rating(cell) == stars
 
 
 def test_a_head_of_many_commas_is_refused_at_once() -> None:
