@@ -5,9 +5,10 @@ For each day the set of its owners, and for each of these a hash of numbers by w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import date, timedelta
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 from redis import Redis
@@ -23,6 +24,7 @@ T = TypeVar("T")
 _TIMEOUT_S = 1.0
 _DAY_S = 86_400
 _HOME = "qaio:{usage}"  # one hash slot, so that a batch is one script
+_DAYS = 31  # whose owners are one question
 _LINES = 500  # of one script, and hashes of one question: Redis does nothing else meanwhile
 
 # KEYS[1]: the batch; then for each line the day's owners and the owner's hash. ARGV: how long the batch is known, in
@@ -65,9 +67,8 @@ class RedisUsage:
 
     def read(self, first: str, last: str, owners: Collection[str | None] | None, most: int) -> dict[UsageLine, Counts]:
         found: dict[UsageLine, Counts] = {}
-        for places in _parts(self._places(first, last, owners)):
-            if len(found) > most:
-                break
+        places_in_order = self._places(first, last, owners)
+        while len(found) <= most and (places := list(islice(places_in_order, _LINES))):
             hashes = self._all(Pipeline.hgetall, [_hash_of(*place) for place in places])
             for place, numbers in zip(places, hashes, strict=True):
                 found |= _lines_of(place, numbers)
@@ -76,15 +77,17 @@ class RedisUsage:
     def close(self) -> None:
         """Nothing is held open that matters."""
 
-    def _places(self, first: str, last: str, owners: Collection[str | None] | None) -> list[tuple[str, str | None]]:
-        """Days with the owners that may have a hash there, in order."""
+    def _places(self, first: str, last: str, owners: Collection[str | None] | None) -> Iterator[tuple[str, str | None]]:
+        """Days with the owners that may have a hash there, in order; asked for as far as they are taken."""
         begins, ends = date.fromisoformat(first), date.fromisoformat(last)
-        days = [(begins + timedelta(days=number)).isoformat() for number in range((ends - begins).days + 1)]
+        days = ((begins + timedelta(days=number)).isoformat() for number in range((ends - begins).days + 1))
         if owners is not None:
-            return [(day, owner) for day in days for owner in sorted(owners, key=text_of)]
-        there = self._all(Pipeline.smembers, [_owners_of(day) for day in days])
-        texts = ((day, sorted(text.decode() for text in members)) for day, members in zip(days, there, strict=True))
-        return [(day, owner_of(text)) for day, named in texts for text in named]
+            yield from ((day, owner) for day in days for owner in sorted(owners, key=text_of))
+            return
+        while some := list(islice(days, _DAYS)):
+            there = self._all(Pipeline.smembers, [_owners_of(day) for day in some])
+            for day, members in zip(some, there, strict=True):
+                yield from ((day, owner_of(text)) for text in sorted(text.decode() for text in members))
 
     def _all(self, question: Callable[[Pipeline, str], Any], names: Sequence[str]) -> list[Any]:
         """What `question` gets of each name, in one round trip."""

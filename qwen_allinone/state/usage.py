@@ -117,8 +117,10 @@ class UsageAccounts:
     ) -> dict[UsageLine, Counts]:
         """As UsageStore.read; what this process has gathered is among it. Raises StoreUnavailable."""
         self.flush()
-        oldest, _ = self.days()
-        return self._store.read(max(first, oldest).isoformat(), last.isoformat(), owners, most)
+        oldest, today = self.days()
+        # Of days that nothing can be kept of a store is not asked. Tomorrow's may be: another machine's clock is ahead.
+        first, last = max(first, oldest), min(last, today + timedelta(days=1))
+        return self._store.read(first.isoformat(), last.isoformat(), owners, most) if first <= last else {}
 
     def flush(self) -> None:
         """Write what is gathered. Raises StoreUnavailable; nothing is lost by that, nor counted twice."""

@@ -8,6 +8,7 @@ from contextlib import closing
 from datetime import date
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -119,6 +120,44 @@ def test_more_than_is_wanted_is_not_read_to_the_end(make_store: MakeStore) -> No
         of.add(f"key-{number}", task())
     found = of.read(FIRST, FIRST, None, 100)
     assert 100 < len(found) <= 700
+
+
+def asked_of(redis: RedisServer, command: str) -> int:
+    """How often since the last CONFIG RESETSTAT."""
+    told: Any = redis.execute("INFO", "commandstats")
+    return int(told.get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+
+@pytest.mark.parametrize("owners", [("alice",), ()])
+def test_days_of_which_nothing_can_be_kept_are_not_asked_for(shared_redis: RedisServer, owners: tuple[str, ...]) -> None:
+    shared_redis.execute("FLUSHALL")
+    of = accounts(RedisUsage(shared_redis.url, days=3, timeout_s=20.0), Clock(JANUARY + DAY))
+    ahead = accounts(RedisUsage(shared_redis.url, days=3, timeout_s=20.0), Clock(JANUARY + 2 * DAY))
+    for one in (of, ahead):
+        one.add("alice", task())
+        one.flush()
+    shared_redis.execute("CONFIG", "RESETSTAT")
+    found = read(of, *owners, first=date.min, last=date.max)
+    assert [line.day for line in found] == ["2026-01-02", "2026-01-03"]
+    assert asked_of(shared_redis, "hgetall") <= 5 and asked_of(shared_redis, "smembers") <= 5
+    shared_redis.execute("CONFIG", "RESETSTAT")
+    assert read(of, *owners, first=date(2999, 1, 1), last=date.max) == {}
+    assert asked_of(shared_redis, "hgetall") == asked_of(shared_redis, "smembers") == 0
+
+
+def test_owners_of_many_days_are_asked_for_as_far_as_they_are_needed(shared_redis: RedisServer) -> None:
+    shared_redis.execute("FLUSHALL")
+    of = accounts(RedisUsage(shared_redis.url, days=90, timeout_s=20.0))
+    for number in range(600):
+        of.add(f"key-{number}", task())
+    of.flush()
+    store = RedisUsage(shared_redis.url, days=90, timeout_s=20.0)
+    shared_redis.execute("CONFIG", "RESETSTAT")
+    assert len(store.read("2026-01-01", "2026-03-31", None, MOST)) == 600
+    assert asked_of(shared_redis, "smembers") == 90
+    shared_redis.execute("CONFIG", "RESETSTAT")
+    assert 100 < len(store.read("2026-01-01", "2026-03-31", None, 100)) <= 500
+    assert asked_of(shared_redis, "smembers") < 90
 
 
 def test_a_batch_that_redis_took_and_did_not_say_so_is_added_once(shared_redis: RedisServer) -> None:
