@@ -46,7 +46,11 @@ _MOST_PRODUCTS = 32
 # Numbers are told apart by their remainder: a step of 100,000 took the engine's thread 0.6 s before any token, and
 # one of a billion would never end. Steps that may hold at once are one of their least common multiple.
 _MOST_MULTIPLE = 10_000
-_VALUES = {"enum", "const", "default", "examples"}  # their parts are no schemas
+_VALUES = {"enum", "const", "default", "examples"}  # their parts are no schemas, unless a $ref leads there
+_BY_NAME = {"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"}  # their keys are no keywords, likewise
+# From 2^63 on, and what a double rounds to it, an integer is taken for another one; llguidance (1.x) then ends the
+# process: for a range of the least one alone it calls itself until the stack is full.
+_LARGEST = 2**63 - 513
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 
 
@@ -61,7 +65,7 @@ def grammar_of(schema: object) -> str:
         SchemaError: it is no schema, is too large, or asks for what is not supported.
     """
     try:
-        text = json.dumps(schema, ensure_ascii=False)
+        text = json.dumps(schema, ensure_ascii=False, allow_nan=False)
         text.encode()
     except (TypeError, ValueError, RecursionError):
         raise SchemaError("it cannot be written as JSON") from None
@@ -69,17 +73,34 @@ def grammar_of(schema: object) -> str:
         raise SchemaError(f"it has {len(text)} characters, and may have {MOST_CHARACTERS}")
     if not isinstance(schema, dict):
         raise SchemaError("it is not an object")
-    _refuse_costly(schema)
+    _refuse_costly(schema, anywhere='"$ref"' in text)
+    _refuse_large_numbers(schema)
     return _built(text)
 
 
-def _refuse_costly(schema: object) -> None:
-    """Raises SchemaError for more parts of a kind, or larger steps of numbers, than can be followed in time."""
-    found, steps = [schema], list[int | float]()
+def _refuse_large_numbers(schema: object) -> None:
+    """Raises SchemaError for a number that is not told apart from others, wherever it stands."""
+    found = [schema]
     while found:
         part = found.pop()
+        if isinstance(part, (list, dict)):
+            found += part.values() if isinstance(part, dict) else part
+        elif isinstance(part, (int, float)) and abs(part) > _LARGEST:
+            raise SchemaError(f"it has a number beyond {_LARGEST} or -{_LARGEST}")
+
+
+def _refuse_costly(schema: object, *, anywhere: bool) -> None:
+    """Raises SchemaError for more parts of a kind, or larger steps of numbers, than can be followed in time.
+
+    `anywhere`: a $ref may lead to any part, so that each is looked at as if it were a schema.
+    """
+    found, steps = [(schema, False)], list[int | float]()
+    while found:
+        part, by_name = found.pop()
         if isinstance(part, list):
-            found += part
+            found += [(inner, False) for inner in part]
+        elif isinstance(part, dict) and by_name:
+            found += [(inner, False) for inner in part.values()]
         elif isinstance(part, dict):
             for keyword, most in _MOST_PARTS.items():
                 parts = part.get(keyword)
@@ -90,7 +111,11 @@ def _refuse_costly(schema: object) -> None:
             step: Any = part.get("multipleOf")
             if type(step) in (int, float) and step > 0:
                 steps.append(step)
-            found += [inner for keyword, inner in part.items() if keyword not in _VALUES]
+            found += [
+                (inner, keyword in _BY_NAME and not anywhere)
+                for keyword, inner in part.items()
+                if anywhere or keyword not in _VALUES
+            ]
     if (multiple := _common_multiple(steps)) > _MOST_MULTIPLE:
         shown = multiple if multiple < 10**12 else "far more"
         raise SchemaError(f"multipleOf: the least common multiple of all is {shown}, and may be {_MOST_MULTIPLE}")

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from urllib.parse import quote
 
 from flask import Response, jsonify, redirect
+from flask.json.provider import DefaultJSONProvider
 from flask_openapi import Info, OpenAPI
 from pydantic import BaseModel
 
@@ -98,6 +99,17 @@ class About(BaseModel):
     health: str = "health"
 
 
+class _Json(DefaultJSONProvider):
+    """Answers as UTF-8, their keys in the order in which they were made, and never NaN or Infinity: no client could
+    parse these."""
+
+    ensure_ascii = False
+    sort_keys = False
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        return super().dumps(obj, **({"allow_nan": False} | kwargs))
+
+
 def create_app(
     service: Service,
     conversations: Sessions,
@@ -141,8 +153,7 @@ def create_app(
     app.openapi_version = _OPENAPI_VERSION
     app.request_class = StrictRequest
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes
-    app.json.ensure_ascii = False  # type: ignore[attr-defined]
-    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.json = _Json(app)
     observe.register(app, telemetry, service.registry.masks, notices)  # first, so that it sees whatever the others do
     _carry_headers(app, model_names[0], service.registry.version)
     error_answers.register(app)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -48,7 +49,8 @@ class StrictRequest(Request):
         Raises:
             UnsupportedMediaType: the content type is not application/json, or the body is compressed.
             PayloadTooLarge: more bytes than the cap.
-            InvalidInput: not UTF-8, not JSON, not an object, nested too deep, NaN, a key twice, half a surrogate pair.
+            InvalidInput: not UTF-8, not JSON, not an object, nested too deep, NaN, a number beyond a double's, a key
+                twice, half a surrogate pair.
         """
         encoding = self.headers.get("Content-Encoding", "").strip().lower()
         if encoding not in ("", "identity"):
@@ -90,6 +92,7 @@ def parse_json(raw: bytes, whole: str = THE_BODY) -> Any:
         value = json.loads(
             text,
             parse_constant=partial(_refuse_constant, whole=whole),
+            parse_float=partial(_finite, whole=whole),
             object_pairs_hook=partial(_unique_keys, whole=whole),
         )
     except ValueError:  # also integers of thousands of digits
@@ -148,6 +151,13 @@ def _refuse_costly(raw: bytes, whole: str) -> None:
 
 def _refuse_constant(name: str, whole: str) -> NoReturn:
     raise InvalidInput(said("no_json_number", whole=whole, name=name))
+
+
+def _finite(number: str, whole: str) -> float:
+    value = float(number)
+    if math.isinf(value):  # what was too large could be written out again as no JSON
+        raise InvalidInput(said("number_too_large", whole=whole, number=number[:_LONGEST_SHOWN]))
+    return value
 
 
 def _unique_keys(pairs: list[tuple[str, Any]], whole: str) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class Writer:
             raise _Left
         self._sent = True
         head = f"event: {event}\n" if event else ""
-        self._frames.put(f"{head}data: {json.dumps(data, ensure_ascii=False)}\n\n".encode())
+        self._frames.put(f"{head}data: {json.dumps(data, ensure_ascii=False, allow_nan=False)}\n\n".encode())
 
     def ping(self) -> None:
         """Send something that says nothing; raises as `send`."""

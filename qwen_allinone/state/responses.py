@@ -31,7 +31,8 @@ class KeptResponse:
     def turn(self, at: float) -> Turn:
         """As the store keeps it."""
         document = {"messages": self.messages, "shown": self.shown}
-        return Turn(json.dumps(document, ensure_ascii=False, separators=(",", ":")), "", "", "", at=at)
+        text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return Turn(text, "", "", "", at=at)
 
     @classmethod
     def of(cls, turn: Turn) -> KeptResponse:

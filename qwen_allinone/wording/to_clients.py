@@ -340,6 +340,10 @@ TO_CLIENTS: dict[str, tuple[str, str]] = {
         "{whole} nests its JSON too deeply, at most {deepest} levels",
     ),
     "no_json_number": ("{whole}含有 {name}，它不是有效的 JSON 数值", "{whole} holds {name}, which is no JSON number"),
+    "number_too_large": (
+        "{whole}含有 {number}，这个数太大，双精度浮点数（约 1.8e308）存不下",
+        "{whole} holds {number}, a number beyond what a double holds (about 1.8e308)",
+    ),
     "many_keys": (
         "{whole}中有一个对象的键太多，最多 {most_keys} 个",
         "{whole} holds an object with too many keys, at most {most_keys}",

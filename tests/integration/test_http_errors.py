@@ -30,6 +30,9 @@ BROKEN = {
     "NaN": b'{"text": "a", "x": NaN}',
     "NaN as text": b'{"text": NaN}',
     "Infinity": b'{"text": -Infinity}',
+    "a number beyond floats": b'{"text": 1e400}',
+    "one that is far below them": b'{"text": "a", "x": {"y": [-1.5E+999999]}}',
+    "one of 400 digits": b'{"text": "a", "x": ' + b"9" * 400 + b".0}",
     "an integer of 5,000 digits": b'{"text": ' + b"9" * 5000 + b"}",
     "lists 100,000 deep": b'{"text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "objects 100,000 deep": b'{"text":' * 100_000,
@@ -59,7 +62,6 @@ NO_TEXT = {
 WRONG_TEXT = {
     "a number": b'{"text": 1}',
     "a float": b'{"text": 1.5}',
-    "a number beyond floats": b'{"text": 1e400}',
     "null": b'{"text": null}',
     "a list": b'{"text": ["a"]}',
     "an object": b'{"text": {"a": "b"}}',
@@ -69,7 +71,6 @@ WRONG_TEXT = {
 }
 WRONG_KEYS = {
     "one more": b'{"text": "a", "txet": "b"}',
-    "one more, beyond floats": b'{"text": "a", "x": 1e400}',
     "a lone surrogate": b'{"text": "a", "\\ud83d": 1}',
     "a long one": b'{"text": "a", "' + b"k" * 10_000 + b'": 1}',
     "upper case": b'{"text": "a", "TEXT": "b"}',
@@ -106,6 +107,48 @@ def test_a_body_that_is_no_json_object_is_a_400(server: Server, path: str, body:
         or "必须" in found["message"]
         or "太深" in found["message"]
     )
+
+
+BEYOND_FLOATS = {
+    "a schema's step": (
+        "/v1/chat/completions",
+        b'{"model": "demo", "messages": [{"role": "user", "content": "a"}], "response_format": {"type": "json_schema",'
+        b' "json_schema": {"name": "a", "schema": {"type": "number", "multipleOf": 1e999}}}}',
+    ),
+    "a schema's bound": (
+        "/v1/responses",
+        b'{"model": "demo", "input": "a", "text": {"format": {"type": "json_schema", "name": "a", "schema":'
+        b' {"type": "string", "x": 1e999}}}}',
+    ),
+    "an argument of a tool that is shown again": (
+        "/v1/responses",
+        b'{"model": "demo", "input": "a", "tools": [{"type": "function", "name": "f", "parameters": {"maximum": 1e999}}]}',
+    ),
+    "a temperature": (
+        "/v1/chat/completions",
+        b'{"model": "demo", "temperature": 1e999, "messages": [{"role": "user", "content": "a"}]}',
+    ),
+    "data of a decision": ("/v1/systemone", b'{"model": "demo", "state": {"a": -1e999}, "questions": {}}'),
+}
+
+
+@pytest.mark.parametrize(("path", "body"), list(BEYOND_FLOATS.values()), ids=list(BEYOND_FLOATS))
+def test_a_number_beyond_floats_is_refused_wherever_it_stands(server: Server, path: str, body: bytes) -> None:
+    answer = server.post(path, body)
+    assert answer.status_code == 400
+    assert "1e999" in problem(answer, path)["message"]
+
+
+@pytest.mark.parametrize("number", [b"1.7976931348623157e308", b"-1e308", b"1e-999", b"0.5"])
+def test_a_number_that_a_float_holds_is_read(server: Server, number: bytes) -> None:
+    answer = server.post("/v1/tasks/sentiment", b'{"text": "a", "x": ' + number + b"}")
+    assert answer.status_code == 400 and problem(answer, "/v1")["param"] == "x"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [float("-inf")]])
+def test_what_json_cannot_say_is_never_written(server: Server, value: object) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        server.client.application.json.dumps({"x": value})
 
 
 @pytest.mark.parametrize("path", ROUTES)

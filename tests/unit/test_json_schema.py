@@ -114,6 +114,63 @@ def test_large_steps_of_numbers_are_refused_wherever_they_stand(steps: list[floa
             grammar_of(schema)
 
 
+STEP = {"type": "number", "multipleOf": 1_000_000_007}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {name: STEP for name in ("default", "enum", "const", "examples")}},
+        {"type": "object", "properties": {"properties": {"type": "object", "properties": {"default": STEP}}}},
+        {"default": STEP, "$ref": "#/default"},
+        {"$defs": {"const": STEP}, "$ref": "#/$defs/const"},
+        {"$defs": STEP, "$ref": "#/$defs"},
+    ],
+)
+def test_a_costly_part_is_found_under_any_name(schema: Any) -> None:
+    with pytest.raises(SchemaError, match="least common multiple"):
+        grammar_of(schema)
+
+
+LEAST = -(2**63) + 1
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"const": LEAST},
+        {"type": "integer", "const": -1e30},
+        {"type": "integer", "enum": [1, LEAST + 1]},
+        {"type": "integer", "minimum": LEAST, "maximum": LEAST},
+        {"allOf": [{"type": ["integer", "null"]}, {"maximum": -1e20}, {"minimum": -1e30}]},
+        {"type": "object", "properties": {"const": {"const": [{"a": 2**63}]}}},
+    ],
+)
+def test_a_number_that_would_end_the_process_is_refused(schema: Any, own_process: Executor) -> None:
+    told = own_process.submit(refusal_of, schema).result(60)
+    assert told is not None and "a number beyond" in told
+
+
+def refusal_of(schema: Any) -> str | None:
+    try:
+        grammar_of(schema)
+    except SchemaError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("number", [LEAST + 600, 2**63 - 600, 10**18, -1e18, 0.5])
+def test_large_numbers_that_can_be_followed_are_not_refused(number: float) -> None:
+    assert grammar_of({"const": number})
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+@pytest.mark.parametrize("keyword", ["multipleOf", "minimum", "const", "description"])
+def test_a_number_that_json_cannot_say_is_refused(keyword: str, number: float) -> None:
+    with pytest.raises(SchemaError, match="cannot be written as JSON"):
+        grammar_of({"type": "number", keyword: number})
+
+
 def test_a_form_that_is_left_has_a_problem_and_ends(tokenizer: Tokenizer) -> None:
     form = Forms(tokenizer, STOP).begin(grammar_of(ANY_OBJECT))
     assert form.take(tokenizer.encode("好")[0])
