@@ -26,7 +26,8 @@ class Heard:
 @dataclass(frozen=True)
 class Subject:
     """A text and what is known of it. `key` is equal where the same text of the same request, line or row is told
-    again, and for no other; `place` is where people find it: a request's id, or a file and its line."""
+    again, and for no other; `place` is where people find it: a request's id, or a file and its line. `may_come_again`:
+    who asked for it can ask for the same again."""
 
     source: Source
     key: str
@@ -34,6 +35,7 @@ class Subject:
     place: str
     answers: Mapping[str, Heard] = field(default_factory=dict)
     rating: float | None = None
+    may_come_again: bool = True
 
 
 def fires(rule: Rule, subject: Subject) -> bool:
@@ -70,6 +72,7 @@ def events(rules: Sequence[Rule], subject: Subject, at: float) -> Iterator[Alert
                 rule.rate.count if rule.rate else 1,
                 rule.rate.within if rule.rate else 0.0,
                 rule.pause_s,
+                subject.may_come_again,
             )
 
 

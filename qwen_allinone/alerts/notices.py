@@ -76,15 +76,16 @@ class Notices:
 
     def take_in(self) -> None:
         """Take events from the spool to the outbox. Raises OutboxUnavailable."""
+        # First: where the file is full, nothing that comes after this is done.
+        if self._outbox.exists and time.monotonic() >= self._swept + _SWEEP_EVERY_S:
+            self._swept = time.monotonic()
+            self._outbox.sweep()
         with self._spool.taken() as lines:
             self._add(lines)
         if time.monotonic() >= self._looked + _LOOKS_FOR_LEFT_S:
             self._looked = time.monotonic()
             with self._spool.left_by_others() as lines:
                 self._add(lines)
-        if self._outbox.exists and time.monotonic() >= self._swept + _SWEEP_EVERY_S:
-            self._swept = time.monotonic()
-            self._outbox.sweep()
 
     def _add(self, lines: Sequence[bytes]) -> None:
         found = [event for line in lines if (event := _read(line))]

@@ -21,7 +21,8 @@ def teller(notices: Notices, masks: Collection[MaskKind]) -> Callable[[RequestSt
             if state.is_behind:
                 notices.tell(Subject("batch", state.key, text, state.key, answers))
             else:
-                notices.tell(Subject("live", state.key, text, state.id, answers))
+                again = state.has_own_key
+                notices.tell(Subject("live", state.key, text, state.id, answers, may_come_again=again))
 
     return tell
 

@@ -64,7 +64,7 @@ def register(app: OpenAPI, once: Once) -> None:
         key, lease = key_of(state.caller or "", given), lease_for(None, once.longest_s)
         kept = store.begin(key, state.caller, _digest(), lease)
         if kept is None:
-            state.key = f"{key}/{_digest()}"
+            state.key, state.has_own_key = f"{key}/{_digest()}", True
             after_this_request(partial(settle, key=key, lease=lease))
             return None
         return _load(kept)

@@ -42,8 +42,8 @@ class RequestState:
     guards have looked. `counted_as` is whose limits it counts towards, and `standings` how these stand by now.
     `answers` are all that the request took so far, see Terms.answers, and `errors` the codes that it was answered with:
     who holds the lists sees later ones too. `is_behind`: a line of a batch, for which nobody waits. `key` is equal
-    where the same request is asked again and known to be the same, and for no other. `alerts` is told once what it was
-    answered, before the client is; None: nobody wants to know.
+    where the same request is asked again and known to be the same, and for no other; `has_own_key`: its client gave one
+    to know it by. `alerts` is told once what it was answered, before the client is; None: nobody wants to know.
     `priority`: those with a higher one come first. `trace` is what the caller says of his own, None where he does not.
     """
 
@@ -58,6 +58,7 @@ class RequestState:
     errors: list[str] = field(default_factory=list)
     is_behind: bool = False
     key: str = field(default_factory=lambda: secrets.token_hex(12))
+    has_own_key: bool = False
     alerts: Callable[[RequestState], None] | None = None
     priority: int = 0
     trace: TraceParent | None = None

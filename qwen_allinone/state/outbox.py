@@ -17,6 +17,8 @@ class AlertEvent:
     """A rule's conditions held for a text, `at` Unix seconds. `body` is JSON: what is told.
 
     `count` such events within `within_s` make an alert; then there is none of this rule for `pause_s`.
+    `may_come_again`: as one that was held back it is known then too; of others nothing is kept that anybody could fill
+    the outbox with.
     """
 
     id: str
@@ -27,6 +29,7 @@ class AlertEvent:
     count: int = 1
     within_s: float = 0.0
     pause_s: float = 0.0
+    may_come_again: bool = True
 
     def line(self) -> bytes:
         """As a line of a file."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -36,6 +37,13 @@ _COLUMNS = "id, channel, rule, created, body, state, tries, due, error"
 KEEP_SENT_S = 7 * 86_400.0  # ids of what was told, and of events: one that comes again is known for so long
 KEEP_DEAD_S = 30 * 86_400.0
 _MOST_MB = 200
+_ROOM_EVERY_S = 60.0  # at most: looking through a full file keeps others from writing
+# What makes room where nothing is too old: what it is, its table, which rows, and what they are ordered by.
+_LEAST_NEEDED = (
+    ("ids of events", "seen", "TRUE", "at"),
+    ("ids of messages that were sent", "messages", "state = 'sent'", "changed"),
+    ("messages that were given up", "messages", "state = 'dead'", "changed"),
+)
 
 
 class SqliteOutbox(SqliteFile):
@@ -48,22 +56,39 @@ class SqliteOutbox(SqliteFile):
 
     def __init__(self, file: Path, *, max_mb: int = _MOST_MB, busy_s: float = BUSY_S) -> None:
         super().__init__(file, max_mb=max_mb, busy_s=busy_s)
+        self._made_room = float("-inf")
 
     @property
     def exists(self) -> bool:
         return self._file.exists()
 
     def add(self, found: Iterable[AlertEvent]) -> list[tuple[AlertEvent, Outcome]]:
-        """Take events in, all or none; those that were here before change nothing."""
+        """Take events in, all or none; those that were here before change nothing. A full file is given room once."""
+        events = list(found)
+        try:
+            return self._added(events)
+        except OutboxUnavailable as error:
+            is_full = getattr(error.__cause__, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+            if not is_full or time.monotonic() < self._made_room + _ROOM_EVERY_S:
+                raise
+        self._made_room = time.monotonic()
+        self._make_room()
+        return self._added(events)
+
+    def _added(self, events: Sequence[AlertEvent]) -> list[tuple[AlertEvent, Outcome]]:
         with self._writing() as db:
-            return [(event, self._take_in(db, event)) for event in found]
+            return [(event, self._take_in(db, event)) for event in events]
 
     def _take_in(self, db: sqlite3.Connection, event: AlertEvent) -> Outcome:
-        if not db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (event.id, event.at)).rowcount:
+        if db.execute("SELECT 1 FROM seen WHERE id = ?", (event.id,)).fetchone():
             return "known"
         fired, held = db.execute("SELECT fired, held FROM rules WHERE name = ?", (event.rule,)).fetchone() or (None, 0)
-        # A time of firing that lies ahead is of a clock that was set back since.
-        if fired is not None and event.pause_s and fired <= event.at < fired + event.pause_s:
+        # A time of firing that lies a little ahead is of an event that another worker brought in first, or of the end
+        # of what a kill has come again; one that lies far ahead is of a clock that was set back since.
+        is_held = fired is not None and abs(event.at - fired) < event.pause_s
+        if event.may_come_again or not is_held:
+            db.execute("INSERT INTO seen VALUES (?, ?)", (event.id, event.at))
+        if is_held:
             db.execute("UPDATE rules SET held = held + 1 WHERE name = ?", (event.rule,))
             return "held"
         if event.count > 1 and not self._rate_is_reached(db, event):
@@ -178,12 +203,20 @@ class SqliteOutbox(SqliteFile):
 
     def sweep(self) -> None:
         """Forget what is old."""
-        at = now()
         with self._writing() as db:
-            db.execute("DELETE FROM seen WHERE at < ?", (at - KEEP_SENT_S,))
-            db.execute("DELETE FROM hits WHERE at < ?", (at - KEEP_SENT_S,))
-            db.execute("DELETE FROM messages WHERE state = 'sent' AND changed < ?", (at - KEEP_SENT_S,))
-            db.execute("DELETE FROM messages WHERE state = 'dead' AND changed < ?", (at - KEEP_DEAD_S,))
+            _forget_old(db)
+
+    def _make_room(self) -> None:
+        """Forget what is old; if that is not enough, the older half of the ids by which one is known that comes again;
+        if there are none, of what was given up. What waits to be sent stays."""
+        with self._writing() as db:
+            _forget_old(db)
+            for what, table, of, when in _LEAST_NEEDED:
+                if _has_room(db):
+                    return
+                older = f"{of} AND {when} <= (SELECT avg({when}) FROM {table} WHERE {of})"
+                if gone := db.execute(f"DELETE FROM {table} WHERE {older}").rowcount:
+                    log.warning("alerts: %s: full: the oldest %d %s are forgotten", self._file, gone, what)
 
     def _complain(self, error: Exception) -> None:
         if str(error) != self._complaint:  # no request is refused for it, as others are
@@ -197,3 +230,19 @@ class SqliteOutbox(SqliteFile):
                 for table in _TABLES:
                     db.execute(table)
             db.execute("COMMIT")
+
+
+def _forget_old(db: sqlite3.Connection) -> None:
+    at = now()
+    db.execute("DELETE FROM seen WHERE at < ?", (at - KEEP_SENT_S,))
+    db.execute("DELETE FROM hits WHERE at < ?", (at - KEEP_SENT_S,))
+    db.execute("DELETE FROM messages WHERE state = 'sent' AND changed < ?", (at - KEEP_SENT_S,))
+    db.execute("DELETE FROM messages WHERE state = 'dead' AND changed < ?", (at - KEEP_DEAD_S,))
+
+
+def _has_room(db: sqlite3.Connection) -> bool:
+    """Whether a tenth of what the file may hold is free."""
+    most, there, free = (
+        db.execute(f"PRAGMA {what}").fetchone()[0] for what in ("max_page_count", "page_count", "freelist_count")
+    )
+    return bool(10 * (most - there + free) >= most)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ RULES = """
   - {name: quoted, when: {pattern: '订单 [0-9]{1,6}'}, show_text: true, channels: [ops]}
   - {name: labelled, when: {probability: {sentiment: 0.0}, keywords: [保密]}, channels: [ops]}
   - {name: many, when: {keywords: [又坏了]}, rate: {count: 3, within: 1h}, channels: [ops]}
+  - {name: paused, when: {keywords: [停一停]}, cooldown: 1h, channels: [ops]}
 """
 SECONDS = 120.0
 
@@ -46,6 +49,7 @@ def server(
     }
     with serve(given) as start:
         started = start()
+        started.app.config["OUTBOX"] = home / "alerts.db"
         yield started
         started.app.extensions["alerts"].stop()
 
@@ -112,3 +116,19 @@ def test_metrics_tell_how_alerts_fare(server: Server, receiver: Receiver) -> Non
     shown = server.client.get("/metrics").get_data(as_text=True)
     assert 'qaio_alerts_total{outcome="fired",rule="quoted"}' in shown
     assert 'qaio_alert_messages_total{channel="ops",outcome="sent"}' in shown
+
+
+def test_of_what_is_held_back_only_that_is_kept_which_may_be_asked_again(server: Server) -> None:
+    def outbox(question: str) -> int:
+        with closing(sqlite3.connect(server.app.config["OUTBOX"])) as db:
+            return int((db.execute(question).fetchone() or (0,))[0])
+
+    before = outbox("SELECT count(*) FROM seen")
+    for number in range(4):
+        assert server.post("/v1/tasks/sentiment", {"text": f"停一停 {number}"}).status_code == 200
+    for _ in range(2):
+        headers = {"Idempotency-Key": "停一停".encode().hex()}
+        asked = server.client.post("/v1/tasks/sentiment", json={"text": "停一停"}, headers=headers)
+        assert asked.status_code == 200
+    until(lambda: outbox("SELECT held FROM rules WHERE name = 'paused'") == 4, SECONDS)
+    assert outbox("SELECT count(*) FROM seen") == before + 2

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from qwen_allinone.state import AlertEvent, SqliteOutbox, now
+from qwen_allinone.alerts import Notices, Senders, Spool
+from qwen_allinone.errors import OutboxUnavailable
+from qwen_allinone.state import AlertEvent, SqliteOutbox, now, sqlite_outbox
 from qwen_allinone.state.lease import Lease
 from qwen_allinone.state.sqlite_outbox import KEEP_SENT_S
+from tests.support.alerting_process import Uncounted
 
 BODY = json.dumps({"rule": "a", "text": "退款"})
 
@@ -113,3 +119,98 @@ def test_what_is_old_is_forgotten_and_what_waits_is_not(outbox: SqliteOutbox) ->
     assert outbox.counts()["waiting"] == 2
     assert outcomes(outbox, event("1")) == ["fired"], "a week later nobody remembers that id"
     assert outbox.counts()["waiting"] == 2, "but the message itself is still the same one"
+
+
+def test_an_event_that_comes_in_late_is_held_back_as_one_in_time(outbox: SqliteOutbox) -> None:
+    at = now()
+    assert outcomes(outbox, event("1", at, pause_s=60.0), event("2", at - 5, pause_s=60.0)) == ["fired", "held"]
+
+
+def test_nothing_is_kept_of_what_is_held_back_and_cannot_come_again(outbox: SqliteOutbox) -> None:
+    at = now()
+    outbox.add([event("1", at, pause_s=1e6)])
+    crowd = [event(f"held {n}", at + n, pause_s=1e6) for n in range(3000)]
+    outbox.add([replace(one, may_come_again=False) for one in crowd])
+    outbox.add([event("row", at + 1, pause_s=1e6)])
+    assert ids_in(outbox) == {"1", "row"}
+    fired = replace(event("2", at + 2e6), may_come_again=False)
+    assert outcomes(outbox, fired, fired) == ["fired", "known"], "its line may be read again after a kill"
+    assert json.loads(outbox.messages("waiting", 9)[-1].body)["held_back"] == 3001
+
+
+def ids_in(outbox: SqliteOutbox) -> set[str]:
+    with closing(sqlite3.connect(outbox._file)) as db:
+        return {id for (id,) in db.execute("SELECT id FROM seen")}
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteOutbox]:
+    monkeypatch.setattr(sqlite_outbox, "_ROOM_EVERY_S", 0.0)
+    made = SqliteOutbox(tmp_path / "alerts.db", max_mb=1)
+    yield made
+    made.close()
+
+
+def fill(outbox: SqliteOutbox, first: AlertEvent, events: int = 30_000) -> None:
+    """Take in that many held events of its rule, each a second after the one before."""
+    outbox.add([first])
+    for begin in range(0, events, 500):
+        outbox.add([event(f"{first.id} {n:040}", first.at + n / 100, pause_s=1e6) for n in range(begin, begin + 500)])
+
+
+def test_a_full_file_forgets_first_what_is_old(small: SqliteOutbox, caplog: pytest.LogCaptureFixture) -> None:
+    fill(small, event("old", now() - KEEP_SENT_S - 1e5, pause_s=1e6), 10_000)
+    fill(small, event("new", pause_s=1e6), 12_000)
+    assert ids_in(small) >= {"new", *(f"new {n:040}" for n in range(12_000))} and "old" not in ids_in(small)
+    assert "forgotten" not in caplog.text
+
+
+def test_a_file_that_is_full_of_ids_loses_the_oldest_and_no_message(small: SqliteOutbox) -> None:
+    fill(small, event("first", pause_s=1e6))
+    known = ids_in(small)
+    assert f"first {29_999:040}" in known and "first" not in known
+    assert small._file.stat().st_size <= 1_000_000
+    assert len(small.messages("waiting", 9)) == 2
+
+
+LONG = json.dumps({"rule": "a", "text": "退" * 500})
+
+
+def long_event(number: int) -> AlertEvent:
+    return replace(event(str(number), now() + number, pause_s=0.5), channels=("ops",), body=LONG)
+
+
+def fill_with_messages(outbox: SqliteOutbox, first: int) -> int:
+    """Until no more goes in; how many went in."""
+    with pytest.raises(OutboxUnavailable):
+        for number in range(first, 3_000):
+            outbox.add([long_event(number)])
+    return number - first
+
+
+def test_given_up_messages_make_room_and_waiting_ones_do_not(small: SqliteOutbox) -> None:
+    small.add([long_event(number) for number in range(100)])
+    for message in small.messages("waiting", 100):
+        small.failed(message, "answered 404", again_in_s=None)
+    went_in = fill_with_messages(small, 100)
+    waiting = [json.loads(message.body)["event"] for message in small.messages("waiting", 3_000)]
+    assert waiting == [str(number) for number in range(100, 100 + went_in)] and went_in > 200
+    assert small.counts()["dead"] < 10
+
+
+def test_what_is_old_goes_though_nothing_more_can_be_taken_in(
+    small: SqliteOutbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_with_messages(small, 0)
+    monkeypatch.setattr(sqlite_outbox, "_ROOM_EVERY_S", float("inf"))  # so that only the sweep of the hour is left
+    with closing(sqlite3.connect(small._file)) as db, db:
+        db.execute("INSERT INTO seen VALUES ('old', 1.0)")
+    spool = Spool(tmp_path / "spool")
+    for number in range(5_000, 5_100):
+        spool.put(long_event(number).line())
+    notices = Notices([], spool, small, Senders({}, small, Uncounted()), Uncounted())
+    with pytest.raises(OutboxUnavailable):
+        notices.take_in()
+    assert "old" not in ids_in(small)
+    with spool.taken() as left:
+        assert len(left) == 100
