@@ -218,7 +218,10 @@ class Settings(BaseModel):
     )
     feedback_days: float = Field(90.0, gt=0, le=3650, description="Days for which feedback is kept")
     feedback_max_mb: int = Field(
-        100, ge=1, le=100_000, description="Most MB the file of feedback may take; beyond: the oldest answers go"
+        100,
+        ge=1,
+        le=100_000,
+        description="Most MB the file of feedback may take; beyond: the oldest answers of the caller who takes most go",
     )
     batch_at_once: int = Field(
         2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 from urllib.parse import quote
 
 from flask import Response, jsonify, redirect

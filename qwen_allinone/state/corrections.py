@@ -1,8 +1,8 @@
 """Answers of label tasks that may still be corrected, and what people said of them, in a SQLite file of this machine.
 
-An answer waits a day for a word; one that got it is kept for `days`. Where the file is full, the oldest that wait make
-room, first those of the caller who has most. `synchronous=NORMAL`: a loss of power may take the last few, a kill takes
-none; for this no answer waits for a disk.
+An answer waits a day for a word; one that got it is kept for `days`. Where the file is full, the caller who takes most
+of it makes room: the oldest of his that wait, and where none does the oldest that got their word. `synchronous=NORMAL`:
+a loss of power may take the last few, a kill takes none; for this no answer waits for a disk.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ log = logging.getLogger(__name__)
 WAITS_S = 86_400.0
 _BUSY_S = 0.5
 _SWEEP = 200  # what is too old goes at each so many answers
-_ROOM = 100  # what goes where the file is full
+# What goes where the file is full: so many rows, or that part of the caller's, for finding him takes reading all of it.
+_ROOM, _ROOM_SHARE = 100, 20
+_MOST_ROOMS = 8  # for one row
+_MOST_OF_A_MB = 100_000  # bytes of one row for each MB of the file: a larger one finds room only if there is some
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE answers (
@@ -36,6 +39,12 @@ CREATE TABLE answers (
 CREATE INDEX answers_by_age ON answers (at) WHERE corrected IS NULL;
 CREATE INDEX answers_corrected ON answers (task, at) WHERE corrected IS NOT NULL;
 """
+
+_WHO_TAKES_MOST = """
+SELECT owner, count(*) FROM answers GROUP BY owner
+ORDER BY sum(200 + length(CAST(inputs AS BLOB)) + ifnull(length(CAST(note AS BLOB)), 0)) DESC LIMIT 1
+"""
+_Name = tuple[str, str, str]  # owner, request and task: a row
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,7 @@ class Corrections:
                 " at = excluded.at, inputs = excluded.inputs, label = excluded.label,"
                 " probability = excluded.probability, version = excluded.version WHERE corrected IS NULL"
             )
-            self._write(db, statement, row)
+            self._write(db, statement, row, (row[0], row[1], row[2]))
 
     def tasks_of(self, owner: str | None, request_id: str) -> dict[str, LabelAnswer]:
         """What the request's label tasks said, by task. Raises FeedbackUnavailable."""
@@ -115,7 +124,7 @@ class Corrections:
             where = "WHERE owner = ? AND request = ? AND task = ?"
             before = db.execute(f"SELECT corrected FROM answers {where}", named).fetchone()
             if before is None or not self._write(
-                db, f"UPDATE answers SET corrected = ?, note = ? {where}", (label, note, *named)
+                db, f"UPDATE answers SET corrected = ?, note = ? {where}", (label, note, *named), named
             ):
                 raise AnswerNotFound()
         return Correction(answer, label, note, is_first=before[0] is None)
@@ -134,28 +143,50 @@ class Corrections:
         with self._lock:
             self._drop()
 
-    def _write(self, db: sqlite3.Connection, statement: str, row: tuple[object, ...]) -> int:
-        """The number of rows that it changed. A full file is given room once."""
-        try:
-            return db.execute(statement, row).rowcount
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
-                raise
-            most = "(SELECT owner FROM answers WHERE corrected IS NULL GROUP BY owner ORDER BY count(*) DESC LIMIT 1)"
-            waiting = f"FROM answers WHERE corrected IS NULL AND owner = {most} ORDER BY at LIMIT {_ROOM}"
-            db.execute(f"DELETE FROM answers WHERE (owner, request, task) IN (SELECT owner, request, task {waiting})")
-            return db.execute(statement, row).rowcount
+    def _write(self, db: sqlite3.Connection, statement: str, row: tuple[object, ...], named: _Name) -> int:
+        """The number of rows that it changed. A full file is given room; the answer `named` stays."""
+        for _ in range(_MOST_ROOMS):
+            try:
+                return db.execute(statement, row).rowcount
+            except sqlite3.OperationalError as error:
+                size = sum(len(part.encode()) for part in row if isinstance(part, str))
+                if not _is_full(error) or size > self._max_mb * _MOST_OF_A_MB or not self._make_room(db, named):
+                    raise
+        return db.execute(statement, row).rowcount
+
+    def _make_room(self, db: sqlite3.Connection, named: _Name) -> int:
+        """How many rows went: what is too old, and of the caller who takes most of the file some of the oldest."""
+        gone = self._forget_old(db)
+        owner, rows = db.execute(_WHO_TAKES_MOST).fetchone() or ("", 0)
+        for what, which in (("answers", "IS NULL"), ("corrected answers", "IS NOT NULL")):
+            oldest = (
+                f"SELECT owner, request, task FROM answers WHERE owner = ? AND corrected {which}"
+                " AND (owner, request, task) != (?, ?, ?) ORDER BY at LIMIT ?"
+            )
+            most = max(_ROOM, rows // _ROOM_SHARE)
+            went = db.execute(
+                f"DELETE FROM answers WHERE (owner, request, task) IN ({oldest})", (owner, *named, most)
+            ).rowcount
+            if went:
+                log.info("feedback: %s: full: the oldest %d %s of one caller made room", self._file, went, what)
+                return gone + went
+        return gone
 
     def _sweep(self, db: sqlite3.Connection) -> None:
         self._until_sweep -= 1
         if self._until_sweep < 0:
             self._until_sweep = _SWEEP
-            db.execute("DELETE FROM answers WHERE corrected IS NULL AND at <= ?", (now() - WAITS_S,))
-            db.execute("DELETE FROM answers WHERE corrected IS NOT NULL AND at <= ?", (now() - self._kept_s,))
+            self._forget_old(db)
+
+    def _forget_old(self, db: sqlite3.Connection) -> int:
+        at = now()
+        waited = db.execute("DELETE FROM answers WHERE corrected IS NULL AND at <= ?", (at - WAITS_S,)).rowcount
+        kept = db.execute("DELETE FROM answers WHERE corrected IS NOT NULL AND at <= ?", (at - self._kept_s,)).rowcount
+        return waited + kept
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """The one connection of this process; after any fault a new one is made."""
+        """The one connection of this process; after any fault but a full file a new one is made."""
         with self._lock:
             try:
                 if self._db is None or self._process != os.getpid():
@@ -163,7 +194,8 @@ class Corrections:
                 yield self._db
                 self._complaint = ""
             except (sqlite3.Error, OSError, ValueError) as error:
-                self._drop()
+                if not _is_full(error):
+                    self._drop()
                 if str(error) != self._complaint:
                     self._complaint = str(error)
                     log.error("feedback: %s: %s; see QAIO_FEEDBACK_FILE and QAIO_FEEDBACK_MAX_MB", self._file, error)
@@ -208,6 +240,10 @@ def _answer(row: tuple[object, ...]) -> LabelAnswer:
     given = {str(name): str(value) for name, value in json.loads(str(inputs)).items()}
     likely = float(str(probability)) if probability is not None else None
     return LabelAnswer(str(request), str(task), given, str(label), likely, str(version), float(str(at)))
+
+
+def _is_full(error: Exception) -> bool:
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 def _owner(owner: str | None) -> str:

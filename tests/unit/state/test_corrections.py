@@ -88,6 +88,54 @@ def test_a_full_file_loses_the_oldest_answers_of_who_has_most_and_no_correction(
     assert kept.tasks_of("loud", "r1999") and not kept.tasks_of("loud", "r0")
 
 
+def say(kept: Corrections, owner: str, numbers: range, note: str = "字" * 300) -> None:
+    """Answers of a caller, each with its word."""
+    for number in numbers:
+        asked = answer(f"{owner}{number}", "字" * 300)
+        kept.remember(owner, asked)
+        kept.correct(owner, asked, "负面", note)
+
+
+def test_one_caller_s_corrections_do_not_keep_out_the_others(
+    kept: Corrections, caplog: pytest.LogCaptureFixture
+) -> None:
+    say(kept, "bob", range(20))
+    say(kept, "loud", range(1_000))
+    first = kept._db
+    for number in range(200):
+        kept.remember("alice", answer(f"a{number}", "字" * 100))
+        assert kept.tasks_of("alice", f"a{number}")
+    assert kept.correct("alice", answer("a0", "字" * 100), "负面", "字" * 300).is_first
+    there = {each.answer.request_id for each in kept.kept("sentiment")}
+    assert {f"bob{number}" for number in range(20)} <= there and "loud0" not in there and "loud999" in there
+    assert kept._db is first and kept._file.stat().st_size <= 1_000_000
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_the_answer_that_gets_its_word_is_not_what_makes_room(kept: Corrections) -> None:
+    say(kept, "loud", range(400))
+    with sqlite3.connect(kept._file) as db:
+        db.execute("UPDATE answers SET at = at + 1000")
+    kept.remember("loud", answer("oldest"))
+    for number in range(400, 1_000):
+        said = answer(f"loud{number}", "字" * 300)
+        kept.remember("loud", said)
+        assert kept.correct("loud", said, "负面", "字" * 1_000).is_first
+
+
+def test_a_row_that_fits_into_no_share_of_the_file_is_not_kept_and_takes_nobody_s_place(
+    kept: Corrections, caplog: pytest.LogCaptureFixture
+) -> None:
+    say(kept, "bob", range(100))
+    kept.remember("alice", answer("a"))
+    first = kept._db
+    for _ in range(3):
+        kept.remember("alice", answer("large", "字" * 200_000))
+    assert not kept.tasks_of("alice", "large") and kept.tasks_of("alice", "a")
+    assert len(kept.kept("sentiment")) == 100
+    assert kept._db is first and caplog.text.count("QAIO_FEEDBACK_MAX_MB") == 1
+
+
 def test_it_survives_a_second_process_and_is_nobody_else_s_to_read(kept: Corrections, tmp_path: Path) -> None:
     kept.remember(None, answer())
     other = Corrections(kept._file, days=30, max_mb=1)

@@ -129,7 +129,9 @@ def asked_of(redis: RedisServer, command: str) -> int:
 
 
 @pytest.mark.parametrize("owners", [("alice",), ()])
-def test_days_of_which_nothing_can_be_kept_are_not_asked_for(shared_redis: RedisServer, owners: tuple[str, ...]) -> None:
+def test_days_of_which_nothing_can_be_kept_are_not_asked_for(
+    shared_redis: RedisServer, owners: tuple[str, ...]
+) -> None:
     shared_redis.execute("FLUSHALL")
     of = accounts(RedisUsage(shared_redis.url, days=3, timeout_s=20.0), Clock(JANUARY + DAY))
     ahead = accounts(RedisUsage(shared_redis.url, days=3, timeout_s=20.0), Clock(JANUARY + 2 * DAY))
