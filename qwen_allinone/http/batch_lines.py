@@ -31,11 +31,15 @@ _SPACE = b" \t\r\n"
 
 @dataclass(frozen=True)
 class RawLine:
-    """A line with something in it: its number, counted from 1, where it starts, and its bytes without the end."""
+    """A line with something in it: its number, counted from 1, where it starts, and its bytes without the end.
+
+    `is_too_long`: it has more bytes than may be, and these were let go.
+    """
 
     number: int
     start: int
     raw: bytes
+    is_too_long: bool = False
 
 
 def endpoints(tasks: Iterable[str]) -> list[str]:
@@ -43,23 +47,51 @@ def endpoints(tasks: Iterable[str]) -> list[str]:
     return [*ENDPOINTS, *(f"{TASKS}{name}" for name in tasks)]
 
 
-def split(blocks: Iterable[bytes]) -> Iterator[RawLine]:
-    """The lines of a file that have something in them; a byte order mark is no part of the first."""
-    held, at, number = b"", 0, 0
+def split(blocks: Iterable[bytes], most_bytes: int) -> Iterator[RawLine]:
+    """The lines of a file that have something in them; a byte order mark is no part of the first.
+
+    Holds no more than a block and a line of `most_bytes`, and looks at each byte a few times, however long a line is.
+    """
+    line = _Line(1, 0, most_bytes)
     for block in blocks:
-        *whole, held = (held + block).split(b"\n")
-        for line in whole:
-            number += 1
-            yield from _line(number, at, line)
-            at += len(line) + 1
-    yield from _line(number + 1, at, held)
+        first, *others = block.split(b"\n")
+        line.add(first)
+        for piece in others:
+            yield from line.end()
+            line = _Line(line.number + 1, line.start + line.length + 1, most_bytes)
+            line.add(piece)
+    yield from line.end()
 
 
-def _line(number: int, start: int, line: bytes) -> Iterator[RawLine]:
-    if number == 1 and line.startswith(codecs.BOM_UTF8):
-        start, line = start + len(codecs.BOM_UTF8), line[len(codecs.BOM_UTF8) :]
-    if line.strip(_SPACE):
-        yield RawLine(number, start, line)
+class _Line:
+    """The line that is being read, of which more may come."""
+
+    def __init__(self, number: int, start: int, most_bytes: int) -> None:
+        self.number, self.start, self.length = number, start, 0
+        self._most_bytes = most_bytes
+        self._held = bytearray()
+        self._is_blank = True
+
+    def add(self, piece: bytes) -> None:
+        self.length += len(piece)
+        self._is_blank = self._is_blank and not piece.strip(_SPACE)
+        if self.length <= self._most_bytes + len(codecs.BOM_UTF8):
+            self._held += piece
+        else:
+            self._held.clear()
+
+    def end(self) -> Iterator[RawLine]:
+        """The line, if it has something in."""
+        raw, start = bytes(self._held), self.start
+        if self.length > len(raw):
+            if not self._is_blank:
+                yield RawLine(self.number, start, b"", is_too_long=True)
+            return
+        if self.number == 1 and raw.startswith(codecs.BOM_UTF8):
+            start, raw = start + len(codecs.BOM_UTF8), raw[len(codecs.BOM_UTF8) :]
+        if raw.strip(_SPACE):
+            is_too_long = len(raw) > self._most_bytes
+            yield RawLine(self.number, start, b"" if is_too_long else raw, is_too_long)
 
 
 class Checker:
@@ -75,7 +107,7 @@ class Checker:
     def check(self, line: RawLine) -> InputLine | LineProblem:
         """The line as it is kept, or what is wrong with it."""
         try:
-            if len(line.raw) > self._most_bytes:
+            if line.is_too_long:
                 raise _Wrong("line_too_long", said("line_too_long", most_bytes=self._most_bytes))
             fields = read(line.raw)
             custom_id = self._custom_id(fields, line.number)

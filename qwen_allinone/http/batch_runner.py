@@ -11,7 +11,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from flask import Flask
 
@@ -39,6 +39,8 @@ _HOLD_BEHIND_S = 30.0
 # A line at which its process dies, or that fails here, so often is given up.
 _MOST_TRIES = 5
 _CHECKED_AT_ONCE = 200
+# The part of its hold after which who looks through a file says that he still does.
+_RENEWED_AFTER = 0.2
 # Answers that say nothing of the line: it had to make way, or this process ends.
 _INNOCENT = frozenset({"server_busy", "not_ready", "draining", "engine_stuck", "cancelled"})
 
@@ -131,25 +133,46 @@ class BatchRunner:
         kept: list[InputLine] = []
         problems: list[LineProblem] = []
         total = 0
-        for line in batch_lines.split(self._store.blocks(draft.file)):
-            found = checker.check(line)
-            if isinstance(found, LineProblem):
-                problems.append(found)
-                if len(problems) == MOST_ERRORS:
-                    break
-                continue
-            kept.append(found)
-            total += 1
-            if len(kept) == _CHECKED_AT_ONCE and not problems:
-                if self._stopping.is_set() or not self._store.add_lines(draft, kept, lease):
-                    return
-                kept = []
-        if not total and not problems:
-            problems.append(LineProblem("empty_file", said("file_without_lines")))
-        if problems:
-            self._store.fail(draft, problems)
-        elif self._store.add_lines(draft, kept, lease):
-            self._store.begin(draft, total)
+        try:
+            for line in batch_lines.split(self._blocks(draft, lease), self._most_bytes):
+                found = checker.check(line)
+                if isinstance(found, LineProblem):
+                    problems.append(found)
+                    if len(problems) == MOST_ERRORS:
+                        break
+                    continue
+                total += 1
+                if problems:  # it is only looked at
+                    continue
+                kept.append(found)
+                if len(kept) == _CHECKED_AT_ONCE:
+                    self._add(draft, kept, lease)
+                    kept = []
+            if not total and not problems:
+                problems.append(LineProblem("empty_file", said("file_without_lines")))
+            if problems:
+                self._store.fail(draft, problems)
+                return
+            self._add(draft, kept, lease)
+        except _Lost:
+            return
+        self._store.begin(draft, total)
+
+    def _add(self, draft: Draft, lines: list[InputLine], lease: Lease) -> None:
+        if not self._store.add_lines(draft, lines, lease):
+            raise _Lost
+
+    def _blocks(self, draft: Draft, lease: Lease) -> Iterator[bytes]:
+        """The bytes of its file. However long that is looked at, nobody else takes it for forgotten."""
+        renewed = time.monotonic()
+        for block in self._store.blocks(draft.file):
+            if self._stopping.is_set():
+                raise _Lost
+            if time.monotonic() >= renewed + lease.seconds * _RENEWED_AFTER:
+                renewed = time.monotonic()
+                if not self._store.renew(draft, lease):
+                    raise _Lost
+            yield block
 
     def _answer(self, line: HeldLine) -> None:
         try:
@@ -202,3 +225,7 @@ class BatchRunner:
 
     def _lease(self) -> Lease:
         return Lease.take(self._hold_s, self._hold_s)
+
+
+class _Lost(Exception):
+    """A file is not looked through to its end: the batch is cancelled or another's by now, or this process ends."""

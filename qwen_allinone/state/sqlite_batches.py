@@ -137,6 +137,11 @@ class SqliteBatches(SqliteBatchFiles):
             )
             return True
 
+    def renew(self, draft: Draft, lease: Lease) -> bool:
+        """Hold a batch that is looked through for longer; False: it was cancelled, or is another's by now."""
+        with self._writing() as db:
+            return self._renew(db, draft, lease)
+
     def begin(self, draft: Draft, total: int) -> None:
         """Its file is in order and all its lines are kept: from here on they are worked off."""
         with self._writing() as db:
