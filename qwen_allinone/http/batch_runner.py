@@ -103,9 +103,9 @@ class BatchRunner:
             return _LOOKS_EVERY_S
         if time.monotonic() >= self._swept + _SWEEP_EVERY_S:
             self._swept = time.monotonic()
-            self._store.drop_expired()
-            self._store.erase()
-        self._store.settle(self._lease())
+            self._apart(self._store.drop_expired)
+            self._apart(self._store.erase)
+        self._apart(lambda: self._store.settle(self._lease()))
         if draft := self._store.draft(lease := self._lease()):
             self._look_through(draft, lease)
             return 0.0
@@ -118,6 +118,15 @@ class BatchRunner:
             # A daemon: where a line hangs, it does not keep the process from ending.
             threading.Thread(target=self._answer, args=(line,), name="batch-line", daemon=True).start()
         return 0.0 if lines else _LOOKS_EVERY_S
+
+    def _apart(self, chore: Callable[[], None]) -> None:
+        """Do what others' lines do not wait for: where it fails, they are answered nevertheless."""
+        try:
+            chore()
+        except QaioError as error:
+            log.debug("batches: %s: tried again later", type(error).__name__)
+        except Exception:
+            log.exception("batches: unexpected error; tried again later")
 
     def _room(self) -> int:
         """How many lines may be begun: a few, one beside a client's request, none where a client would wait for it."""

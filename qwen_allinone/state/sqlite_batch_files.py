@@ -9,7 +9,6 @@ What was answered is never copied: an output file is the answers of its batch, l
 from __future__ import annotations
 
 import json
-import logging
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -19,10 +18,9 @@ from typing import Any
 from qwen_allinone.errors import BatchesFull, BatchesUnavailable, BatchFileInUse, BatchFileNotFound, PayloadTooLarge
 from qwen_allinone.state.batches import OPEN, Quota, StoredFile
 from qwen_allinone.state.conversations import now
+from qwen_allinone.state.sqlite_erasing import ERASE_EVERY_S, Erasing
 from qwen_allinone.state.sqlite_file import BUSY_S, SqliteFile, has_table
 from qwen_allinone.wording import said
-
-log = logging.getLogger(__name__)
 
 PART_BYTES = 65_536
 # Written in one transaction: an upload keeps nobody else from writing for long.
@@ -70,8 +68,24 @@ _TABLES = (
     "CREATE INDEX lines_open ON lines (batch, number) WHERE done = 0",
     "CREATE INDEX lines_held ON lines (holder) WHERE holder IS NOT NULL",
     "CREATE INDEX lines_answered ON lines (batch, good, number) WHERE done = 1",
-    # What is to be done whoever lives: that the file is written anew.
+    # Since when it is owed that the file is written anew.
     "CREATE TABLE chores (name TEXT PRIMARY KEY, since REAL NOT NULL) WITHOUT ROWID",
+)
+_ERASING = Erasing("batch_erasing", "batches")
+# Files have their tables since one version or another: by the first one's name, what makes them.
+_PARTS: dict[str, tuple[str, ...]] = {
+    "chores": _TABLES,
+    # What the lines of a batch that were never asked are told: once, so that it ends where there is no room for more.
+    "unasked": (
+        "CREATE TABLE unasked (batch TEXT PRIMARY KEY, code TEXT NOT NULL, message TEXT NOT NULL) WITHOUT ROWID",
+    ),
+    _ERASING.table: (*_ERASING.makes, f"UPDATE {_ERASING.table} SET owed = (SELECT count(*) FROM chores)"),
+}
+# The answer of such a line, with the row of `unasked`: read again it is the same, byte for byte.
+UNASKED = (
+    "CAST(json_object('id', 'batch_req_' || substr(lines.batch, 7, 16) || printf('%08x', lines.number),"
+    " 'custom_id', lines.custom_id, 'response', NULL,"
+    " 'error', json_object('code', unasked.code, 'message', unasked.message)) AS BLOB)"
 )
 _FILE = "id, purpose, filename, bytes, lines, created, expires"
 IS_OPEN = f"status IN ({', '.join(map(repr, OPEN))})"
@@ -93,8 +107,10 @@ class SqliteBatchFiles(SqliteFile):
         keep_days: float = 30.0,
         max_mb: int = 4000,
         busy_s: float = BUSY_S,
+        erase_every_s: float = ERASE_EVERY_S,
     ) -> None:
         super().__init__(file, max_mb=max_mb, busy_s=busy_s)
+        self._erase_every_s = erase_every_s
         self.quota = quota or Quota()
         self._keep_s = keep_days * 86_400
 
@@ -175,7 +191,7 @@ class SqliteBatchFiles(SqliteFile):
         Raises:
             BatchFileNotFound, BatchesUnavailable. BatchFileInUse: a batch that is not over works on it.
         """
-        with self._writing() as db:
+        with self._writing(spare=True) as db:
             self._found(db, owner, id, "id")
             using = db.execute(f"SELECT id FROM batches WHERE input_file_id = ? AND {IS_OPEN}", (id,)).fetchone()
             if using:
@@ -196,34 +212,26 @@ class SqliteBatchFiles(SqliteFile):
             number += 1
 
     def erase(self) -> None:
-        """Have nothing of what was deleted in the file or its log.
+        """Have nothing of what was deleted in the file or its log, see Erasing.
 
-        `secure_delete` overwrites rows; where SQLite has moved some to another page, what they held may stay in the
-        gap. So the file is written anew, which takes as long as it is large: a large one is left until no batch is
-        open, for an hour at most. That it is due stands in the file, so that a kill forgets nothing.
+        A large file is left until no batch is open, for an hour at most.
         """
         with self._connection() as db:
-            due = db.execute("SELECT since FROM chores WHERE name = 'erase'").fetchone()
-            if due is None:
-                return
-            may_wait = self._file.stat().st_size > _SMALL_BYTES and now() < due[0] + _ERASES_WITHIN_S
+            since = db.execute("SELECT since FROM chores WHERE name = 'erase'").fetchone()
+            may_wait = since and self._file.stat().st_size > _SMALL_BYTES and now() < since[0] + _ERASES_WITHIN_S
             if may_wait and db.execute(f"SELECT 1 FROM batches WHERE {IS_OPEN}").fetchone():
                 return
-            try:
-                db.execute("VACUUM")
-            except sqlite3.OperationalError as error:  # somebody reads or writes, or the disk is full
-                log.info("batches: what was deleted will be erased later: %s", error)
-                return
-            busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            if not busy:
-                db.execute("DELETE FROM chores WHERE name = 'erase'")
+            _ERASING.pay(db, self._erase_every_s, now)
+            if since:
+                owed = f"SELECT 1 FROM {_ERASING.table} WHERE done < owed"
+                db.execute(f"DELETE FROM chores WHERE name = 'erase' AND NOT EXISTS ({owed})")
 
     def drop_expired(self) -> None:
         """Forget files whose time is over, but for those that a batch works on, and batches that ended long ago."""
         at = now()
         in_use = f"id IN (SELECT input_file_id FROM batches WHERE {IS_OPEN})"
         self._drop_files(f"expires <= ? AND NOT {in_use}", (at,))
-        with self._writing() as db:
+        with self._writing(spare=True) as db:
             old = f"id FROM batches WHERE NOT {IS_OPEN} AND created <= ?"
             if db.execute(f"SELECT {old}", (at - self._keep_s - 86_400,)).fetchone():
                 kept = "(SELECT batch FROM files WHERE batch IS NOT NULL)"
@@ -231,6 +239,7 @@ class SqliteBatchFiles(SqliteFile):
                     f"DELETE FROM batches WHERE id IN (SELECT {old}) AND id NOT IN {kept}",
                     (at - self._keep_s - 86_400,),
                 )
+                db.execute("DELETE FROM unasked WHERE batch NOT IN (SELECT id FROM batches)")
                 self._owe_erasure(db)
 
     def _add_parts(self, id: str, blocks: Iterable[bytes]) -> None:
@@ -252,8 +261,8 @@ class SqliteBatchFiles(SqliteFile):
         while True:
             with self._connection() as db:
                 rows = db.execute(
-                    "SELECT number, answer FROM lines WHERE batch = ? AND done = 1 AND good = ? AND number > ?"
-                    " ORDER BY number LIMIT ?",
+                    f"SELECT number, coalesce(answer, {UNASKED}) FROM lines LEFT JOIN unasked USING (batch)"
+                    " WHERE lines.batch = ? AND done = 1 AND good = ? AND number > ? ORDER BY number LIMIT ?",
                     (batch, good, last, _ROWS_AT_ONCE),
                 ).fetchall()
             if not rows:
@@ -266,19 +275,20 @@ class SqliteBatchFiles(SqliteFile):
         with self._connection() as db:
             found = db.execute(f"SELECT id, batch, good FROM files WHERE {where}", values).fetchall()
         for id, batch, good in found:
-            with self._writing() as db:
+            with self._writing(spare=True) as db:
                 self._hide(db, id)
             if batch is None:
                 self._delete_some("parts", "file = ?", (id,))
             else:
                 self._delete_some("lines", "batch = ? AND done = 1 AND good = ?", (batch, good))
-            with self._writing() as db:
+            with self._writing(spare=True) as db:
                 db.execute("DELETE FROM files WHERE id = ?", (id,))
+                self._owe_erasure(db)  # again: what was erased meanwhile had rows of it still
 
     def _delete_some(self, table: str, where: str, values: tuple[Any, ...]) -> None:
         chosen = f"SELECT rowid FROM {table} WHERE {where} LIMIT {_ROWS_AT_ONCE}"
         while True:
-            with self._writing() as db:
+            with self._writing(spare=True) as db:
                 if not db.execute(f"DELETE FROM {table} WHERE rowid IN ({chosen})", values).rowcount:
                     return
 
@@ -288,6 +298,7 @@ class SqliteBatchFiles(SqliteFile):
         self._owe_erasure(db)
 
     def _owe_erasure(self, db: sqlite3.Connection) -> None:
+        _ERASING.owe(db)
         db.execute("INSERT OR IGNORE INTO chores VALUES ('erase', ?)", (now(),))
 
     def _found(self, db: sqlite3.Connection, owner: str | None, id: str, columns: str) -> tuple[Any, ...]:
@@ -308,20 +319,26 @@ class SqliteBatchFiles(SqliteFile):
 
     def _check_bytes(self, db: sqlite3.Connection, owner: str, more: int) -> None:
         """Raises BatchesFull if the owner's files and the answers on their way leave no room for `more` bytes."""
+        taken = self._taken(db, owner)
+        if taken + more > self.quota.owner_mb * 1_000_000:
+            raise BatchesFull(said("uploads_full", kept=taken / 1000000.0, owner_mb=self.quota.owner_mb))
+
+    def _taken(self, db: sqlite3.Connection, owner: str) -> int:
+        """The bytes of the owner's files and of the answers that will be files."""
         (kept,) = db.execute(
             f"SELECT coalesce(sum(bytes + {_AROUND_BYTES}), 0) FROM files WHERE owner = ?", (owner,)
         ).fetchone()
         (coming,) = db.execute(
             f"SELECT coalesce(sum(good_bytes + bad_bytes), 0) FROM batches WHERE owner = ? AND {IS_OPEN}", (owner,)
         ).fetchone()
-        if kept + coming + more > self.quota.owner_mb * 1_000_000:
-            raise BatchesFull(said("uploads_full", kept=(kept + coming) / 1000000.0, owner_mb=self.quota.owner_mb))
+        return int(kept + coming)
 
     def _make_tables(self, db: sqlite3.Connection) -> None:
-        if not has_table(db, "chores"):
+        if not all(has_table(db, name) for name in _PARTS):
             db.execute("BEGIN IMMEDIATE")
-            for statement in () if has_table(db, "chores") else _TABLES:
-                db.execute(statement)
+            for statements in [statements for name, statements in _PARTS.items() if not has_table(db, name)]:
+                for statement in statements:
+                    db.execute(statement)
             db.execute("COMMIT")
 
 

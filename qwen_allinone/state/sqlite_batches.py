@@ -10,9 +10,10 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from qwen_allinone.errors import BatchesFull, BatchNotFound, BatchOver, InvalidInput
+from qwen_allinone.errors import BatchesFull, BatchesUnavailable, BatchNotFound, BatchOver, InvalidInput
 from qwen_allinone.state.batches import (
     MOST_ERRORS,
     TIMES,
@@ -26,7 +27,7 @@ from qwen_allinone.state.batches import (
 )
 from qwen_allinone.state.conversations import now
 from qwen_allinone.state.lease import Lease, is_dead
-from qwen_allinone.state.sqlite_batch_files import IS_OPEN, PART_BYTES, SqliteBatchFiles, dumped
+from qwen_allinone.state.sqlite_batch_files import IS_OPEN, PART_BYTES, UNASKED, SqliteBatchFiles, dumped
 from qwen_allinone.wording import said
 
 # What a Batch is made of, by its own names.
@@ -99,7 +100,7 @@ class SqliteBatches(SqliteBatchFiles):
         Raises:
             BatchNotFound, BatchesUnavailable. BatchOver: it has ended.
         """
-        with self._writing() as db:
+        with self._writing(spare=True) as db:
             status = self._batch_row(db, owner, id, "status")[0]
             if status in ("validating", "in_progress"):
                 db.execute("UPDATE batches SET status = 'cancelling', cancelling_at = ? WHERE id = ?", (now(), id))
@@ -154,7 +155,7 @@ class SqliteBatches(SqliteBatchFiles):
     def fail(self, draft: Draft, problems: Sequence[LineProblem]) -> None:
         """Its file is at fault: none of its lines are asked."""
         told = [vars(problem) for problem in problems[:MOST_ERRORS]]
-        with self._writing() as db:
+        with self._writing(spare=True) as db:
             db.execute(
                 "UPDATE batches SET status = 'failed', failed_at = ?, errors = ?, holder = NULL"
                 " WHERE id = ? AND holder = ? AND status = 'validating'",
@@ -204,30 +205,53 @@ class SqliteBatches(SqliteBatchFiles):
     def finish(self, line: HeldLine, answer: bytes, *, good: bool) -> bool:
         """Keep the answer of a line that is held: a line of a file, without its end.
 
-        False: it is held by another by now, who answers it.
+        False: it is not kept. The line is held by another by now, who answers it; or its owner has as many bytes as one
+        may, and the batch ends with what it has.
         """
         size = len(answer) + 1
         with self._writing() as db:
-            found = db.execute(
-                "UPDATE lines SET done = 1, good = ?, answer = ?, holder = NULL"
-                " WHERE batch = ? AND number = ? AND holder = ? AND done = 0",
-                (good, answer, line.batch, line.number, line.token),
+            if self._taken(db, line.owner or "") + size <= self.quota.owner_mb * 1_000_000:
+                return self._keep(db, line, answer, size, good)
+        self._stop_full(line)
+        return False
+
+    def _keep(self, db: sqlite3.Connection, line: HeldLine, answer: bytes, size: int, good: bool) -> bool:
+        found = db.execute(
+            "UPDATE lines SET done = 1, good = ?, answer = ?, holder = NULL"
+            " WHERE batch = ? AND number = ? AND holder = ? AND done = 0",
+            (good, answer, line.batch, line.number, line.token),
+        )
+        if not found.rowcount:
+            return False
+        count, size_of = ("completed", "good_bytes") if good else ("failed", "bad_bytes")
+        left = db.execute(
+            f"UPDATE batches SET {count} = {count} + 1, {size_of} = {size_of} + ? WHERE id = ?"
+            " RETURNING total - completed - failed, status",
+            (size, line.batch),
+        ).fetchone()
+        if left == (0, "in_progress"):
+            self._end(db, line.batch, "completed")
+        return True
+
+    def _stop_full(self, line: HeldLine) -> None:
+        """Have no further line of its batch begun: its owner's files leave no room for answers."""
+        problem = LineProblem("batches_full", said("batch_line_full", owner_mb=self.quota.owner_mb))
+        with self._writing(spare=True) as db:
+            db.execute(
+                "UPDATE lines SET holder = NULL WHERE batch = ? AND number = ? AND holder = ?",
+                (line.batch, line.number, line.token),
             )
-            if not found.rowcount:
-                return False
-            count, size_of = ("completed", "good_bytes") if good else ("failed", "bad_bytes")
-            left = db.execute(
-                f"UPDATE batches SET {count} = {count} + 1, {size_of} = {size_of} + ? WHERE id = ?"
-                " RETURNING total - completed - failed, status",
-                (size, line.batch),
-            ).fetchone()
-            if left == (0, "in_progress"):
-                self._end(db, line.batch, "completed")
-            return True
+            stopped = db.execute(
+                "UPDATE batches SET status = 'cancelling', cancelling_at = ?, errors = ?"
+                " WHERE id = ? AND status = 'in_progress'",
+                (now(), dumped([vars(problem)]), line.batch),
+            )
+            if stopped.rowcount:
+                db.execute("INSERT INTO unasked VALUES (?, ?, ?)", (line.batch, problem.code, problem.message))
 
     def give_back(self, line: HeldLine, *, tried: bool) -> None:
         """Let others answer a line that is held; `tried`: it may be the line's fault that it was not."""
-        with self._writing() as db:
+        with self._writing(spare=True) as db:
             db.execute(
                 "UPDATE lines SET holder = NULL, tries = tries - ? WHERE batch = ? AND number = ? AND holder = ?",
                 (not tried, line.batch, line.number, line.token),
@@ -241,33 +265,37 @@ class SqliteBatches(SqliteBatchFiles):
             if not db.execute(f"SELECT 1 FROM batches WHERE {due}", (at,)).fetchone():
                 return
         self._free_dead(lease)
-        with self._writing() as db:
-            rows = db.execute(
-                f"SELECT id, status, in_progress_at FROM batches b WHERE {due} AND NOT EXISTS"
-                " (SELECT 1 FROM lines WHERE lines.batch = b.id AND done = 0 AND holder IS NOT NULL)",
-                (at,),
-            ).fetchall()
-            for id, status, began in rows:
-                if began is None:  # its lines were still being kept
-                    db.execute("DELETE FROM lines WHERE batch = ?", (id,))
-                cancelled = status == "cancelling"
-                self._end_unasked(db, id, *(_CANCELLED if cancelled else _EXPIRED))
-                self._end(db, id, "cancelled" if cancelled else "expired")
+        ripe = (
+            f"{due} AND NOT EXISTS (SELECT 1 FROM lines WHERE lines.batch = b.id AND done = 0 AND holder IS NOT NULL)"
+        )
+        with self._connection() as db:
+            found = db.execute(f"SELECT id FROM batches b WHERE {ripe} ORDER BY n", (at,)).fetchall()
+        for (id,) in found:
+            # Where one cannot be ended, which was logged, others are.
+            with suppress(BatchesUnavailable), self._writing(spare=True) as db:
+                row = db.execute(
+                    f"SELECT status, in_progress_at FROM batches b WHERE {ripe} AND id = ?", (at, id)
+                ).fetchone()
+                if row:
+                    self._end_early(db, id, *row)
+
+    def _end_early(self, db: sqlite3.Connection, id: str, status: str, began: float | None) -> None:
+        if began is None:  # its lines were still being kept
+            db.execute("DELETE FROM lines WHERE batch = ?", (id,))
+        cancelled = status == "cancelling"
+        self._end_unasked(db, id, *(_CANCELLED if cancelled else _EXPIRED))
+        self._end(db, id, "cancelled" if cancelled else "expired")
 
     def _end_unasked(self, db: sqlite3.Connection, id: str, code: str, message: str) -> None:
-        """Lines that were not asked say so in the error file."""
-        db.execute(
-            "UPDATE lines SET done = 1, good = 0, answer = CAST(json_object('id', 'batch_req_' ||"
-            " lower(hex(randomblob(12))), 'custom_id', custom_id, 'response', NULL, 'error',"
-            " json_object('code', ?, 'message', ?)) AS BLOB) WHERE batch = ? AND done = 0",
-            (code, message, id),
-        )
-        db.execute(
-            "UPDATE batches SET failed = total - completed, bad_bytes ="
-            " (SELECT coalesce(sum(length(answer) + 1), 0) FROM lines WHERE batch = ? AND done = 1 AND good = 0)"
-            " WHERE id = ?",
-            (id, id),
-        )
+        """Lines that were not asked say so in the error file. Why stands there once: there may be no room for more."""
+        db.execute("INSERT OR IGNORE INTO unasked VALUES (?, ?, ?)", (id, code, message))
+        (size,) = db.execute(
+            f"SELECT coalesce(sum(length({UNASKED}) + 1), 0) FROM lines JOIN unasked USING (batch)"
+            " WHERE lines.batch = ? AND done = 0",
+            (id,),
+        ).fetchone()
+        db.execute("UPDATE lines SET done = 1, good = 0 WHERE batch = ? AND done = 0", (id,))
+        db.execute("UPDATE batches SET failed = total - completed, bad_bytes = bad_bytes + ? WHERE id = ?", (size, id))
 
     def _end(self, db: sqlite3.Connection, id: str, status: Status) -> None:
         """Make the files of a batch's answers, of which they are made: nothing is copied, and the batch is over."""
@@ -297,7 +325,7 @@ class SqliteBatches(SqliteBatchFiles):
             held = db.execute("SELECT DISTINCT holder, until FROM lines WHERE holder IS NOT NULL").fetchall()
         gone = {holder for holder, until in held if _is_free(holder, until, at, lease)}
         for holder in gone:
-            with self._writing() as db:
+            with self._writing(spare=True) as db:
                 db.execute("UPDATE lines SET holder = NULL WHERE holder = ? AND done = 0", (holder,))
 
     def _renew(self, db: sqlite3.Connection, draft: Draft, lease: Lease) -> bool:

@@ -22,14 +22,18 @@ log = logging.getLogger(__name__)
 
 BUSY_S = 2.0  # most that one request waits for another writer
 _LEFT_WAL_BYTES = 16_000_000
+# What deletes or ends something may take beyond `max_mb`: a full file can always be emptied.
+SPARE_BYTES = 16_000_000
 # Held while a new file is made, whoever in this process makes it.
 _MAKING = threading.Lock()
 
 
 class _Connection(sqlite3.Connection):
-    """One that knows the process and the file it belongs to."""
+    """One that knows the process and the file it belongs to, and the most pages that it may have made of it."""
 
     home: tuple[int, ...] = ()
+    page_bytes = 4096
+    most_pages = 0
 
 
 class SqliteFile:
@@ -79,9 +83,13 @@ class SqliteFile:
         raise NotImplementedError
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction that is alone from its first look on."""
+    def _writing(self, *, spare: bool = False) -> Iterator[sqlite3.Connection]:
+        """One transaction that is alone from its first look on.
+
+        `spare`: it makes room or ends something, and may take SPARE_BYTES more than the file may have.
+        """
         with self._connection() as db:
+            self._limit(db, SPARE_BYTES if spare else 0)
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
@@ -94,7 +102,7 @@ class SqliteFile:
                 raise
 
     @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
+    def _connection(self) -> Iterator[_Connection]:
         """A connection for one operation; whatever goes wrong with it is StoreUnavailable."""
         connection = None
         try:
@@ -167,9 +175,9 @@ class SqliteFile:
         with _MAKING, suppress(FileExistsError):
             os.close(os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
-    def _set_up(self, db: sqlite3.Connection) -> None:
+    def _set_up(self, db: _Connection) -> None:
         _use_wal(db, self._busy_s)
-        (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
+        (db.page_bytes,) = db.execute("PRAGMA page_size").fetchone()
         for pragma in (
             "synchronous = FULL",
             "foreign_keys = ON",
@@ -179,7 +187,13 @@ class SqliteFile:
             db.execute(f"PRAGMA {pragma}")
         self._make_tables(db)
         # After the tables: a file that is full already must still be read, and emptied.
-        db.execute(f"PRAGMA max_page_count = {self._max_mb * 1_000_000 // page_bytes}")
+        self._limit(db, 0)
+
+    def _limit(self, db: _Connection, spare_bytes: int) -> None:
+        """Have it make no larger file than `max_mb` and so much more; one that is larger grows no further."""
+        pages = (self._max_mb * 1_000_000 + spare_bytes) // db.page_bytes
+        if db.most_pages != pages:  # also where it could not be had before: the file was larger then
+            (db.most_pages,) = db.execute(f"PRAGMA max_page_count = {pages}").fetchone()
 
     def _complain(self, error: Exception) -> None:
         if str(error) != self._complaint:

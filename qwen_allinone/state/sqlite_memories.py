@@ -6,19 +6,16 @@ of what was deleted stays in one, and how rare a word is among others' memories 
 
 from __future__ import annotations
 
-import logging
 import secrets
 import sqlite3
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from qwen_allinone.errors import MemoryFull, MemoryNotFound, MemoryUnavailable
 from qwen_allinone.state.likeness import likest
 from qwen_allinone.state.memories import AROUND_BYTES, Memory, Note, Source, Whose, form, now, topic
+from qwen_allinone.state.sqlite_erasing import ERASE_EVERY_S, Erasing
 from qwen_allinone.state.sqlite_file import BUSY_S, SqliteFile, has_table
-
-log = logging.getLogger(__name__)
 
 _SIZE = f"length(CAST({{0}}.text AS BLOB)) + {AROUND_BYTES}"
 _MEMORY_SIZE = f"{_SIZE} + coalesce(length({{0}}.vector), 0)"
@@ -62,22 +59,10 @@ _TABLES = (
     *_counted("memories", _MEMORY_SIZE, "vector"),
     *_counted("memory_notes", _SIZE),
 )
-# Counts what was forgotten by request: of the `owed`, so many are `done`, no byte of them is left. `at`: when that was
-# last tried, Unix seconds; `took`: the seconds that it last needed.
-_ERASING = (
-    """
-    CREATE TABLE memory_erasing (owed INTEGER NOT NULL, done INTEGER NOT NULL, at REAL NOT NULL, took REAL NOT NULL)
-    """,
-    "INSERT INTO memory_erasing VALUES (0, 0, 0, 0)",
-)
-# A clock that was set back holds nothing up.
-_IS_DUE = "done < owed AND (at > :now OR at + :every * max(1.0, took) <= :now)"
+_ERASING = Erasing("memory_erasing", "memories")
 _COLUMNS = "id, text, source, mood, at, expires, replaced"
 # Removed at a time whenever something is kept.
 _SWEEP = 8
-# Seconds between two times that the file is written anew, or so many times as long as that took, if it was over one:
-# whoever forgets again and again takes no more of the file's time than this.
-ERASE_EVERY_S = 10.0
 
 
 class SqliteMemories(SqliteFile):
@@ -137,7 +122,7 @@ class SqliteMemories(SqliteFile):
             found = db.execute("DELETE FROM memories WHERE id = ? AND owner = ? AND user = ?", (id, *_key(whose)))
             if not found.rowcount:
                 raise MemoryNotFound()
-            self._owe(db)
+            _ERASING.owe(db)
         self.erase()
 
     def forget(self, whose: Whose) -> int:
@@ -145,7 +130,7 @@ class SqliteMemories(SqliteFile):
             notes = db.execute("DELETE FROM memory_notes WHERE owner = ? AND user = ?", _key(whose)).rowcount
             count = db.execute("DELETE FROM memories WHERE owner = ? AND user = ?", _key(whose)).rowcount
             if notes or count:
-                self._owe(db)
+                _ERASING.owe(db)
         self.erase()
         return count
 
@@ -211,22 +196,8 @@ class SqliteMemories(SqliteFile):
         self.erase()
 
     def erase(self) -> None:
-        """`secure_delete` overwrites the rows themselves; where SQLite has moved rows to another page, some of what
-        they held stays in the gap. So the file is written anew, which takes as long as it is large, and as much room
-        again. One worker does that for all that was forgotten before it, and not again for a while; who forgets
-        meanwhile is not kept waiting. What is owed stands in the file: any worker does it, and after a kill too.
-        """
         with self._connection() as db:
-            given = {"now": now(), "every": self._erase_every_s}
-            # Most looks find nothing, and should keep nobody from writing.
-            if not db.execute(f"SELECT 1 FROM memory_erasing WHERE {_IS_DUE}", given).fetchall():
-                return
-            claim = f"UPDATE memory_erasing SET at = :now WHERE {_IS_DUE} RETURNING owed"
-            try:
-                for (owed,) in db.execute(claim, given).fetchall():  # none: another was faster
-                    self._write_anew(db, owed)
-            except sqlite3.OperationalError as error:  # somebody reads or writes, or the disk is full
-                log.info("memories: what was deleted will be erased later: %s", error)
+            _ERASING.pay(db, self._erase_every_s, now)
 
     def _check_room(self, db: sqlite3.Connection, whose: Whose) -> None:
         found = db.execute("SELECT bytes FROM memory_shares WHERE owner = ?", (_key(whose)[0],)).fetchone()
@@ -276,20 +247,8 @@ class SqliteMemories(SqliteFile):
                 (now(), _SWEEP),
             )
 
-    def _owe(self, db: sqlite3.Connection) -> None:
-        db.execute("UPDATE memory_erasing SET owed = owed + 1")
-
-    def _write_anew(self, db: sqlite3.Connection, owed: int) -> None:
-        """Have nothing of the first `owed` that were forgotten in the file or its log, unless something holds it up."""
-        began = time.monotonic()
-        db.execute("VACUUM")
-        busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if not busy:
-            done = {"owed": owed, "now": now(), "took": time.monotonic() - began}
-            db.execute("UPDATE memory_erasing SET done = max(done, :owed), at = :now, took = :took", done)
-
     def _make_tables(self, db: sqlite3.Connection) -> None:
-        parts = {"memories": _TABLES, "memory_erasing": _ERASING}
+        parts = {"memories": _TABLES, _ERASING.table: _ERASING.makes}
         if not all(has_table(db, name) for name in parts):
             db.execute("BEGIN IMMEDIATE")
             for statements in [statements for name, statements in parts.items() if not has_table(db, name)]:

@@ -683,6 +683,13 @@ TO_CLIENTS: dict[str, tuple[str, str]] = {
         "批处理在时限内没有做完，这一行没有执行",
         "the batch was not done in time and this line was not asked",
     ),
+    "batch_line_full": (
+        "这个密钥的文件和答案已占满 {owner_mb} MB，这一行没有执行；请删除不需要的文件（DELETE /v1/files/<id>）再提交",
+        (
+            "the files and answers of this key take all of its {owner_mb} MB and this line was not asked: delete files "
+            "that are no longer needed (DELETE /v1/files/<id>) and send it again"
+        ),
+    ),
     "batch_input": (
         "input_file_id 必须是上传的文件（purpose: batch）",
         "input_file_id must be an uploaded file (purpose: batch)",

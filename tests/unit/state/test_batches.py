@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,8 +61,9 @@ def file(tmp_path: Path) -> Path:
 def make(file: Path) -> Iterator[Make]:
     opened: list[SqliteBatches] = []
 
-    def made(quota: Quota = SMALL, keep_days: float = 30.0, max_mb: int = 100) -> SqliteBatches:
-        opened.append(SqliteBatches(file, quota=quota, keep_days=keep_days, max_mb=max_mb, busy_s=20.0))
+    def made(quota: Quota = SMALL, max_mb: int = 100, erase_every_s: float = 0.0, **more: float) -> SqliteBatches:
+        given = {"max_mb": max_mb, "busy_s": 20.0, "erase_every_s": erase_every_s} | more
+        opened.append(SqliteBatches(file, quota=quota, **given))  # type: ignore[arg-type]
         return opened[-1]
 
     yield made
@@ -450,3 +452,152 @@ def test_a_full_file_refuses_what_is_new_and_loses_nothing(make: Make, file: Pat
     assert output(store, store.batch("alice", batch.id)) == ["row-1", "row-2"]
     with sqlite3.connect(file) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def filled(store: SqliteBatches, owner: str) -> list[str]:
+    """Uploads until the shared file has no room for another page."""
+    made = []
+    for size in (100_000, 10_000, 1000, 1):
+        with pytest.raises(BatchesUnavailable):
+            while True:
+                made.append(store.add_file(owner, "full", size, 1, [b"x" * size], None).id)
+    return made
+
+
+def told(store: SqliteBatches, owner: str, file: str | None) -> list[dict[str, Any]]:
+    assert file
+    content = b"".join(store.content(owner, file))
+    assert len(content) == store.file(owner, file).bytes
+    return [json.loads(line) for line in content.splitlines()]
+
+
+def test_answers_beyond_what_an_owner_may_have_end_his_batch_and_say_why(make: Make) -> None:
+    store = make()
+    batch = begun(store, 6)
+    first, second, *others = store.take(lease(), 4)
+    assert store.finish(first, b"a" * 1_500_000, good=True)
+    assert not store.finish(second, b"b" * 1_500_000, good=True)  # of his 2 MB
+    assert store.batch("alice", batch.id).status == "cancelling" and store.take(lease(), 9) == []
+    assert store.finish(others[0], answer(others[0]), good=True)  # in hand, and there is room for it
+    assert not store.finish(others[1], b"d" * 1_500_000, good=True)
+    store.settle(lease())
+    batch = store.batch("alice", batch.id)
+    assert (batch.status, batch.completed, batch.failed) == ("cancelled", 2, 4)
+    assert [(one.code, one.line) for one in batch.errors] == [("batches_full", None)]
+    lines = told(store, "alice", batch.error_file_id)
+    assert [one["custom_id"] for one in lines] == ["row-2", "row-4", "row-5", "row-6"]
+    assert {one["error"]["code"] for one in lines} == {"batches_full"} and "2 MB" in lines[0]["error"]["message"]
+    assert len({one["id"] for one in lines}) == 4
+    for line in bob_lines(store):  # his are no others'
+        assert store.finish(line, b"e" * 1_000_000, good=True)
+    assert batch.output_file_id
+    store.delete_file("alice", batch.output_file_id)
+    begun(store, 1)
+
+
+def bob_lines(store: SqliteBatches) -> list[HeldLine]:
+    begun(store, 1, "bob")
+    return store.take(lease(), 1)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "expired"])
+def test_a_batch_ends_where_the_file_is_full_and_the_file_can_be_emptied(make: Make, clock: Clock, how: str) -> None:
+    store = make(Quota(file_mb=10, owner_mb=100, owner_lines=10_000), max_mb=4)
+    batch = begun(store, 5000)
+    (line,) = store.take(lease(), 1)
+    store.finish(line, answer(line), good=True)
+    late, content = "validating", text_of(3)
+    waiting = store.create_batch("bob", upload(store, content, "bob"), TASK)
+    others = filled(store, "carol")
+    pages = size_of(store)
+    if how == "cancelled":
+        store.cancel("alice", batch.id)
+        store.cancel("bob", waiting.id)
+    else:
+        clock.now += DAY
+    store.settle(lease())
+    assert store.batch("bob", waiting.id).status == how != late
+    batch = store.batch("alice", batch.id)
+    assert (batch.status, batch.completed, batch.failed) == (how, 1, 4999)
+    lines = told(store, "alice", batch.error_file_id)
+    assert [one["custom_id"] for one in lines] == [f"row-{n}" for n in range(2, 5001)]
+    assert {one["error"]["code"] for one in lines} == {f"batch_{how}"} and len({one["id"] for one in lines}) == 4999
+    assert size_of(store) - pages < 1_000_000  # its index is larger, its text is not written for each line
+    for id in others:
+        store.delete_file("carol", id)
+    store.erase()
+    assert size_of(store) < 4_000_000
+    filled(store, "carol")
+    assert size_of(store) <= 4_000_000  # what was taken beyond is nobody's to fill
+
+
+def size_of(store: SqliteBatches) -> int:
+    with store._connection() as db:
+        return int(db.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()[0])
+
+
+def unused(store: SqliteBatches) -> int:
+    """Pages that hold nothing: none in a file that was written anew."""
+    with store._connection() as db:
+        return int(db.execute("PRAGMA freelist_count").fetchone()[0])
+
+
+def test_whoever_deletes_again_and_again_has_the_file_written_anew_once_in_a_while(make: Make, clock: Clock) -> None:
+    store = make(Quota(), erase_every_s=10.0)
+    store.delete_file("alice", upload(store, b"a" * 900_000))
+    assert unused(store) == 0
+    for _ in range(3):
+        store.delete_file("alice", upload(store, b"b" * 900_000))
+    store.erase()
+    assert unused(store) > 200
+    clock.now += 11
+    make(erase_every_s=10.0).erase()  # another worker
+    assert unused(store) == 0
+    with store._connection() as db:
+        db.execute("UPDATE batch_erasing SET took = 3")
+    store.delete_file("alice", upload(store, b"c" * 900_000))
+    clock.now += 29
+    store.erase()
+    assert unused(store) > 200
+    clock.now += 2
+    store.erase()
+    assert unused(store) == 0
+
+
+def test_what_is_erased_while_a_file_is_deleted_pays_for_none_of_the_rest(
+    make: Make, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = make(Quota(), erase_every_s=10.0), make(erase_every_s=10.0)
+    file = upload(store, b"a" * 9_000_000)
+    monkeypatch.setattr(sqlite_batch_files, "_ROWS_AT_ONCE", 10)
+    delete_some = store._delete_some
+
+    def interrupted(*given: Any) -> None:
+        other.erase()  # the file is hidden and its deletion owed, its rows are there
+        delete_some(*given)
+
+    monkeypatch.setattr(store, "_delete_some", interrupted)
+    store.delete_file("alice", file)
+    clock.now += 11
+    other.erase()
+    assert unused(store) == 0
+
+
+def test_a_file_of_an_older_version_gets_its_new_tables_and_what_is_owed_is_erased(make: Make, file: Path) -> None:
+    store = make(erase_every_s=1e9)
+    batch = begun(store, 2)
+    with store._connection() as db:
+        db.execute("DROP TABLE unasked")
+        db.execute("DROP TABLE batch_erasing")
+        db.execute("DELETE FROM parts")
+        db.execute("INSERT INTO parts VALUES ('x', 0, ?)", (b"x" * 65_536,))
+        db.execute("DELETE FROM parts")
+        db.execute("INSERT OR REPLACE INTO chores VALUES ('erase', 1.0)")
+    store.close()
+    store = make()
+    assert unused(store) > 0
+    store.erase()
+    assert unused(store) == 0
+    store.cancel("alice", batch.id)
+    store.settle(lease())
+    assert len(told(store, "alice", store.batch("alice", batch.id).error_file_id)) == 2
