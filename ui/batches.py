@@ -148,4 +148,8 @@ def _line(entry: Mapping[str, Any]) -> Line:
     return Line(error=str(told or "服务没有回答"))
 
 
-_NOT_ASKED = {"batch_cancelled": "未处理", "batch_expired": "一天之内没有轮到"}
+_NOT_ASKED = {
+    "batch_cancelled": "未处理",
+    "batch_expired": "一天之内没有轮到",
+    "batches_full": "服务给这个密钥的空间已满",
+}

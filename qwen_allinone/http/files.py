@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import codecs
+import logging
+import tempfile
+import threading
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import IO, Any, Literal
 from urllib.parse import quote
 
-from flask import Response, jsonify, request
+from flask import Response, g, jsonify, request
 from flask_openapi import FileStorage, OpenAPI
 from pydantic import BaseModel, ConfigDict, Field
+from werkzeug.formparser import default_stream_factory
 
-from qwen_allinone.errors import BatchesOff, InvalidInput, PayloadTooLarge
+from qwen_allinone.errors import BatchesFull, BatchesOff, BatchesUnavailable, InvalidInput, PayloadTooLarge
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.request_state import state
@@ -19,7 +25,12 @@ from qwen_allinone.http.request_terms import looked_at_early
 from qwen_allinone.state import SqliteBatches, StoredFile
 from qwen_allinone.wording import said
 
+log = logging.getLogger(__name__)
+
 PATH = "/v1/files"
+# Uploads of one caller that a worker takes at the same time; who has begun as many may try again after so many seconds.
+_AT_ONCE = 2
+_RETRY_AFTER_S = 5
 _BLOCK_BYTES = 65_536
 # What a multipart body has beside the file.
 _AROUND_BYTES = 65_536
@@ -99,14 +110,27 @@ def register(app: OpenAPI, backend: Backend) -> None:
             raise BatchesOff()
         return backend.batches.store
 
-    def check_size() -> None:
-        """An upload may be larger than other bodies. It must say its size: of a body that does not the rest is lost."""
-        quota = store().quota
-        if request.content_length is None:
+    under_way = _UnderWay()
+
+    def check_early() -> None:
+        """An upload may be larger than other bodies, and is written to a temporary file as it is read. So it must say
+        its size, which must fit, before that: of a body that does not say it the rest is lost.
+        """
+        quota, size = store().quota, request.content_length
+        if size is None:
             raise InvalidInput(said("upload_length"))
-        if request.content_length > quota.file_mb * 1_000_000 + _AROUND_BYTES:
+        if size > quota.file_mb * 1_000_000 + _AROUND_BYTES:
             raise PayloadTooLarge(said("file_too_large", file_mb=quota.file_mb), param="file")
+        store().check_room(state.caller, max(size - _AROUND_BYTES, 0))
+        under_way.begin(state.caller)
+        g.upload_of = state.caller
         request.max_content_length = quota.file_mb * 1_000_000 + _AROUND_BYTES
+        _read_form()
+
+    @app.teardown_request
+    def end_upload(error: BaseException | None) -> None:
+        if "upload_of" in g:
+            under_way.end(g.pop("upload_of"))
 
     errors = error_responses(NestedErrorBody, 400, 404, 500, 503)
 
@@ -115,7 +139,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
         summary="上传批处理的文件（与 OpenAI 的接口相同）",
         responses={200: FileObject, **errors, **error_responses(NestedErrorBody, 403, 413, 429)},
     )
-    @looked_at_early(check_size)
+    @looked_at_early(check_early)
     def upload_file(form: FileForm) -> Response:
         size, lines = _looked_through(form.file.stream)
         kept = store().add_file(
@@ -154,6 +178,59 @@ def register(app: OpenAPI, backend: Backend) -> None:
     def delete_file(path: FilePath) -> Response:
         store().delete_file(state.caller, path.file_id)
         return jsonify(FileDeleted(id=path.file_id, object="file", deleted=True).model_dump())
+
+
+class _UnderWay:
+    """The uploads that this worker takes at the moment, by caller: each may fill a temporary file."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[str | None] = Counter()
+
+    def begin(self, caller: str | None) -> None:
+        """Raises BatchesFull."""
+        with self._lock:
+            if self._counts[caller] >= _AT_ONCE:
+                message = said("uploads_at_once", at_once=_AT_ONCE)
+                raise BatchesFull(message, headers={"Retry-After": str(_RETRY_AFTER_S)})
+            self._counts[caller] += 1
+
+    def end(self, caller: str | None) -> None:
+        with self._lock:
+            self._counts[caller] -= 1
+            self._counts += Counter()  # forgets who has none
+
+
+def _read_form() -> None:
+    """Have the body of the request in hand in a temporary file, which is gone at once where that fails.
+
+    Raises:
+        BatchesUnavailable: it cannot be written, most often for want of room.
+    """
+    made: list[IO[bytes]] = []
+
+    def temporary(**given: Any) -> IO[bytes]:
+        made.append(default_stream_factory(**given))
+        return made[-1]
+
+    request._get_file_stream = temporary  # type: ignore[method-assign]
+    try:
+        _ = request.files
+    except BaseException as error:
+        for file in made:
+            with suppress(OSError):
+                file.close()
+        if not isinstance(error, OSError):
+            raise
+        log.error("uploads: a temporary file in %s: %s; an upload is answered 503", _folder(), error)
+        raise BatchesUnavailable() from error
+
+
+def _folder() -> str:
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return "any folder"
 
 
 def page(shown: list[dict[str, Any]], more: bool) -> dict[str, Any]:

@@ -119,6 +119,11 @@ class SqliteBatchFiles(SqliteFile):
         """Whether anything was ever kept: whoever only looks for work need not make the file."""
         return self._file.exists()
 
+    def check_room(self, owner: str | None, size: int) -> None:
+        """Raises BatchesFull: this owner may not have `size` bytes more. BatchesUnavailable."""
+        with self._connection() as db:
+            self._check_bytes(db, owner or "", size)
+
     def add_file(
         self, owner: str | None, filename: str, size: int, lines: int, blocks: Iterable[bytes], keep_s: float | None
     ) -> StoredFile:

@@ -434,6 +434,10 @@ TO_CLIENTS: dict[str, tuple[str, str]] = {
         "the task {task} has no label {label!r}; {asked}{way}",
     ),
     # http/files.py
+    "uploads_at_once": (
+        "这个密钥已有 {at_once} 个文件正在上传，请等其中一个传完再上传",
+        "{at_once} files of this key are being uploaded already: wait until one of them is done",
+    ),
     "upload_length": ("上传文件必须带请求头 Content-Length", "an upload needs the header Content-Length"),
     "file_too_large": (
         "文件太大，最多 {file_mb} MB，请分成几个文件上传",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ OVER = ("completed", "failed", "expired", "cancelled")
 def server(tmp_path_factory: pytest.TempPathFactory, demo_checkpoint: Path) -> Iterator[Server]:
     """With two keys, small quotas and a worker that works batches off."""
     folder = tmp_path_factory.mktemp("batches")
-    shown = {name: keys.add(folder / "keys", name) for name in ("alice", "bob", "carol")}
+    shown = {name: keys.add(folder / "keys", name) for name in ("alice", "bob", "carol", "dora")}
     given = {
         "QAIO_MODEL": "demo",
         "QAIO_THREADS": "1",
@@ -195,6 +198,82 @@ def test_an_upload_that_can_be_no_batch_is_refused(server: Server, content: byte
     with pytest.raises(openai.APIStatusError, match=message) as refused:
         upload(client(server), content)
     assert refused.value.status_code == status
+
+
+class Body(io.BytesIO):
+    """What a client sends of an upload; whoever reads it is held up until `waits`. `begun`: somebody does."""
+
+    def __init__(self, content: bytes, waits: threading.Event | None = None) -> None:
+        super().__init__(
+            b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n'
+            + (content + b"\r\n--b--\r\n")
+        )
+        self._waits = waits
+        self.begun = threading.Event()
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.begun.set()
+        assert self._waits is None or self._waits.wait(60)
+        return super().read(size)
+
+    def readinto(self, buffer: Any) -> int:
+        part = self.read(len(buffer))
+        buffer[: len(part)] = part
+        return len(part)
+
+
+def send(server: Server, body: Body, name: str = "dora") -> Any:
+    return server.app.test_client().post(
+        "/v1/files",
+        input_stream=body,
+        content_type="multipart/form-data; boundary=b",
+        headers={"Authorization": f"Bearer {server.app.config['KEYS'][name]}", "Host": "localhost"},
+    )
+
+
+def test_an_upload_that_its_owner_has_no_room_for_is_refused_before_it_is_read(server: Server) -> None:
+    asking = client(server, "dora")
+    kept = [upload(asking, jsonl([line("a", pad="x" * 990_000)])) for _ in range(3)]
+    content = jsonl([line("a", pad="x" * 900_000)])
+    answer = send(server, body := Body(content))
+    assert answer.status_code == 429 and answer.get_json()["error"]["code"] == "batches_full"
+    assert not body.begun.is_set()
+    for id in kept:
+        asking.files.delete(id)
+    assert send(server, Body(content)).status_code == 200
+    asking.files.delete(asking.files.list().data[0].id)
+
+
+def test_a_caller_uploads_two_files_at_a_time_and_others_theirs(server: Server) -> None:
+    go_on = threading.Event()
+    first = [Body(jsonl([line("a")]), go_on) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            sent = [pool.submit(send, server, body) for body in first]
+            assert all(body.begun.wait(60) for body in first)
+            answer = send(server, third := Body(jsonl([line("a")])))
+            assert (answer.status_code, answer.headers["Retry-After"]) == (429, "5")
+            assert "2 个" in answer.get_json()["error"]["message"] and not third.begun.is_set()
+            other = send(server, Body(jsonl([line("a")])), "bob")
+            assert other.status_code == 200
+            client(server, "bob").files.delete(other.get_json()["id"])
+        finally:
+            go_on.set()
+        assert [one.result().status_code for one in sent] == [200, 200]
+    assert send(server, Body(b"")).status_code == 400
+    assert send(server, Body(jsonl([line("a")]))).status_code == 200
+
+
+def test_an_upload_that_cannot_be_written_down_is_a_503_that_says_so(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))  # as for a full one, an OSError where it is made
+    answer = send(server, Body(jsonl([line("a", pad="x" * 900_000)])))
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (503, "batches_unavailable")
+    assert answer.headers["Retry-After"]
+    monkeypatch.undo()
+    assert send(server, Body(jsonl([line("a", pad="x" * 900_000)]))).status_code == 200
 
 
 def test_fields_of_an_upload_are_checked(server: Server) -> None:

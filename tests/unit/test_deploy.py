@@ -157,9 +157,25 @@ def test_every_place_waits_longer_for_a_stop_than_gunicorn_does() -> None:
         assert pod["terminationGracePeriodSeconds"] > pause + grace
 
 
+def compose_gb(name: str, setting: str) -> float:
+    return int(COMPOSE["services"][name][setting].removesuffix("m")) * 1.0486e-3
+
+
+def temporary_gb(name: str) -> float:
+    """What may be in /tmp, which is memory."""
+    (mount,) = COMPOSE["services"][name]["tmpfs"]
+    return int(mount.rpartition("size=")[2].removesuffix("m")) * 1.0486e-3
+
+
+@pytest.mark.parametrize("name", ["qwen", "nginx"])
+def test_two_uploads_at_a_time_find_room(name: str) -> None:
+    assert temporary_gb(name) > 2 * (Settings.load(example()).batch_file_mb + 1) / 1000 + 0.05
+    assert compose_gb(name, "mem_limit") > temporary_gb(name) + 0.2
+
+
 def test_memory_limits_hold_what_the_settings_take() -> None:
     compose, kubernetes = Settings.load(example()), Settings.load(CONFIG)
-    assert gigabytes(compose) < int(COMPOSE["services"]["qwen"]["mem_limit"].removesuffix("g")) * 1.073
+    assert gigabytes(compose) < compose_gb("qwen", "mem_limit") - temporary_gb("qwen")
     assert gigabytes(compose) < int(unit("MemoryMax").removesuffix("G")) * 1.073
     resources = DEPLOYMENT["spec"]["template"]["spec"]["containers"][0]["resources"]
     assert gigabytes(kubernetes) < int(resources["limits"]["memory"].removesuffix("Gi")) * 1.073

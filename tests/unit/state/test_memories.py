@@ -29,6 +29,7 @@ from qwen_allinone.state import (
 )
 from qwen_allinone.state.lease import Lease
 from qwen_allinone.state.memories import topic
+from qwen_allinone.state.sqlite_erasing import Erasing
 from tests.support.clock import Clock
 from tests.support.naive_memories import NaiveMemories
 from tests.support.postgres_server import PostgresServer
@@ -469,13 +470,13 @@ def test_what_a_reader_keeps_from_being_erased_is_erased_later(
 def written_anew(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How much was owed each time that a file was written anew."""
     seen: list[int] = []
-    write = SqliteMemories._write_anew
+    write = Erasing._write_anew
 
-    def record(store: SqliteMemories, db: sqlite3.Connection, owed: int) -> None:
+    def record(debt: Erasing, db: sqlite3.Connection, owed: int, now: Callable[[], float]) -> None:
         seen.append(owed)
-        write(store, db, owed)
+        write(debt, db, owed, now)
 
-    monkeypatch.setattr(SqliteMemories, "_write_anew", record)
+    monkeypatch.setattr(Erasing, "_write_anew", record)
     return seen
 
 
