@@ -213,7 +213,7 @@ def _read_form() -> None:
         made.append(default_stream_factory(**given))
         return made[-1]
 
-    request._get_file_stream = temporary  # type: ignore[method-assign]
+    request._get_file_stream = temporary  # type: ignore[method-assign, assignment]
     try:
         _ = request.files
     except BaseException as error:
