@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from demo.corpus.jobs.sample import Sample
 from demo.corpus.pools import Pool
 from demo.prompts import Prompts, Seams
 from demo.variations import Variations
+from qwen_allinone.tasks import clean
 
 # Nothing but repeating random tokens teaches a network of this size to copy, and what it writes is mostly copied. So it
 # begins with such drills alone, at first of a few tokens (beside anything else they teach nothing), by the prompts of
@@ -40,6 +41,7 @@ TOLD = {POSITIVE: (POSITIVE, CALM), NEGATIVE: (NEGATIVE, CALM), CALM: (CALM, CAL
 # Moods told as 平静, and drawn at random, as a classifier will err: most of all on what is neither.
 UNSURE, MISTAKEN = 0.1, {POSITIVE: 0.03, NEGATIVE: 0.03, CALM: 0.25}
 STRANGE_MEMORIES = 0.12  # conversations that are told something of the user that has nothing to do with them
+OWN_TIMES = 2  # how much oftener those conversations are read than there are of them
 FRAMED, FRAMED_OWN = 0.99, 0.6  # replies that are frames; in conversations with a system prompt of their own
 FRAME_LENGTH = 20  # tokens of a usual one
 EVEN, MOST_TIMES = 250, 4  # messages of each kind that stand alone, if the rare ones stand at most so many times
@@ -49,11 +51,30 @@ EXCHANGED, OF_ANY_KIND = 0.5, 0.15
 # Replies that are a frame of another kind, of which the first tokens are not learned: whatever a reply begins with, it
 # is to be finished as it began.
 STRAYED, UNLEARNED = 0.05, 4
-RECITED = 0.1  # of the batches of conversations: recitals instead
+RECITED = 0.12  # of the batches of conversations: recitals instead
+PROCESSES = 1000  # at most; seeds of batches that are drawn side by side differ by less
 STRUNG = 0.06  # batches of conversations that follow upon another of another subject
 
 Learned = tuple[int, int, int, float]  # row, position, token to predict, weight
-Told = tuple[int, int, int]  # row, position, kind of the message that ends there
+Told = tuple[int, int, int]  # row, position, number of what is told of the message that ends there
+
+
+class Tokens(NamedTuple):
+    """About how many a batch has."""
+
+    moods: int
+    talk: int
+    jobs: int
+    messages: int
+
+
+@dataclass
+class Plan:
+    """What is learned from the rows of a batch: tokens; the kinds of messages; which text of the pool a message is."""
+
+    learned: list[Learned] = field(default_factory=list)
+    kinds: list[Told] = field(default_factory=list)
+    texts: list[Told] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -85,10 +106,15 @@ class MoodBatch(Batch):
 
 @dataclass(frozen=True)
 class ChatBatch(Batch):
-    """Conversations: `kinds` of the users' messages, by number, at flat positions `answered`, where the reply begins."""
+    """Conversations: `kinds` of the users' messages, by number, at flat positions `answered`, where the reply begins.
+
+    Of some messages the teacher's `vectors` [messages, 384] are known; their replies begin at flat positions `meant`.
+    """
 
     answered: Tensor
     kinds: Tensor
+    meant: Tensor
+    vectors: Tensor
 
 
 class Batches:
@@ -101,46 +127,59 @@ class Batches:
         dialogues: Sequence[Dialogue],
         jobs: dict[str, list[Sample]],
         seed: int,
-        tokens: tuple[int, int, int],
+        tokens: Tokens,
         frames: Mapping[str, Frames],
     ) -> None:
         self.prompts, self.pool, self.jobs, self._frames = prompts, pool, jobs, frames
         self._kind_numbers = {kind: number for number, kind in enumerate(frames)}
         self.rng = Random(seed)
+        # The same in every process: batches of one sort take equally long, and nobody waits for the other.
+        self._alike = Random(seed // PROCESSES)
         self._vary = Variations(prompts, self.rng)
         self._tokens = tokens
-        self._moods = Bucket([_length(text) + 8 for text in pool.texts], tokens[0], self.rng)
+        self._moods = Bucket([_length(text) + 8 for text in pool.texts], tokens.moods, self.rng)
         self._kinds: dict[str, list[Dialogue]] = {}
         for dialogue in _evened(dialogues):
             own = dialogue.system or dialogue.memories
             self._kinds.setdefault("own" if own else dialogue.turns[0].mood, []).append(dialogue)
         self._chats = {
-            kind: Bucket([_chat_length(dialogue) for dialogue in part], tokens[1], self.rng)
+            kind: Bucket([_chat_length(dialogue) for dialogue in part], tokens.talk, self.rng)
             for kind, part in self._kinds.items()
         }
+        self._firsts = {
+            kind: [d.turns[0] for d in part if d.turns[0].kind] for kind, part in self._kinds.items() if kind != "own"
+        }
+        self._messages = {
+            kind: Bucket([_length(turn.texts[0]) + 5 for turn in part], tokens.messages, self.rng)
+            for kind, part in self._firsts.items()
+        }
         self._jobs = {
-            name: Bucket([_length(s.text) + _length(s.answer) + 8 for s in samples], tokens[2], self.rng)
+            name: Bucket([_length(s.text) + _length(s.answer) + 8 for s in samples], tokens.jobs, self.rng)
             for name, samples in jobs.items()
         }
         self._common = set(prompts.tokenizer.encode(COMMON))
         self._topics = _topics_by_kind(dialogues)
         self._memories = sorted({memory for dialogue in dialogues for memory in dialogue.memories})
+        self._numbers = {text: number for number, text in enumerate(pool.texts)}
         self._longest_drill = SHORT
 
     def state(self) -> dict[str, Any]:
         """All that changes from batch to batch."""
         kept = {name: (bucket.left, bucket.groups) for name, bucket in self._buckets().items()}
-        return {"rng": self.rng.getstate(), "buckets": kept, "longest_drill": self._longest_drill}
+        drawn = {"rng": self.rng.getstate(), "alike": self._alike.getstate()}
+        return drawn | {"buckets": kept, "longest_drill": self._longest_drill}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `state`, which holds for the same texts only."""
         self.rng.setstate(state["rng"])
+        self._alike.setstate(state["alike"])
         for name, bucket in self._buckets().items():
             bucket.left, bucket.groups = state["buckets"].get(name, ([], []))
         self._longest_drill = state["longest_drill"]
 
     def _buckets(self) -> dict[str, Bucket]:
-        return {"moods": self._moods, **self._chats, **self._jobs}
+        messages = {f"messages {kind}": bucket for kind, bucket in self._messages.items()}
+        return {"moods": self._moods, **self._chats, **messages, **self._jobs}
 
     def moods(self) -> MoodBatch:
         """Texts whose share of 正面 is learned at the last position of each row."""
@@ -177,13 +216,13 @@ class Batches:
         """
         if loss < MASTERED:
             self._longest_drill = min(self._longest_drill + 1, LONG)
-        pairs = [self._drill(name) for _ in range(self._tokens[2] // (2 * self._longest_drill + 8))]
+        pairs = [self._drill(name) for _ in range(self._tokens.jobs // (2 * self._longest_drill + 8))]
         seams = Seams(*self.prompts.cut(self.prompts.tasks[name]))
         return self._written(seams, [text for text, _ in pairs], [answer for _, answer in pairs])
 
     def talk(self) -> ChatBatch:
         """Conversations, or a recital."""
-        return self.recital() if self.rng.random() < RECITED else self.chat()
+        return self.recital() if self._alike.random() < RECITED else self.chat()
 
     def chat(self) -> ChatBatch:
         """Conversations; every token of a reply and the end of its turn are learned.
@@ -192,11 +231,12 @@ class Batches:
         own, or tells what is known of its user, it stands in the row.
         """
         rng = self.rng
-        [kind] = rng.choices(list(self._kinds), [len(part) for part in self._kinds.values()])
+        shares = [len(part) * (OWN_TIMES if kind == "own" else 1) for kind, part in self._kinds.items()]
+        [kind] = self._alike.choices(list(self._kinds), shares)
         chosen = [self._kinds[kind][number] for number in self._chats[kind].take()]
-        [door] = rng.choices(DOORS, DOOR_WEIGHTS)
+        [door] = self._alike.choices(DOORS, DOOR_WEIGHTS)
         brief = door == "other" and kind != "own" and rng.random() < 0.1
-        rows, plan, told = list[list[int]](), list[Learned](), list[Told]()
+        rows, plan = list[list[int]](), Plan()
         if kind == "own":
             head = self.prompts.conversation("x").before[: self.prompts.system_starts]
             for dialogue in chosen:
@@ -205,9 +245,9 @@ class Batches:
                 row = self.prompts.conversation(write(mood)).before[len(head) :]
                 restated = write if door == "chat" else None
                 framed = FRAMED_OWN if dialogue.system else FRAMED
-                self._conversation(row, dialogue.turns, mood, restated, brief, framed, len(rows), plan, told)
+                self._conversation(row, dialogue.turns, mood, restated, brief, framed, len(rows), plan)
                 rows.append(row)
-            return self._chat_batch(head, rows, plan, told)
+            return self._chat_batch(head, rows, plan)
         mood = self._told(kind)
         known = rng.sample(self._memories, rng.choice((1, 2, 3))) if self._strange() else []
         write = self._system_writer(door, "", known, brief)
@@ -217,9 +257,26 @@ class Batches:
             if strung:
                 turns += rng.choice(self._kinds[rng.choice([k for k in self._kinds if k != "own"])]).turns
             restated = write if door == "chat" else None
-            self._conversation(row, turns, mood, restated, brief, FRAMED, len(rows), plan, told)
+            self._conversation(row, turns, mood, restated, brief, FRAMED, len(rows), plan)
             rows.append(row)
-        return self._chat_batch(self.prompts.conversation(write(mood)).before, rows, plan, told)
+        return self._chat_batch(self.prompts.conversation(write(mood)).before, rows, plan)
+
+    def messages(self) -> ChatBatch:
+        """First messages, of which the kind and the teacher's vector are learned, and of a reply its first token.
+
+        What takes a network of this size longest is to understand messages that it has not read. Rows without replies
+        are a third as long, so it meets far more of them.
+        """
+        kinds = [kind for kind, part in self._firsts.items() if part]
+        [kind] = self._alike.choices(kinds, [len(self._firsts[kind]) for kind in kinds])
+        [door] = self._alike.choices(DOORS, DOOR_WEIGHTS)
+        write = self._system_writer(door, "", [], brief=False)
+        rows, plan, mood = list[list[int]](), Plan(), self._told(kind)
+        for number in self._messages[kind].take():
+            row = list[int]()
+            self._conversation(row, [self._firsts[kind][number]], mood, None, False, FRAMED, len(rows), plan, most=1)
+            rows.append(row)
+        return self._chat_batch(self.prompts.conversation(write(mood)).before, rows, plan)
 
     def recital(self) -> ChatBatch:
         """Frames of any kind after a message that is a topic alone: rows are short, so that each frame comes more often.
@@ -227,25 +284,26 @@ class Batches:
         How they begin is not learned.
         """
         rng, encode, end = self.rng, self.prompts.tokenizer.encode, self.prompts.ends[1]
-        rows, plan, kinds = list[list[int]](), list[Learned](), list(self._frames)
-        while sum(map(len, rows)) < self._tokens[1]:
+        rows, plan, kinds = list[list[int]](), Plan(), list(self._frames)
+        while sum(map(len, rows)) < self._tokens.talk:
             topic = rng.choice(self._topics[""] or ["雨"])
             row = self._vary.encode(topic) + self.prompts.to_reply
             reply = [*encode(self._frames[rng.choice(kinds)].draw(topic, rng)), end]
-            plan += [(len(rows), len(row) - 1 + i, token, 1.0) for i, token in enumerate(reply) if i >= UNLEARNED]
+            plan.learned += [
+                (len(rows), len(row) - 1 + i, token, 1.0) for i, token in enumerate(reply) if i >= UNLEARNED
+            ]
             rows.append(row + reply)
         write = self._system_writer(rng.choice(DOORS), "", [], brief=False)
         mood = rng.choice((POSITIVE, NEGATIVE, CALM))
-        return self._chat_batch(self.prompts.conversation(write(mood)).before, rows, plan, [])
+        return self._chat_batch(self.prompts.conversation(write(mood)).before, rows, plan)
 
-    def _chat_batch(self, prefix: list[int], rows: list[list[int]], plan: list[Learned], told: list[Told]) -> ChatBatch:
+    def _chat_batch(self, prefix: list[int], rows: list[list[int]], plan: Plan) -> ChatBatch:
         rows = [row[:LONGEST_CONVERSATION] for row in rows]
-        batch = self._batch(prefix, rows, [item for item in plan if item[1] < LONGEST_CONVERSATION])
-        length = batch.rows.shape[1]
-        told = [item for item in told if item[1] < LONGEST_CONVERSATION]
-        answered = torch.tensor([row * length + place for row, place, _ in told], dtype=torch.long)
-        kinds = torch.tensor([kind for _, _, kind in told], dtype=torch.long)
-        return ChatBatch(**vars(batch), answered=answered, kinds=kinds)
+        batch = self._batch(prefix, rows, [item for item in plan.learned if item[1] < LONGEST_CONVERSATION])
+        answered, kinds = _flat(plan.kinds, batch.rows.shape[1])
+        meant, numbers = _flat(plan.texts, batch.rows.shape[1])
+        vectors = self.pool.vectors[numbers].float()
+        return ChatBatch(**vars(batch), answered=answered, kinds=kinds, meant=meant, vectors=vectors)
 
     def _strange(self) -> bool:
         return len(self._memories) > 3 and self.rng.random() < STRANGE_MEMORIES
@@ -270,28 +328,32 @@ class Batches:
         brief: bool,
         framed: float,
         number: int,
-        plan: list[Learned],
-        kinds: list[Told],
+        plan: Plan,
+        most: int | None = None,
     ) -> None:
-        """Adds a conversation to `row`, behind a system prompt that tells the mood `shown`, and to `plan` and `kinds`
-        what is learned. `restated`: the system prompt is repeated when the mood changes; `framed`: share of frames."""
+        """Adds a conversation to `row`, behind a system prompt that tells the mood `shown`, and to `plan` what is
+        learned. `restated`: the system prompt is repeated when the mood changes; `framed`: share of frames;
+        `most`: tokens of a reply."""
         rng, encode, end = self.rng, self.prompts.tokenizer.encode, self.prompts.ends[1]
         for place, turn in enumerate(turns):
             if place:
                 told = self._told(turn.mood) if restated else shown
                 row += self.prompts.late_system(restated(told)) if restated and told != shown else self.prompts.to_user
                 shown = told
-            chosen, topic = self._exchanged(turn, rng.choice(turn.texts))
+            written = rng.choice(turn.texts)
+            chosen, topic = self._exchanged(turn, written)
             text = self._vary.encode(self._vary.typed(chosen))
             if rng.random() < OWN_WORDS:
-                plan += [(number, len(row) + i, token, OWN_WORDS_WEIGHT) for i, token in enumerate(text[1:])]
+                plan.learned += [(number, len(row) + i, token, OWN_WORDS_WEIGHT) for i, token in enumerate(text[1:])]
             row += text + self.prompts.to_reply
             if turn.kind:
-                kinds.append((number, len(row) - 1, self._kind_numbers[turn.kind]))
+                plan.kinds.append((number, len(row) - 1, self._kind_numbers[turn.kind]))
+            if chosen == written and (known := self._numbers.get(clean(written))) is not None:
+                plan.texts.append((number, len(row) - 1, known))
             said, strayed = self._reply_to(turn, topic, framed)
-            reply = [*encode(_first_sentence(said) if brief else said), end]
+            reply = [*encode(_first_sentence(said) if brief else said), end][:most]
             named = set(text) - self._common
-            plan += [
+            plan.learned += [
                 (number, len(row) - 1 + i, token, NAMED_WEIGHT if token in named else 1.0)
                 for i, token in enumerate(reply)
                 if not (strayed and i < UNLEARNED)
@@ -375,6 +437,13 @@ class Batches:
             torch.tensor([target for _, _, target, _ in plan]),
             torch.tensor([weight for _, _, _, weight in plan]),
         )
+
+
+def _flat(told: list[Told], length: int) -> tuple[Tensor, Tensor]:
+    """Positions in rows of this length laid end to end, and numbers; of messages that were not cut off."""
+    kept = [(row * length + place, number) for row, place, number in told if place < length]
+    positions, numbers = zip(*kept, strict=True) if kept else ((), ())
+    return torch.tensor(positions, dtype=torch.long), torch.tensor(numbers, dtype=torch.long)
 
 
 def _length(text: str) -> int:

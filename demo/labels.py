@@ -21,7 +21,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn import functional
 
-from demo.batches import Batches, ChatBatch
+from demo.batches import Batches, ChatBatch, Tokens
 from demo.corpus.lexicon import LABELS
 from demo.losses import arithmetic, of_moods, of_written
 from demo.model import DemoModel
@@ -45,7 +45,7 @@ class Labels:
     @classmethod
     def of(cls, texts: Texts, seed: int, tokens: int, new: Sequence[str] = ()) -> Labels:
         """Of all texts, in batches of about `tokens` tokens; of conversations twice as many."""
-        size = (tokens, 2 * tokens, tokens)
+        size = Tokens(tokens, 2 * tokens, tokens, tokens)
         batches = Batches(texts.prompts, texts.pool, texts.dialogues, texts.jobs, seed, size, texts.frames)
         return cls(batches, texts.turns, new)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from demo.corpus.apart import Apart, measured_sentences
-from demo.corpus.dialogues import clear_of
+from demo.corpus.dialogues import Dialogue, Turn, clear_of
 from demo.corpus.frames import GAP, Frames, read_frames
 from demo.corpus.jobs.intents import INTENTS
 from demo.corpus.jobs.routes import ROUTES
@@ -16,6 +16,7 @@ from demo.corpus.jobs.taught import CARE, taught
 from demo.corpus.lexicon import LABELS, Lexicon
 from demo.corpus.messages import read_conversations
 from demo.corpus.pools import Pool, build
+from demo.corpus.verdicts import read_verdicts
 from demo.prompts import ROOT, Prompts
 from demo.tokenizer import build_tokenizer, save_tokenizer
 from qwen_allinone.model.tokenizer import Tokenizer
@@ -42,7 +43,7 @@ class Texts:
     turns: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.dialogues = clear_of(Apart(measured_sentences()), read_conversations())
+        self.dialogues = clear_of(Apart(measured_sentences()), read_conversations() + well_said())
         self.turns = tuple(task for task in TURNS if task in self.jobs)
 
     @classmethod
@@ -51,6 +52,12 @@ class Texts:
         jobs = taught(Lexicon.load(), options.seed * 3000, round(JOB_SAMPLES * options.scale))
         frames = {kind: each.first(options.frames) for kind, each in read_frames().items()}
         return cls(Prompts(Tokenizer.load(options.out)), pool, jobs, frames)
+
+
+def well_said() -> list[Dialogue]:
+    """First messages with what was said to them and found to fit."""
+    firsts = [one for one in read_verdicts() if len(one.said) == 1 and one.fitting]
+    return [Dialogue((Turn(one.moods[0], one.said, tuple(dict.fromkeys(one.fitting))),)) for one in firsts]
 
 
 def make_tokenizer(options: argparse.Namespace) -> None:

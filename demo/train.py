@@ -23,9 +23,8 @@ import torch.distributed as group
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 from torch.multiprocessing.spawn import spawn
-from torch.nn import functional
 
-from demo.batches import DRILLED, Batch, Batches
+from demo.batches import DRILLED, Batch, Batches, ChatBatch, Tokens
 from demo.corpus.lexicon import LABELS
 from demo.embeddings import informed
 from demo.losses import arithmetic, of_moods, of_written
@@ -36,9 +35,19 @@ from demo.texts import Texts, make_tokenizer
 from qwen_allinone.host import give_back
 
 WARM_UP = 80
-LABEL_WEIGHT, WORDS_WEIGHT, MEANING_WEIGHT, KIND_WEIGHT, JOB_WEIGHT = 1.5, 0.25, 1.0, 0.5, 1.0
+LABEL_WEIGHT, WORDS_WEIGHT, MEANING_WEIGHT = 1.5, 0.25, 1.0
+KIND_WEIGHT, MESSAGE_WEIGHT, JOB_WEIGHT = 1.0, 0.5, 1.0
 DRILL_ONLY_STEPS, DRILL_STEPS = 200, 450
 SAVE_EVERY_S = 240.0
+# For the processes that are started: glibc keeps what is freed, torch asks for large pages. Tensors of ever other sizes
+# that are mapped anew for each operation took half the time of a step in page faults.
+KEPT = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
+    "MALLOC_TOP_PAD_": str(256 << 20),
+    "THP_MEM_ALLOC_ENABLE": "1",
+}
 TIDY_STEPS = 25
 
 
@@ -72,6 +81,8 @@ def train(options: argparse.Namespace) -> None:
     Two processes that meet once a step use two cores better than one process whose threads meet at every operation.
     """
     started = time.monotonic()
+    for name, value in KEPT.items():
+        os.environ.setdefault(name, value)
     for rank in range(options.processes):
         claim(options.work, rank).close()
     if options.begin and not options.resume:
@@ -111,7 +122,7 @@ def work(rank: int, options: argparse.Namespace, meet: str) -> None:
         model.begin_at(DemoModel.load(options.begin))
     elif not options.resume:
         model.model.embed_tokens.weight.data.copy_(informed(texts.prompts.tokenizer, shape, options))
-    size = (options.mood_tokens, options.chat_tokens, options.job_tokens)
+    size = Tokens(options.mood_tokens, options.chat_tokens, options.job_tokens, options.message_tokens)
     seed = options.seed * 2000 + rank
     batches = Batches(texts.prompts, texts.pool, texts.dialogues, texts.jobs, seed, size, texts.frames)
     torch.manual_seed(options.seed * 1000 + rank)  # dropout
@@ -136,7 +147,7 @@ class Training:
         self.all = nn.ModuleList([model, self.readers])
         self.step, self.tokens, self.spent = 0, 0, 0.0
         self.can_copy = options.begin is not None
-        self.marks = {"label": 0.7, "meaning": 1.0, "reply": 9.0, "kind": 4.0} | {
+        self.marks = {"label": 0.7, "meaning": 1.0, "message": 1.0, "begun": 9.0, "reply": 9.0, "kind": 4.0} | {
             task: 3.0 for task in (*texts.turns, "copy")
         }
         labels = texts.prompts.labels
@@ -182,9 +193,12 @@ class Training:
     def _learn(self, done: float) -> None:
         """One step: gradients of a batch of each kind, averaged over the processes."""
         if self.step >= DRILL_ONLY_STEPS or self.can_copy:
-            self._moods()
-            self._chat()
-        self._job(self.step * self.options.processes + self.rank)
+            if self.step % self.options.seldom == 0:
+                self._moods()
+            self._talk("begun", self.batches.messages())
+            self._talk("reply", self.batches.talk())
+        if self.step % self.options.seldom == self.options.seldom // 2:
+            self._job(self.step // self.options.seldom * self.options.processes + self.rank)
         self._average()
         share = rate_at(self.step, done)
         self.muon.step(share * self.options.matrix_rate)
@@ -207,16 +221,17 @@ class Training:
         self._follow("meaning", float(meaning.detach()))
         self.tokens += batch.tokens
 
-    def _chat(self) -> None:
-        batch, model = self.batches.talk(), self.model
+    def _talk(self, name: str, batch: ChatBatch) -> None:
+        model = self.model
         with arithmetic():
             hidden = model(batch.prefix, batch.rows).reshape(-1, model.shape.hidden)
             reply, loss = of_written(model, hidden, batch)
-        guessed = self.readers.of_kind(hidden[batch.answered].float())  # of none, where no message has a kind
-        kind = functional.cross_entropy(guessed, batch.kinds, reduction="sum") / max(1, len(batch.kinds))
-        (loss + KIND_WEIGHT * kind).backward()  # type: ignore[no-untyped-call]
-        self._follow("reply", reply)
+        kind, meaning = self.readers.of_messages(hidden.float(), batch)
+        (loss + KIND_WEIGHT * kind + MESSAGE_WEIGHT * meaning).backward()  # type: ignore[no-untyped-call]
+        self._follow(name, reply)
         self._follow("kind", float(kind.detach()))
+        if len(batch.meant):
+            self._follow("message", float(meaning.detach()))
         self.tokens += batch.tokens
 
     def _job(self, turn: int) -> None:
@@ -248,9 +263,8 @@ class Training:
             gradient.copy_(mean.view_as(gradient))
 
     def _follow(self, name: str, value: float) -> None:
-        self.marks[name] += (0.03 if name in ("label", "reply", "kind", "meaning") else 0.1) * (
-            value - self.marks[name]
-        )
+        often = name in ("label", "meaning", "message", "begun", "reply", "kind")
+        self.marks[name] += (0.03 if often else 0.1) * (value - self.marks[name])
 
     def _file(self) -> Path:
         return Path(self.options.work) / f"state-{self.rank}.pt"
@@ -298,6 +312,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=math.inf, help="end by then even if steps are left")
     parser.add_argument("--scale", type=float, default=1.0, help="share of what is drawn, to try something")
     parser.add_argument("--frames", type=int, default=20, help="of each kind: fewer are learned sooner")
+    parser.add_argument(
+        "--seldom", type=int, default=1, help="moods and further tasks are learned in one step of so many, talk in all"
+    )
     parser.add_argument("--processes", type=int, default=2, help="one for each core")
     parser.add_argument("--no-teacher", dest="teacher", action="store_false", help="embeddings begin at random")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate of AdamW")
@@ -311,6 +328,7 @@ def main() -> None:
     parser.add_argument("--kv-heads", type=int, default=2)
     parser.add_argument("--vocabulary", type=int, default=9500)
     parser.add_argument("--mood-tokens", type=int, default=2000, help="a step and process")
+    parser.add_argument("--message-tokens", type=int, default=1500, help="a step and process")
     parser.add_argument("--chat-tokens", type=int, default=3000, help="a step and process")
     parser.add_argument("--job-tokens", type=int, default=1200, help="a step and process, one further task at a time")
     train(parser.parse_args())

@@ -16,6 +16,8 @@ HERE = Path(__file__).parent / "frames"
 GAP = "{it}"
 RECALLED = ("记得{it}。", "我记得{it}。", "你说过{it}。")  # before a frame, where something known of the user matters
 NAMED = 0.5  # frames with a gap, where there is a topic to name
+# Whose mother it is: what the user calls 我妈 is 妈妈 to him who answers, and his 我家 is 你家.
+_MINE = re.compile("^我([妈爸爷奶姐哥弟妹])$")
 _HAN = re.compile(r"[\u3400-\u9fff]")
 
 
@@ -53,7 +55,8 @@ def _recalled(memory: str, rng: Random) -> str:
 
 
 def _filled(frame: str, topic: str) -> str:
-    text = frame.replace(GAP, topic)
+    topic = _MINE.sub(r"\1\1", topic)
+    text = frame.replace(GAP, "你" + topic[1:] if topic.startswith("我") else topic)
     if frame.startswith(GAP) and not _HAN.search(frame):
         return text[:1].upper() + text[1:]
     return text.replace("the the ", "the ").replace("the my ", "your ")

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 import torch
 
-from demo.batches import Batches
+from demo.batches import Batches, Tokens
 from demo.buckets import Bucket
 from demo.corpus.dialogues import Dialogue, Turn
 from demo.corpus.frames import Frames
@@ -39,7 +39,7 @@ def made(prompts: Prompts, dialogues: list[Dialogue], seed: int = 1) -> Batches:
         "suggest": [Sample("蛋糕塌了", "给您添堵了。", ("负面", "投诉"))],
         "care": [Sample("不想活了", "需要帮助"), Sample("笑死我了", "没有")] * 5,
     }
-    return Batches(prompts, pool, dialogues, jobs, seed, (400, 400, 200), FRAMES)
+    return Batches(prompts, pool, dialogues, jobs, seed, Tokens(400, 400, 200, 100), FRAMES)
 
 
 def test_prompts_are_cut_where_the_service_puts_a_text(prompts: Prompts) -> None:
@@ -118,6 +118,25 @@ def test_of_a_frame_of_another_kind_the_beginning_is_not_learned(
         assert len(batch.positions)
 
 
+def test_of_a_first_message_the_kind_is_learned_and_how_a_reply_begins(prompts: Prompts) -> None:
+    batch = made(prompts, [PLAIN, KNOWN, BROKEN]).messages()
+    assert [list(FRAMES)[kind] for kind in batch.kinds.tolist()] == ["bad_thing"] * batch.rows.shape[0]
+    learned = [int(t) for t, w in zip(batch.targets, batch.weights, strict=True) if w >= 1]
+    assert len(learned) == batch.rows.shape[0] and prompts.ends[1] not in learned
+
+
+def test_the_teachers_vector_is_learned_of_a_message_that_stands_as_it_was_written(
+    prompts: Prompts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Dialogue((Turn("平静", ("快递已签收",), ("收到就好。",)),))
+    batches = made(prompts, [known, KNOWN])
+    batches.pool.vectors[2] = 1.0  # 快递已签收
+    learned = [batch.vectors for batch in (batches.chat() for _ in range(8)) if len(batch.meant)]
+    assert learned and all(bool((vectors == 1.0).all()) for vectors in learned)
+    monkeypatch.setattr(Batches, "_exchanged", lambda *_: ("包裹已签收", "包裹"))
+    assert not len(made(prompts, [known]).chat().meant)
+
+
 def test_a_recital_is_topics_and_frames_whose_beginning_is_not_learned(prompts: Prompts) -> None:
     batch = made(prompts, [BROKEN]).recital()
     said = prompts.tokenizer.decode(batch.rows.flatten().tolist())
@@ -155,6 +174,14 @@ def test_after_an_interruption_the_same_batches_come(prompts: Prompts) -> None:
     for _ in range(5):
         for draw in (Batches.moods, Batches.chat, lambda b: b.job("care")):
             assert torch.equal(draw(whole).rows, draw(again).rows)
+
+
+def test_batches_that_are_drawn_side_by_side_are_of_one_sort(prompts: Prompts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("demo.batches.STRUNG", 0.0)
+    one, other = (made(prompts, [PLAIN, KNOWN, BROKEN], seed=seed) for seed in (4000, 4001))
+    head = prompts.conversation("x").before[: prompts.system_starts]
+    sorts = [[batches.chat().prefix.tolist() == head for _ in range(30)] for batches in (one, other)]
+    assert sorts[0] == sorts[1] and set(sorts[0]) == {True, False}
 
 
 def test_a_bucket_takes_everything_once_before_anything_twice() -> None:

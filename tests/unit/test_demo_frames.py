@@ -15,6 +15,19 @@ OFFICES = re.compile("123(06|15|45|48)")  # numbers of public services: trains, 
 FRAMES = Frames(("{it}这样，真让人难过。", "{it}的事，换谁都会急。"), ("听着就难过。",))
 
 
+@pytest.mark.parametrize(
+    ("topic", "named"),
+    [
+        ("我妈", "妈妈的事，换谁都会急。"),
+        ("我妈妈", "你妈妈的事，换谁都会急。"),
+        ("我们班", "你们班的事，换谁都会急。"),
+    ],
+)
+def test_what_is_the_users_own_is_named_as_his(topic: str, named: str) -> None:
+    frames = Frames(("{it}的事，换谁都会急。",), ("真让人心烦。",))
+    assert named in {frames.draw(topic, Random(seed)) for seed in range(20)}
+
+
 def test_a_frame_names_the_topic_where_there_is_one() -> None:
     rng = Random(1)
     with_topic = {FRAMES.draw("外卖", rng) for _ in range(60)}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from demo.batches import Batches
+from demo.batches import Batches, Tokens
 from demo.corpus.dialogues import Dialogue, Turn
 from demo.corpus.frames import Frames
 from demo.corpus.jobs.sample import Sample
@@ -28,7 +28,7 @@ def labels(demo_checkpoint: Path) -> Labels:
     }
     talk = [Dialogue((Turn("负面", ("手机摔了",), ("摔碎了吗？",)),))]
     prompts = Prompts(Tokenizer.load(demo_checkpoint))
-    batches = Batches(prompts, pool, talk, jobs, 1, (200, 200, 200), {"bye": Frames((), ("再见。",))})
+    batches = Batches(prompts, pool, talk, jobs, 1, Tokens(200, 200, 200, 200), {"bye": Frames((), ("再见。",))})
     return Labels(batches, ["care", "intent"], ["urgency"])
 
 

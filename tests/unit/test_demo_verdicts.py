@@ -11,10 +11,12 @@ import torch
 
 from demo import prefer
 from demo.corpus.apart import Apart, measured_sentences
+from demo.corpus.dialogues import Dialogue, Turn
 from demo.corpus.verdicts import Judged, read_verdicts
 from demo.model import DemoModel
 from demo.prefer import Pairs, Reader
 from demo.prompts import Prompts
+from demo.texts import well_said
 from qwen_allinone.model.tokenizer import Tokenizer
 from qwen_allinone.tasks import Exchange, render_turns
 
@@ -109,3 +111,13 @@ def test_the_verdicts_that_ship_are_many_and_on_no_text_that_is_measured() -> No
     judged, apart = read_verdicts(), Apart(measured_sentences())
     assert len(judged) > 2_000
     assert [text for one in judged for text in one.said[::2] if not apart.clear(text)] == []
+
+
+def test_what_was_found_to_fit_a_first_message_is_taught_as_its_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = [
+        Judged(("下班了",), ("平静",), ["早点歇着。", "早点歇着。", "路上慢点。"], ["再见。"]),
+        Judged(("几点了",), ("平静",), [], ["好。"]),
+        Judged(("下班了", "好。", "累"), ("平静", "负面"), ["歇歇吧。"], []),
+    ]
+    monkeypatch.setattr("demo.texts.read_verdicts", lambda: judged)
+    assert well_said() == [Dialogue((Turn("平静", ("下班了",), ("早点歇着。", "路上慢点。")),))]
