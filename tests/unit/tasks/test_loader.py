@@ -170,7 +170,7 @@ PROMPT_FAULTS = {
     "top_p 1.5": (CHAT, "top_p: 0.9", "top_p: 1.5", "decoding.top_p", ["less than or equal to 1"]),
     "top_k -1": (CHAT, "top_p: 0.9", "top_k: -1", "decoding.top_k", ["greater than or equal to 0"]),
     "min_p 2": (CHAT, "top_p: 0.9", "min_p: 2", "decoding.min_p", ["less than or equal to 1"]),
-    "repetition_penalty 0": (CHAT, "top_p: 0.9", "repetition_penalty: 0", "decoding.repetition_penalty", ["greater than 0"]),
+    "repetition_penalty 0": (CHAT, "top_p: 0.9", "repetition_penalty: 0", "decoding.repetition_penalty", ["greater than or equal to 0.01"]),
     "max_new_tokens 0": (CHAT, "max_new_tokens: 32", "max_new_tokens: 0", "decoding.max_new_tokens", ["greater than or equal to 1"]),
     "max_new_tokens true": (CHAT, "max_new_tokens: 32", "max_new_tokens: true", "decoding.max_new_tokens", ["integer"]),
     "max_new_tokens in quotes": (CHAT, "max_new_tokens: 32", 'max_new_tokens: "32"', "decoding.max_new_tokens", ["integer"]),
