@@ -112,7 +112,8 @@ def chatty(
     request: pytest.FixtureRequest, demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Chatty]:
     home = tmp_path_factory.mktemp("chatty")
-    shutil.copytree(PROJECT / "prompts", home / "prompts")
+    # Without `care`, whose vetted text would come at once where a model takes one of the texts here for despair.
+    shutil.copytree(PROJECT / "prompts", home / "prompts", ignore=shutil.ignore_patterns("care"))
     make_greedy(home / "prompts" / "chat", 12)
     given = {
         "QAIO_WORKERS": "2",
