@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tests.e2e.conftest import until
+from tests.e2e.conftest import Service, until
 from tests.e2e.test_watching import metrics
 from tests.faults.load import Load, Plan, counts
 from tests.faults.scenario import Bench, Scenario
@@ -27,14 +27,14 @@ def run(bench: Bench) -> None:
     # One request each: by the time they would ask again, the plan is over.
     outcomes = Load(Plan(service.port, CLIENTS, STAY_S, texts=LONG, leave_after_s=STAY_S)).wait()
     began = time.monotonic()
-    reply = service.chat("今天很开心")
+    answered = next_one(service)
     took = time.monotonic() - began
     left = sum(outcome.end == "left" for outcome in outcomes)
     bench.check(f"{CLIENTS} clients leave after {STAY_S} s", counts(outcomes), left >= 0.8 * CLIENTS)
     bench.check(
         f"the next request is answered within {NEXT_S:g} s",
-        f"{reply.status} after {took:.2f} s",
-        reply.status == 200 and took < NEXT_S,
+        f"{answered} after {took:.2f} s",
+        answered == "200" and took < NEXT_S,
     )
     shown: dict[str, float] = {}
 
@@ -46,9 +46,17 @@ def run(bench: Bench) -> None:
     try:
         seconds = until(idle, "nothing runs or waits", SETTLE_S)
         measured = f"0 and 0 within {seconds:.1f} s"
-    except AssertionError:
+    except (AssertionError, OSError):
         measured = " and ".join(f"{value:g}" for value in shown.values())
     bench.check("nothing is running or waiting then", measured, not any(shown.values()))
+
+
+def next_one(service: Service) -> str:
+    """What the next client gets; one who loses his patience, on a slow machine, has been kept waiting too."""
+    try:
+        return str(service.chat("今天很开心").status)
+    except OSError as error:
+        return type(error).__name__
 
 
 SCENARIO = Scenario("abandoned", run, plant="deaf", finds="next request")
