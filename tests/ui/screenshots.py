@@ -58,6 +58,9 @@ def take(address: str, folder: Path) -> None:
             page.locator("input[type=file]").set_input_files(str(file))
             page.locator("#start:enabled").click()
             page.locator("#download").wait_for()
+            # A frame that lies outside the window is not painted.
+            page.set_viewport_size({"width": window["viewport"]["width"], "height": 2200})
+            page.frame_locator("#report-page iframe").locator("h1").first.wait_for()
             _save(page, folder / f"page-feedback-{name}.png")
             context.close()
         chromium.close()
