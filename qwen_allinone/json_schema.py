@@ -47,13 +47,8 @@ _MOST_PRODUCTS = 32
 # one of a billion would never end. Steps that may hold at once are one of their least common multiple.
 _MOST_MULTIPLE = 10_000
 _VALUES = {"enum", "const", "default", "examples"}  # their parts are no schemas, unless a $ref leads there
-_BY_NAME = {
-    "properties",
-    "patternProperties",
-    "dependentSchemas",
-    "$defs",
-    "definitions",
-}  # their keys are no keywords, likewise
+# Their keys are names and no keywords, likewise.
+_BY_NAME = {"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"}
 # From 2^63 on, and what a double rounds to it, an integer is taken for another one; llguidance (1.x) then ends the
 # process: for a range of the least one alone it calls itself until the stack is full.
 _LARGEST = 2**63 - 513
