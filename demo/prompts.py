@@ -15,6 +15,7 @@ import yaml
 
 from demo.corpus.dialogues import CALM
 from qwen_allinone.model.tokenizer import Tokenizer
+from qwen_allinone.strict_yaml import StrictLoader
 from qwen_allinone.tasks import Task, clean, load_task, render
 from qwen_allinone.tasks.render import Chat, Completion
 
@@ -39,7 +40,7 @@ class Seams:
 
 
 def _corpus(name: str) -> dict[str, Any]:
-    data = yaml.safe_load((ROOT / "demo" / "corpus" / f"{name}.yaml").read_text(encoding="utf-8"))
+    data = yaml.load((ROOT / "demo" / "corpus" / f"{name}.yaml").read_text(encoding="utf-8"), Loader=StrictLoader)
     assert isinstance(data, dict), name
     return data
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from qwen_allinone.strict_yaml import StrictLoader
+
 ROOT = Path(__file__).parents[2]
 RUN = 8  # characters in a row that may not be shared
 LATIN_RUN = 24  # letters in a row, for texts without Chinese: some five words
@@ -30,7 +32,7 @@ def measured_sentences(root: Path = ROOT) -> list[str]:
     for path in sorted((root / "demo" / "heldout").glob("*.txt")):
         sentences += [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     for path in sorted((root / "prompts").glob("*/cases.yaml")):
-        cases = yaml.safe_load(path.read_text(encoding="utf-8"))
+        cases = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
         sentences += [case["inputs"]["text"] for case in cases if "text" in case["inputs"]]
     return sentences
 

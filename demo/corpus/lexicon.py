@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from qwen_allinone.strict_yaml import StrictLoader
+
 HERE = Path(__file__).parent
 POSITIVE, NEGATIVE = "正面", "负面"
 LABELS = (POSITIVE, NEGATIVE)
@@ -100,7 +102,7 @@ def _lines(path: Path) -> list[Written]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
     assert isinstance(data, dict), path
     return data
 

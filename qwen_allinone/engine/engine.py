@@ -94,6 +94,8 @@ class Engine(Generic[T]):
         self._stopping.set()
         if self._watchdog:
             self._watchdog.stop()
+        if serving := self._serving:
+            serving.scheduler.wake()
         if self._thread.is_alive():
             self._thread.join(timeout)
 

@@ -117,6 +117,11 @@ class Scheduler:
                 self._changed.wait(timeout)
             return bool(self._waiting or self._running)
 
+    def wake(self) -> None:
+        """End `wait_for_work` now."""
+        with self._changed:
+            self._changed.notify()
+
     def schedule(self) -> list[Planned]:
         """End what was given up, start what fits, and plan one step of at most `step_tokens` tokens."""
         now = time.monotonic()

@@ -55,7 +55,18 @@ _COMPLAINTS = {
 }
 
 
-class ErrorBody(BaseModel):
+class _DescribedOnce(BaseModel):
+    """Its JSON schema is made once: it stands in the OpenAPI document under most answers of most routes."""
+
+    @classmethod
+    @cache
+    def model_json_schema(  # type: ignore[override]
+        cls, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        return super().model_json_schema(*args, **kwargs)
+
+
+class ErrorBody(_DescribedOnce):
     """An error outside /v1."""
 
     model_config = ConfigDict(title="Error")
@@ -73,7 +84,7 @@ class ErrorDetail(BaseModel):
     code: str
 
 
-class NestedErrorBody(BaseModel):
+class NestedErrorBody(_DescribedOnce):
     """An error under /v1."""
 
     model_config = ConfigDict(title="NestedError")

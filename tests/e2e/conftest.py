@@ -17,10 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
+from tests.support import forked
 from tests.support.nginx import Proxy, proxy
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -28,6 +29,7 @@ GUNICORN = (sys.executable, "-m", "gunicorn", "-c", str(PROJECT / "gunicorn.conf
 LABELS = ("正面", "负面")
 # A busy machine must not fail a test; a hang must.
 PATIENCE_S = 60.0
+Process = subprocess.Popen[bytes] | forked.Forked
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Echo:
 class Service:
     """A running master. `log` is all that it and its workers wrote."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     port: int
     log_file: Path
 
@@ -179,15 +181,7 @@ def services(home: Path) -> Iterator[StartService]:
         port = free_port()
         log_file = home / f"log-{port}.txt"
         with log_file.open("wb") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=folder,
-                env=environment(port, home, given),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            process = begin(command, folder, environment(port, home, given), log)
         service = Service(process, port, log_file)
         started.append(service)
         if ready:
@@ -199,6 +193,16 @@ def services(home: Path) -> Iterator[StartService]:
     finally:
         for service in started:
             service.end()
+
+
+def begin(command: tuple[str, ...], folder: Path, given: dict[str, str], log: BinaryIO) -> Process:
+    """In a session of its own. What is Gunicorn, from the project's folder, is forked, which spares it a start of Python
+    and torch; how it starts from nothing is for test_starting and test_package."""
+    if command[:3] == GUNICORN[:3] and folder == PROJECT and given["PYTHONPATH"]:
+        return forked.start(command[1:], folder, given, log.fileno())
+    return subprocess.Popen(
+        command, cwd=folder, env=given, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+    )
 
 
 def wait_ready(service: Service, workers: int = 1) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from qwen_allinone.strict_yaml import StrictLoader
+
 HERE = Path(__file__).parent
 _SLOT = re.compile(r"\{(\w+)\}")
 
@@ -26,7 +28,7 @@ class Sample:
 
 def read(name: str) -> dict[str, Any]:
     """The word lists `name`.yaml."""
-    data = yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
+    data = yaml.load((HERE / f"{name}.yaml").read_text(encoding="utf-8"), Loader=StrictLoader)
     assert isinstance(data, dict), name
     return data
 
