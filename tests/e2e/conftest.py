@@ -196,10 +196,10 @@ def services(home: Path) -> Iterator[StartService]:
 
 
 def begin(command: tuple[str, ...], folder: Path, given: dict[str, str], log: BinaryIO) -> Process:
-    """In a session of its own. What is Gunicorn, from the project's folder, is forked, which spares it a start of Python
-    and torch; how it starts from nothing is for test_starting and test_package."""
-    if command[:3] == GUNICORN[:3] and folder == PROJECT and given["PYTHONPATH"]:
-        return forked.start(command[1:], folder, given, log.fileno())
+    """In a session of its own. What runs the project's files is forked, which spares it a start of Python and torch; how
+    it starts from nothing is for test_package and for `make demo` in test_starting."""
+    if command[:2] == GUNICORN[:2] and given["PYTHONPATH"] == str(PROJECT):
+        return forked.start(command[2:], folder, given, log.fileno(), log.fileno())
     return subprocess.Popen(
         command, cwd=folder, env=given, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
     )

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from qwen_allinone.access import keys
-from tests.e2e.conftest import PROJECT, Reply, Service, StartService, assert_is_chat, until
+from tests.e2e.conftest import Reply, Service, StartService, assert_is_chat, until
 from tests.e2e.test_starting import assert_stops_with_one_line
+from tests.support import forked
 from tests.support.redis_server import BINARY, WHY_NOT, RedisServer
 from tests.support.tokens import AUDIENCE, ISSUER, claims, key_file, sign
 
@@ -114,10 +113,8 @@ def test_keys_made_and_removed_on_the_command_line_hold_in_all_workers_at_once(
     environment["QAIO_API_KEYS_FILE"] = str(keys_file)
 
     def command(*arguments: str) -> str:
-        called = [sys.executable, "-m", "qwen_allinone", "keys", *arguments]
-        done = subprocess.run(
-            called, cwd=PROJECT, env=environment, capture_output=True, text=True, check=True, timeout=60
-        )
+        done = forked.run("keys", *arguments, environment=environment)
+        assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     alice = command("new", "alice")

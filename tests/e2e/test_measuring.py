@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 from qwen_allinone.access import keys
 from tests.e2e.conftest import PROJECT, StartService
+from tests.support import forked
 
 
 def test_a_running_service_is_measured(start_service: StartService, tmp_path: Path) -> None:
@@ -24,15 +24,8 @@ def test_a_running_service_is_measured(start_service: StartService, tmp_path: Pa
 
     def run(*more: str) -> subprocess.CompletedProcess[str]:
         where = ("--data", "data.csv", "--url", f"http://127.0.0.1:{service.port}")
-        return subprocess.run(
-            [sys.executable, "-m", "qwen_allinone", "eval", "sentiment", *where, *more],
-            cwd=tmp_path,
-            env=environment | {"PYTHONPATH": str(PROJECT), "COLUMNS": "200", "LC_ALL": "C.UTF-8"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
-        )
+        wide = environment | {"COLUMNS": "200", "LC_ALL": "C.UTF-8"}
+        return forked.run("eval", "sentiment", *where, *more, folder=tmp_path, environment=wide)
 
     done = run("--key-file", "key")
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from qwen_allinone.access import keys
 from tests.e2e.conftest import PROJECT, Reply, Service, StartService, alive, assert_is_chat, environment, until
+from tests.support import forked
 from tests.support.adapters import write_adapter
 
 URGENT = """\
@@ -158,8 +158,7 @@ def test_a_prompt_that_does_worse_on_its_gold_cases_is_refused_until_somebody_in
             "QAIO_PROMPTS": str(few_prompts),
             "QAIO_PROMPTS_KEPT": str(service.log_file.parent / f"prompts-{service.port}"),
         }
-        asked = [sys.executable, "-m", "qwen_allinone", "prompts", *words]
-        return subprocess.run(asked, env=environment(service.port, tmp_path, kept), capture_output=True, text=True)
+        return forked.run("prompts", *words, environment=environment(service.port, tmp_path, kept))
 
     good, file = _in_force(service), few_prompts / "intent" / "prompt.md"
     text = file.read_text("utf-8")

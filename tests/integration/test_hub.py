@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+from tests.support import forked
 
 NAME = "someone/small-model"
 MAIN, PINNED = "a" * 40, "b" * 40
@@ -412,8 +413,7 @@ def download(machine: Machine, endpoint: str, *arguments: str) -> subprocess.Com
     """`qwen-allinone download` as it is typed."""
     environment = {name: text for name, text in os.environ.items() if not name.startswith(("HF_", "QAIO_"))}
     environment |= {"HF_HOME": str(machine.home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}
-    command = [sys.executable, "-m", "qwen_allinone", "download", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return forked.run("download", *arguments, environment=environment)
 
 
 def test_a_download_says_how_much_it_is_and_where_and_a_second_one_fetches_nothing(hub: Hub, machine: Machine) -> None:

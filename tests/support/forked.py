@@ -1,9 +1,8 @@
-"""Real Gunicorn masters without the seconds that Python takes to import torch for each: they are forked from a process
-that has imported it, and what else is not the project's own, before it knows what it will run.
+"""Real masters and commands without the seconds that Python takes to import torch for each: they are forked from a
+process that has imported it, and what else is not the project's own, before it knows what it will run.
 
-    process = start(("-m", "gunicorn", ...), folder, environment, log)
-
-As a process of `subprocess.Popen` with a session of its own it can be waited for and sent signals.
+    process = start(("gunicorn", ...), folder, environment, out, err)    # python -m gunicorn ...
+    done = run("prompts", "list", folder=..., environment=...)           # python -m qwen_allinone prompts list
 """
 
 from __future__ import annotations
@@ -18,11 +17,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2]
 # Not what reads the environment while it is imported: the hub's client, Prometheus's and OpenTelemetry's.
@@ -63,13 +63,29 @@ class Forked:
         return self.returncode
 
 
-def start(arguments: Sequence[str], folder: Path, environment: Mapping[str, str], log: int) -> Forked:
-    """Run Python with `arguments`, which begin with -m, as if it were started anew; `log` is a file's descriptor."""
+def start(arguments: Sequence[str], folder: Path, environment: Mapping[str, str], out: int, err: int) -> Forked:
+    """`python -m` with `arguments` as if it were started anew, in a session of its own; `out` and `err` are descriptors
+    of files."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     order = {"arguments": list(arguments), "folder": str(folder), "environment": dict(environment)}
     with theirs, _lock:
-        socket.send_fds(_forker(), [json.dumps(order).encode()], [theirs.fileno(), log])
+        socket.send_fds(_forker(), [json.dumps(order).encode()], [theirs.fileno(), out, err])
     return Forked(int(ours.recv(64)), ours)
+
+
+def run(
+    *arguments: str, environment: Mapping[str, str], folder: Path = PROJECT, seconds: float = 120.0
+) -> subprocess.CompletedProcess[str]:
+    """The project's command, to its end. Raises subprocess.TimeoutExpired after `seconds`."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = start(("qwen_allinone", *arguments), folder, environment, out.fileno(), err.fileno())
+        try:
+            code = process.wait(seconds)
+        finally:
+            process.send_signal(signal.SIGKILL)
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(arguments, code, out.read().decode(), err.read().decode())
 
 
 _lock = threading.Lock()
@@ -96,42 +112,39 @@ def _serve(orders: socket.socket) -> None:
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
-        message, files, _, _ = socket.recv_fds(orders, _LARGEST, 2)
+        message, files, _, _ = socket.recv_fds(orders, _LARGEST, 3)
         if not message:
             os._exit(0)
-        told, log = files
         if os.fork() == 0:
             orders.close()
-            return _keep(json.loads(message), told, log)
-        os.close(told)
-        os.close(log)
+            return _keep(json.loads(message), *files)
+        for file in files:
+            os.close(file)
 
 
-def _keep(order: dict[str, object], told: int, log: int) -> None:
+def _keep(order: dict[str, Any], told: int, out: int, err: int) -> None:
     """Fork once more: one process becomes what was ordered, this one waits for it and tells how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
     if pid == 0:
         os.close(told)
-        return _become(order, log)
+        return _become(order, out, err)
     os.write(told, str(pid).encode())
     _, status = os.waitpid(pid, 0)
     os.write(told, str(os.waitstatus_to_exitcode(status)).encode())
     os._exit(0)
 
 
-def _become(order: dict[str, object], log: int) -> None:
+def _become(order: dict[str, Any], out: int, err: int) -> None:
     os.setsid()
-    os.chdir(str(order["folder"]))
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for out in (1, 2):
-        os.dup2(log, out)
+    os.chdir(order["folder"])
+    for file, number in ((os.open(os.devnull, os.O_RDONLY), 0), (out, 1), (err, 2)):
+        os.dup2(file, number)
     os.closerange(3, 64)
     os.environ.clear()
-    os.environ.update(order["environment"])  # type: ignore[call-overload]
-    time.tzset()
-    _, module, *rest = order["arguments"]  # type: ignore[misc]
-    sys.argv, sys.path[0] = [module, *rest], str(order["folder"])
+    os.environ.update(order["environment"])
+    module = order["arguments"][0]
+    sys.argv, sys.path[0] = order["arguments"], order["folder"]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from qwen_allinone.cli import app
 from qwen_allinone.wording.of_commands import OF_COMMANDS
+from tests.support import forked
 
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 TERMINALS = {"zh": "zh_CN.UTF-8", "en": "C"}
@@ -52,16 +53,21 @@ def environment(language: str, **more: str) -> dict[str, str]:
     return kept | locale | {"PYTHONIOENCODING": "utf-8", "GITHUB_ACTIONS": "", "COLUMNS": "20"} | more
 
 
-def python(language: str, *words: str, folder: Path | None = None, **more: str) -> str:
+def python(language: str, *words: str) -> str:
     done = subprocess.run(
         [sys.executable, *words],
-        env=environment(language, PYTHONPATH=os.pathsep.join(sys.path), **more),
-        cwd=folder,
+        env=environment(language, PYTHONPATH=os.pathsep.join(sys.path)),
         capture_output=True,
         encoding="utf-8",
         check=False,
         timeout=300,
     )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def command(language: str, *words: str, folder: Path = forked.PROJECT, **more: str) -> str:
+    done = forked.run(*words, environment=environment(language, **more), folder=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -72,22 +78,22 @@ def tree(language: str) -> dict[str, tuple[str, str | None]]:
     return {path: (text, doc) for path, text, doc in json.loads(python(language, "-c", TREE))}
 
 
-@pytest.mark.parametrize("command", HELPS, ids=" ".join)
-def test_a_chinese_terminal_has_chinese_help_and_no_english_of_it(command: tuple[str, ...]) -> None:
-    shown = python("zh", "-m", "qwen_allinone", *command, "--help")
+@pytest.mark.parametrize("words", HELPS, ids=" ".join)
+def test_a_chinese_terminal_has_chinese_help_and_no_english_of_it(words: tuple[str, ...]) -> None:
+    shown = command("zh", *words, "--help")
     assert shown.startswith("用法：") and "\n选项:\n" in shown and "显示这段说明" in shown
-    assert OF_COMMANDS[f"does_{'_'.join(command) or 'all'}"][0].split("\n")[0] in shown
+    assert OF_COMMANDS[f"does_{'_'.join(words) or 'all'}"][0].split("\n")[0] in shown
     assert [line for line in shown.splitlines() if line.strip() and not CHINESE.search(line)] == []
     assert [text for text in TEXTS if text in shown] == []
     for word in ("[required]", "default", "OPTIONS", "COMMAND", "Usage", "Commands", "Arguments"):
         assert word not in shown
 
 
-@pytest.mark.parametrize("command", HELPS, ids=" ".join)
-def test_any_other_terminal_has_english_help(command: tuple[str, ...]) -> None:
-    shown = python("en", "-m", "qwen_allinone", *command, "--help")
+@pytest.mark.parametrize("words", HELPS, ids=" ".join)
+def test_any_other_terminal_has_english_help(words: tuple[str, ...]) -> None:
+    shown = command("en", *words, "--help")
     assert shown.startswith("Usage: ") and "\nOptions:\n" in shown and "Show this message and exit." in shown
-    assert OF_COMMANDS[f"does_{'_'.join(command) or 'all'}"][1].split("\n")[0] in shown
+    assert OF_COMMANDS[f"does_{'_'.join(words) or 'all'}"][1].split("\n")[0] in shown
     assert not CHINESE.search(shown.replace("1=正面,0=负面", ""))
 
 
@@ -114,13 +120,13 @@ def test_a_command_that_is_nearly_named_is_named_before_it_was_ever_asked_for() 
 
 @pytest.mark.parametrize("language", TERMINALS)
 def test_piped_help_is_not_wrapped_however_narrow_the_terminal_is(language: str) -> None:
-    shown = python(language, "-m", "qwen_allinone", "tune-prompt", "--help", COLUMNS="20")
-    assert shown == python(language, "-m", "qwen_allinone", "tune-prompt", "--help", COLUMNS="200")
+    shown = command(language, "tune-prompt", "--help", COLUMNS="20")
+    assert shown == command(language, "tune-prompt", "--help", COLUMNS="200")
     assert any(OF_COMMANDS["opt_instruction"][language == "en"] in line for line in shown.splitlines())
 
 
 def test_a_terminal_has_boxes_with_headings_of_its_own_and_nothing_is_cut_off() -> None:
-    shown = python("zh", "-m", "qwen_allinone", "tune", "--help", FORCE_COLOR="1", TERM="xterm", COLUMNS="70")
+    shown = command("zh", "tune", "--help", FORCE_COLOR="1", TERM="xterm", COLUMNS="70")
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
     assert "─ 参数 ─" in plain and "─ 选项 ─" in plain and "[必填]" in plain and "[默认：8]" in plain
     assert "…" not in plain and "Options" not in plain and "required" not in plain
@@ -133,7 +139,7 @@ def test_a_terminal_has_boxes_with_headings_of_its_own_and_nothing_is_cut_off() 
 def test_the_headings_of_a_table_are_in_one_line_of_a_pipe(
     language: str, words: tuple[str, ...], tmp_path: Path
 ) -> None:
-    shown = python(language, "-m", "qwen_allinone", "prompts", "list", folder=tmp_path, COLUMNS="10")
+    shown = command(language, "prompts", "list", folder=tmp_path, COLUMNS="10")
     assert all(word in shown.splitlines()[1] for word in words)
 
 
