@@ -53,11 +53,11 @@ def reload(service: Service) -> None:
     service.process.send_signal(signal.SIGHUP)
 
 
-def test_a_new_task_is_there_after_a_reload(start_service: StartService, prompts: Path) -> None:
-    service = start_service(QAIO_PROMPTS=str(prompts))
+def test_a_new_task_is_there_after_a_reload(start_service: StartService, few_prompts: Path) -> None:
+    service = start_service(QAIO_PROMPTS=str(few_prompts))
     (old,) = service.workers
-    (prompts / "urgent").mkdir()
-    (prompts / "urgent" / "prompt.md").write_text(URGENT, "utf-8")
+    (few_prompts / "urgent").mkdir()
+    (few_prompts / "urgent" / "prompt.md").write_text(URGENT, "utf-8")
     reload(service)
     until(lambda: not alive(old) and service.log.count("ready: model") == 2, "the new worker has taken over", 240)
     body = '{"text": "着火了"}'.encode()
