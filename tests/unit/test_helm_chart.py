@@ -1,6 +1,6 @@
 """The chart in deploy/helm gives what deploy/kubernetes gives, does what its values say, and refuses what no pod would start with.
 
-By real Helm, of each major version that is found; without one all but the schema's settings is skipped.
+By real Helm, of each major version that is found; without one what needs it is skipped.
 """
 
 from __future__ import annotations
