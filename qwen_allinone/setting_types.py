@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from qwen_allinone.wording import said
+
 _HOST_NAME = re.compile(r"[A-Za-z0-9.-]+")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 # Several hosts may stand between commas; none is a socket, in the default place or in ?host=.
@@ -22,20 +24,35 @@ _DATABASE = re.compile(r"(/[0-9]*)?", re.ASCII)
 def _networks(value: object) -> object:
     if not isinstance(value, str):
         return value
-    networks = tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+    networks = tuple(map(_network, filter(None, map(str.strip, value.split(",")))))
     if any(network.prefixlen == 0 for network in networks):
-        raise ValueError("a network of everybody is not a proxy: name the proxies' own addresses")
+        raise ValueError(said("network_of_everybody"))
     return networks
+
+
+def _network(value: str) -> IPv4Network | IPv6Network:
+    try:
+        network = ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError(said("no_network", value=value)) from None
+    if ip_address(value.partition("/")[0]) != network.network_address:
+        raise ValueError(said("network_host_bits", value=value, network=network))
+    return network
 
 
 def _host(value: str) -> str:
     """An IPv6 address may stand in brackets, as in a URL."""
     bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
-    if ":" in bare:
-        IPv6Address(bare)  # its complaint names what is wrong
-    elif not _HOST_NAME.fullmatch(bare):
-        raise ValueError("must be an address or a name, without a port: 0.0.0.0, :: or 127.0.0.1")
+    if not (_is_ipv6(bare) if ":" in bare else _HOST_NAME.fullmatch(bare)):
+        raise ValueError(said("host_form"))
     return bare
+
+
+def _is_ipv6(value: str) -> bool:
+    try:
+        return bool(IPv6Address(value))
+    except ValueError:
+        return False
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
@@ -43,9 +60,9 @@ def _redis_url(value: SecretStr) -> SecretStr:
     raw = value.get_secret_value()
     scheme, _, rest = raw.partition("://")
     if scheme in ("redis", "rediss") and re.search(r"[/?#].*@", rest):
-        raise ValueError("percent-encode the password: / is %2F, ? is %3F, # is %23, @ is %40")
+        raise ValueError(said("encode_password"))
     if not _is_redis_url(raw):
-        raise ValueError("must look like redis://host:6379/0, rediss://... or unix:///path (Valkey too)")
+        raise ValueError(said("redis_url_form"))
     return value
 
 
@@ -69,9 +86,9 @@ def _postgres_url(value: SecretStr) -> SecretStr:
     raw = value.get_secret_value()
     scheme, _, rest = raw.partition("://")
     if scheme in ("postgresql", "postgres") and re.search(r"[/?#].*@", rest):
-        raise ValueError("percent-encode the password: / is %2F, ? is %3F, # is %23, @ is %40")
+        raise ValueError(said("encode_password"))
     if not _POSTGRES_URL.fullmatch(raw):
-        raise ValueError("must look like postgresql://user:password@host:5432/database")
+        raise ValueError(said("postgres_url_form"))
     return value
 
 
@@ -91,14 +108,14 @@ def _parts(value: object) -> object:
 def _hosts(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         if value != "*" and not _HOST_NAME.fullmatch(value):
-            raise ValueError(f"{value!r} must be a host's name, without scheme and port: qaio or .example.com")
+            raise ValueError(said("host_name_form", value=value))
     return values
 
 
 def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         if value != "*" and not _ORIGIN.fullmatch(value):
-            raise ValueError(f"{value!r} must look like https://app.example.com or http://localhost:3000, with no path")
+            raise ValueError(said("origin_form", value=value))
     return values
 
 
@@ -109,7 +126,7 @@ def _shares(value: object) -> object:
     parts = [part.strip().rpartition("=") for part in value.split(",") if part.strip()]
     shares = {name.strip(): number.strip() for name, _, number in parts}
     if len(shares) < len(parts) or not all(shares):
-        raise ValueError("must look like alice=3, bob=2, each name once")
+        raise ValueError(said("shares_form"))
     return shares
 
 

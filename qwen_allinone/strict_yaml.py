@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from qwen_allinone.did_you_mean import names_within
-from qwen_allinone.wording import meant, said
+from qwen_allinone.wording import Said, complaint, meant, said
 
 Path = tuple[str | int, ...]
 
@@ -34,7 +34,9 @@ class StrictLoader(_Loader):  # type: ignore[misc]
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, said("key_given_twice", key=key), key_node.start_mark
+                )
             seen.add(key)
         made: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         return made
@@ -59,13 +61,21 @@ def _lines(path: Path, node: yaml.Node) -> Iterator[tuple[Path, int]]:
             yield from _lines(inner, item)
 
 
+def yaml_problem(error: Exception, above: int = 0) -> str:
+    """Why a text is no YAML, and on which line of a file in which `above` lines stand before it; a constructor may
+    raise anything."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        problem = error.problem if isinstance(error.problem, Said) else said("no_yaml", problem=error.problem)
+        return said("at_line", line=above + error.problem_mark.line + 1, problem=problem)
+    return said("no_yaml", problem=" ".join(str(error).split()))
+
+
 def wrong_in(detail: Any, model: type[BaseModel]) -> tuple[str, str]:
     """The problem and the fix of one of the errors of a ValidationError of `model`."""
     raised = detail.get("ctx", {}).get("error")
     if isinstance(raised, Wrong):
         return raised.problem, raised.fix
-    problem, _, fix = str(detail["msg"]).removeprefix("Value error, ").partition("; ")
-    return problem, fix or fix_for(detail, model)
+    return complaint(detail), fix_for(detail, model)
 
 
 def fix_for(detail: Any, model: type[BaseModel]) -> str:

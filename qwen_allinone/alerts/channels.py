@@ -16,7 +16,7 @@ from qwen_allinone.alerts.rules import Channel, MailChannel, TokenChannel, Webho
 from qwen_allinone.alerts.webhook import SendFailed, Webhook, read_secret
 from qwen_allinone.state import Message
 from qwen_allinone.strict_yaml import Wrong
-from qwen_allinone.wording import said
+from qwen_allinone.wording import message_of, said
 
 EXTRA = "pip install -r requirements-alerts.txt"
 _SOURCES = {"live": "请求", "batch": "批处理", "feedback": "文件"}
@@ -106,7 +106,7 @@ class _Mail:
         try:
             allowed_addresses(self._host, self._port, self._networks)
         except AddressRefused as error:
-            raise SendFailed(str(error), is_final=True) from None
+            raise SendFailed(message_of(error), is_final=True) from None
         except OSError as error:
             raise SendFailed(f"{self._host}: {error}") from None
         _notify(self._apprise, message)
@@ -204,12 +204,12 @@ def _note_answers(notifier: Any) -> None:
 def _failure() -> SendFailed:
     answer = _answers.last
     if answer is None:
-        return SendFailed("could not be reached")
+        return SendFailed(said("channel_unreachable"))
     status = int(answer.status_code)
     wait = str(answer.headers.get("Retry-After", ""))
     final = 300 <= status < 500 and status not in (408, 425, 429)
     wait_s = min(float(wait), 3600.0) if wait.isascii() and wait.isdigit() else 0.0
-    return SendFailed(_refusal() or f"answered {status}", is_final=final, wait_s=wait_s)
+    return SendFailed(_refusal() or said("channel_answered", status=status, hint=""), is_final=final, wait_s=wait_s)
 
 
 def _refusal() -> str:
@@ -219,6 +219,7 @@ def _refusal() -> str:
     try:
         body = _answers.last.json()
         code = body.get("errcode", body.get("code", 0))
-        return f"refused: {code} {str(body.get('errmsg', body.get('msg', '')))[:200]}" if code else ""
+        why = str(body.get("errmsg", body.get("msg", "")))[:200]
+        return said("refused", problem=f"{code} {why}") if code else ""
     except (ValueError, AttributeError):  # Slack says "ok"
         return ""

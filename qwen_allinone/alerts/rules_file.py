@@ -19,7 +19,7 @@ from qwen_allinone.alerts.channels import ChannelProblem, Sender
 from qwen_allinone.alerts.rules import CHANNELS, Channel, Rule, Source
 from qwen_allinone.errors import AlertsFileError
 from qwen_allinone.strict_yaml import Path as KeyPath
-from qwen_allinone.strict_yaml import StrictLoader, lines_of, wrong_in
+from qwen_allinone.strict_yaml import StrictLoader, lines_of, wrong_in, yaml_problem
 from qwen_allinone.tasks import Registry
 from qwen_allinone.wording import meant, said
 
@@ -77,7 +77,7 @@ class _Loader:
             raw = yaml.load(text, Loader=StrictLoader)
             self._lines = lines_of(text)
         except Exception as error:  # YAML's constructors raise what they like on impossible dates and numbers
-            raise self._wrong((), " ".join(str(error).split()), said("correct_yaml")) from None
+            raise self._wrong((), yaml_problem(error), said("correct_yaml")) from None
         if not isinstance(raw, dict):
             raise self._wrong((), said("is_no_mapping"), said("alerts_top_keys"))
         for key in raw:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from qwen_allinone.alerts.addresses import AddressRefused, Network, allowed_addresses, is_within
-from qwen_allinone.wording import said
+from qwen_allinone.wording import message_of, said
 
 TIMEOUT_S = 10.0
 
@@ -70,8 +70,8 @@ class Webhook:
             return
         # Told to wait or at fault itself: later it may take it. The others say that it never will.
         final = status < 500 and status not in (408, 425, 429)
-        hint = "; redirects are not followed, write the new address" if 300 <= status < 400 else ""
-        raise SendFailed(f"answered {status}{hint}", is_final=final, wait_s=wait_s)
+        hint = said("redirects_not_followed") if 300 <= status < 400 else ""
+        raise SendFailed(said("channel_answered", status=status, hint=hint), is_final=final, wait_s=wait_s)
 
     def _post(self, body: bytes, headers: dict[str, str]) -> tuple[int, float]:
         parts = urlsplit(self.url)
@@ -81,7 +81,7 @@ class Webhook:
             port = parts.port or (443 if secure else 80)
             addresses = allowed_addresses(host, port, self.networks)
             if not secure and not all(is_within(address, self.networks) for address in addresses):
-                raise SendFailed("is asked without TLS over public networks; write https://", is_final=True)
+                raise SendFailed(said("asked_without_tls"), is_final=True)
             connection = _Pinned(host, port, addresses, secure=secure, timeout_s=self.timeout_s)
             with _ended(connection, ends):
                 target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -90,10 +90,10 @@ class Webhook:
                 wait = response.headers.get("Retry-After", "")
                 return response.status, min(float(wait), 3600.0) if wait.isascii() and wait.isdigit() else 0.0
         except AddressRefused as error:
-            raise SendFailed(str(error), is_final=True) from None
+            raise SendFailed(message_of(error), is_final=True) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             late = time.monotonic() >= ends
-            told = f"no answer within {self.timeout_s:g} s" if late else f"{type(error).__name__}: {error}"
+            told = said("silent", seconds=f"{self.timeout_s:g}") if late else f"{type(error).__name__}: {error}"
             raise SendFailed(told) from None
 
 

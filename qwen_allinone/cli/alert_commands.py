@@ -8,11 +8,10 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from qwen_allinone import bootstrap
 from qwen_allinone.alerts import Alerts, Senders, SendFailed, load_alerts
-from qwen_allinone.cli.terminal import AsJson, err, exit_with, out, print_json, worded
+from qwen_allinone.cli.terminal import AsJson, err, exit_with, in_terminal, out, print_json, tell, worded
 from qwen_allinone.errors import DataFileError, QaioError, SettingsError
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import Message, SqliteOutbox, now
@@ -20,6 +19,7 @@ from qwen_allinone.tasks import Registry
 from qwen_allinone.wording import meant, said
 
 FAILED = 1
+_STATES = {"waiting": said("it_waits"), "dead": said("it_is_dead")}
 
 
 def test(
@@ -35,15 +35,15 @@ def test(
                 raise DataFileError(said("no_such_channel", name=name, meant=meant(name, known), known=known))
     except QaioError as error:
         raise exit_with(error) from None
-    out.print(f"{len(alerts.rules)} rules, {len(alerts.senders)} channels: the file is in order", highlight=False)
+    tell(out, said("alerts_in_order", rules=len(alerts.rules), channels=len(alerts.senders)))
     failed = False
     for name in wanted:
         try:
             alerts.senders[name].send(_test_message(name))
-            out.print(f"{name}: sent", highlight=False)
+            tell(out, said("test_sent", name=name))
         except SendFailed as error:
             failed = True
-            out.print(f"{name}: not sent: {escape(str(error))}", highlight=False, soft_wrap=True)
+            tell(out, said("test_not_sent", name=name, error=error))
     if failed:
         raise typer.Exit(FAILED)
 
@@ -62,10 +62,11 @@ def list_alerts(as_json: AsJson = False) -> None:
         return
     for message in found:
         at = datetime.fromtimestamp(message.created).isoformat(" ", "seconds")
-        line = f"{message.id}  {message.state:<7}  {at}  {message.rule} -> {message.channel}  {message.tries} tries"
-        out.print(line + (f": {message.error}" if message.error else ""), highlight=False, markup=False, soft_wrap=True)
+        line = f"{message.id}  {in_terminal(_STATES[message.state]):<7}  {at}  {message.rule} -> {message.channel}  "
+        why = said("because", problem=message.error) if message.error else ""
+        tell(out, line + worded("so_many_tries", count=message.tries, why=why))
     numbers = {"waiting": 0, "dead": 0, "sent": 0} | dict(counts)
-    err.print(", ".join(f"{number} {state}" for state, number in numbers.items()), highlight=False)
+    tell(err, said("alerts_by_state", **numbers))
 
 
 def retry(
@@ -82,7 +83,7 @@ def retry(
         left = send_what_waits(alerts, outbox, seconds) if count else 0
     except QaioError as error:
         raise exit_with(error) from None
-    out.print(f"{count} due, {left} still waiting", highlight=False)
+    tell(out, said("alerts_due", count=count, left=left))
     if left:
         raise typer.Exit(FAILED)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from qwen_allinone.errors import QaioError
 from qwen_allinone.patience import RemoteService, Response, patiently
 from qwen_allinone.service import Service
 from qwen_allinone.settings import Settings
+from qwen_allinone.wording import of_environment, said
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def over_http(url: str, task: str, labels: Sequence[str], key: str | None = None
     Raises:
         DataFileError: `url` is no web address.
     """
-    remote = RemoteService(url, key, {"Cache-Control": "no-store"})
+    remote = RemoteService(url, key, {"Cache-Control": "no-store", "Accept-Language": of_environment(os.environ)})
 
     def ask(row: Row) -> AnsweredRow:
         try:
@@ -98,4 +100,4 @@ def _read(row: Row, response: Response, labels: Sequence[str]) -> AnsweredRow:
         shares = tuple(float(probabilities[label]) for label in labels)
         return AnsweredRow(row, str(body["label"]), shares, shares, response.seconds)
     except (ValueError, KeyError, TypeError) as error:
-        return AnsweredRow(row, problem=f"the answer is not one of this task ({type(error).__name__}: {error})")
+        return AnsweredRow(row, problem=said("answer_of_another_task", name=type(error).__name__, error=error))

@@ -12,7 +12,7 @@ from qwen_allinone.cli import tables
 from qwen_allinone.cli.asking import most_at_once
 from qwen_allinone.cli.gold_cases import check_task
 from qwen_allinone.cli.loaded_service import load_service
-from qwen_allinone.cli.terminal import AsJson, err, exit_with, load_settings, out, print_json, worded
+from qwen_allinone.cli.terminal import AsJson, err, exit_with, load_settings, out, print_json, tell, worded
 from qwen_allinone.errors import QaioError, StartupError
 from qwen_allinone.model import hub
 from qwen_allinone.model.checkpoint import DEMO, is_folder
@@ -30,8 +30,8 @@ def ask(text: Annotated[str, typer.Argument(help=worded("arg_text"))], as_json: 
         raise exit_with(error) from None
     sentiment = answer.sentiment
     if as_json:
-        said = {"sentiment": sentiment.label, "response": answer.reply.text, "probabilities": sentiment.probabilities}
-        print_json(said)
+        shown = {"sentiment": sentiment.label, "response": answer.reply.text, "probabilities": sentiment.probabilities}
+        print_json(shown)
         return
     probability = max((sentiment.probabilities or {}).values())
     out.print(f"{sentiment.emoji or ''} {sentiment.label} ({probability:.2f})", highlight=False, markup=False)
@@ -95,18 +95,17 @@ def download(
         files = hub.files(name, revision, to)
         missing = sum(file.size for file in files if file.missing)
         place, free = hub.room(to)
-        out.print(
-            f"{name} ({revision}): {len(files)} files, {_megabytes(sum(file.size for file in files))}", highlight=False
-        )
-        out.print(f"to fetch into {place}: {_megabytes(missing)}", highlight=False, soft_wrap=True)
+        told = {"name": name, "revision": revision, "count": len(files)}
+        tell(out, said("hub_files", **told, size=_megabytes(sum(file.size for file in files))))
+        tell(out, said("hub_missing", place=place, size=_megabytes(missing)))
         if missing > free:
             raise exit_with(said("too_little_room", free=_megabytes(free)))
         folder = hub.downloaded(name, revision, to)
-        with err.status("comparing with the hub"):
+        with err.status(worded("hub_compared")):
             hub.verify(name, revision, folder)
     except StartupError as error:
         raise exit_with(error) from None
-    out.print(f"complete: QAIO_MODEL={to or name} qwen-allinone serve", highlight=False, soft_wrap=True)
+    tell(out, said("hub_complete", model=to or name))
 
 
 def _megabytes(size: int) -> str:

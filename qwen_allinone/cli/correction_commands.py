@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qwen_allinone.cli.result_files import write_corrections
-from qwen_allinone.cli.terminal import err, exit_with, worded
+from qwen_allinone.cli.terminal import err, exit_with, tell, worded
 from qwen_allinone.errors import DataFileError, QaioError, SettingsError
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import Corrections
@@ -37,4 +37,4 @@ def export(
     except QaioError as error:
         raise exit_with(error) from None
     right = sum(correction.was_right for correction in kept)
-    err.print(f"{len(kept)} rows are in {out}, {right} of them were answered right", highlight=False, soft_wrap=True)
+    tell(err, said("corrections_in", count=len(kept), file=out, right=right))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qwen_allinone import bootstrap, desk
 from qwen_allinone.alerts import Heard, Senders, Subject, events, load_alerts
-from qwen_allinone.cli.terminal import err
+from qwen_allinone.cli.terminal import err, worded
 from qwen_allinone.errors import DataFileError, OutboxUnavailable
 from qwen_allinone.feedback_columns import as_rating
 from qwen_allinone.settings import Settings
@@ -74,11 +74,7 @@ def _subject(key: str, text: str, feedback: desk.Feedback, answers: desk.Answers
 def _finish(senders: Senders, outbox: SqliteOutbox) -> None:
     if not outbox.exists:
         return
-    with err.status("sending alerts"):
+    with err.status(worded("sending_alerts")):
         left = senders.wait_until_sent(_MOST_WAIT_S)
     if left:
-        err.print(
-            f"[yellow]{left} alerts could not be sent yet: a running service sends them, or qwen-allinone alerts "
-            "retry; qwen-allinone alerts list says why[/]",
-            soft_wrap=True,
-        )
+        err.print(f"[yellow]{worded('alerts_left', count=left)}[/]", soft_wrap=True)

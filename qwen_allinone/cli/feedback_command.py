@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from qwen_allinone import desk
 from qwen_allinone.cli.feedback_alerts import row_alerts
 from qwen_allinone.cli.feedback_crews import Crew, Engine, Many, crew
-from qwen_allinone.cli.terminal import err, exit_with, load_settings, out, worded
+from qwen_allinone.cli.terminal import err, exit_with, in_terminal, load_settings, out, tell, worded
 from qwen_allinone.errors import DataFileError, QaioError
 from qwen_allinone.settings import Settings
 from qwen_allinone.wording import said
 
 JOURNAL = "journal.jsonl"
 INTERRUPTED = 130
+_MOST_TOLD = 300  # characters of a row's problem
 _SAMPLE = Path(desk.__file__).parent / "sample.csv"
 
 
@@ -55,7 +55,7 @@ def feedback(
             _files(files, sample, anywhere=engine is Engine.RAY), desk.Columns(text, date, product, rating, number)
         )
         _show_columns(table)
-        with err.status("reading the files"):
+        with err.status(worded("reading_files")):
             survey = desk.survey(table)
         _show_survey(survey)
         with crew(settings, many, key_file) as asked:
@@ -91,7 +91,7 @@ def _run(
     with desk.Journal(folder / JOURNAL, known_by, resume=resume) as journal:
         with row_alerts(settings, known_by, folder, journal) as tell:
             _label(table, asked, tasks, journal, survey.rows, sure, tell)
-        with err.status("writing the report"):
+        with err.status(worded("writing_report")):
             told = desk.About(
                 tuple(source.path.name for source in table.sources),
                 asked.about.model,
@@ -121,10 +121,10 @@ def _make_folder(folder: Path) -> None:
 def _known_by(table: desk.Table, about: desk.ModelInfo, tasks: tuple[str, ...], sure: float) -> dict[str, object]:
     """What a run is known again by: with any other, the answers that are kept would be those to something else. Where
     they are computed is not among it: a run may go on with another engine. Of a service it is not known what it is made
-    of beyond the model's name."""
-    made_of = {"weights or prompts": about.made_of} if about.made_of else {}
-    return {"files": table.fingerprint(), "text column": table.chosen.text, "model": about.model, "tasks": tasks,
-            "--sure": sure} | made_of  # fmt: skip
+    of beyond the model's name. The names are kept in English, and told in the language of the terminal."""
+    made_of = {said("run_made_of"): about.made_of} if about.made_of else {}
+    return {said("run_files"): table.fingerprint(), said("run_text_column"): table.chosen.text,
+            said("run_model"): about.model, said("run_tasks"): tasks, "--sure": sure} | made_of  # fmt: skip
 
 
 def _label(
@@ -142,20 +142,20 @@ def _label(
         MofNCompleteColumn(),
         TextColumn("{task.fields[pace]}"),
         TimeRemainingColumn(),
-        TextColumn("left"),
+        TextColumn(worded("time_left")),
     )
     with Progress(*columns, console=err, transient=True) as progress:
-        bar = progress.add_task("rows", total=rows, completed=journal.done, pace="")
+        bar = progress.add_task("", total=rows, completed=journal.done, pace="")
 
         def done() -> None:
             speed = progress.tasks[0].speed
-            progress.update(bar, advance=1, pace=f"{speed:.1f} rows/s" if speed else "")
+            progress.update(bar, advance=1, pace=worded("rows_a_second", speed=f"{speed:.1f}") if speed else "")
 
         try:
             asked.label(table, tasks, journal, sure=sure, on_done=done, tell=tell)
         except KeyboardInterrupt:
             progress.stop()
-            err.print(f"stopped: {journal.done} of {rows} rows are done and kept; go on with --resume", highlight=False)
+            tell(err, said("stopped", done=journal.done, rows=rows))
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -169,31 +169,34 @@ def _show_columns(table: desk.Table) -> None:
         "--rating": chosen.rating,
         "--id": chosen.number,
     }
-    err.print("columns (say otherwise with these flags):", highlight=False)
+    tell(err, said("columns_chosen"))
     for flag, name in flags.items():
-        err.print(f"  {flag:<10} {escape(name) or '(none)'}", highlight=False)
+        tell(err, f"  {flag:<10} {name or worded('no_column')}")
     for source in table.sources:
         if source.note:
-            err.print(f"{escape(source.path.name)} is read as {source.note}", highlight=False)
+            tell(err, said("read_as", name=source.path.name, encoding=source.note))
 
 
 def _show_survey(survey: desk.Survey) -> None:
-    err.print(f"{survey.rows:,} rows", highlight=False)
+    tell(err, said("rows_found", count=f"{survey.rows:,}"))
     if survey.problems:
-        err.print(f"[yellow]{survey.problems:,} of them cannot be read as rows; they are kept without a label[/]")
+        err.print(f"[yellow]{worded('rows_unreadable', count=f'{survey.problems:,}')}[/]")
     if survey.doubles:
-        err.print(f"[yellow]{survey.doubles:,} rows have a number that has been there before[/]")
+        err.print(f"[yellow]{worded('rows_again', count=f'{survey.doubles:,}')}[/]")
     for line in survey.told:
-        err.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+        tell(err, f"  {in_terminal(line)[:_MOST_TOLD]}")
     if not survey.rows:
         raise DataFileError(said("no_row_below_header"))
 
 
 def _show_result(folder: Path, figures: desk.Figures) -> None:
-    out.print(
-        f"{figures.rows:,} rows: {figures.sentiments.positive:,} positive, {figures.sentiments.negative:,} negative, "
-        f"{figures.rows - figures.labelled:,} without a label; {figures.alarmed:,} alarms",
-        highlight=False,
-    )
+    numbers = {
+        "rows": figures.rows,
+        "positive": figures.sentiments.positive,
+        "negative": figures.sentiments.negative,
+        "unlabelled": figures.rows - figures.labelled,
+        "alarms": figures.alarmed,
+    }
+    tell(out, said("feedback_done", **{name: f"{number:,}" for name, number in numbers.items()}))
     for name in (desk.LABELLED, desk.ALERTS, desk.REPORT):
         out.print(os.fspath(folder / name), highlight=False, markup=False, soft_wrap=True)

@@ -10,10 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from rich.markup import escape
+
 from qwen_allinone import __version__, bootstrap, desk
 from qwen_allinone.cli.asking import most_at_once
 from qwen_allinone.cli.loaded_service import load_service
-from qwen_allinone.cli.terminal import err, key_of
+from qwen_allinone.cli.terminal import err, key_of, tell, worded
 from qwen_allinone.engine import Status
 from qwen_allinone.errors import DataFileError
 from qwen_allinone.model import checkpoint
@@ -114,12 +116,12 @@ def _cluster(settings: Settings, many: Many) -> Iterator[Crew]:
     except ImportError as error:
         raise DataFileError(said("needs_ray", error=error)) from None
     everywhere = _for_actors(settings, many.actor_cpus)
-    with err.status(f"joining the cluster and loading {settings.model} there"):
+    with err.status(escape(worded("joining", model=settings.model))):
         cluster = Cluster(
             partial(hire, everywhere), address=many.address, actors=many.actors, actor_cpus=many.actor_cpus
         )
     with cluster:
-        err.print(f"{cluster.actors} models on {cluster.machines} machines", highlight=False)
+        tell(err, said("models_on_machines", actors=cluster.actors, machines=cluster.machines))
         yield cluster
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import UserDict
 from collections.abc import Mapping
 from importlib import import_module
@@ -9,9 +10,10 @@ from typing import Any
 
 import typer
 from typer import core
+from typer.exceptions import TyperException
 from typer.main import get_command
 
-from qwen_allinone.cli.help_texts import Command, Speaking
+from qwen_allinone.cli.help_texts import Command, Speaking, refused
 from qwen_allinone.cli.terminal import UNWRAPPED, out, worded
 
 
@@ -42,6 +44,14 @@ class _Group(Speaking, core.TyperGroup):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.commands = self._all = _Later({**self.later, **self.commands})
+
+    def main(self, *given: Any, **named: Any) -> Any:
+        """Run a whole command line, and end the process."""
+        try:
+            status = super().main(*given, **named | {"standalone_mode": False})
+        except TyperException as error:
+            status = refused(error).exit_code
+        sys.exit(status)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         self.commands = self._all.named()

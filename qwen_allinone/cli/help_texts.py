@@ -1,16 +1,37 @@
-"""`--help` in the language of the terminal, what typer says itself included."""
+"""`--help`, and what is wrong with a command line, in the language of the terminal: what typer says itself."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
+import typer
+from pydantic import ValidationError
 from rich.highlighter import RegexHighlighter
 from rich.text import Text
 from typer import core
+from typer.exceptions import TyperException
 
-from qwen_allinone.cli.terminal import in_terminal, worded
-from qwen_allinone.wording import said
+from qwen_allinone.cli.terminal import err, exit_with, in_terminal, worded
+from qwen_allinone.wording import complaint, said
+from qwen_allinone.wording.of_commands import OF_COMMANDS
+
+# What typer says of a command line, word for word in the catalogue; a message that goes on stands before its beginning.
+_COMPLAINTS = (
+    "no_such_command_but",
+    "no_such_command",
+    "no_such_option_but",
+    "no_such_option",
+    "missing_command",
+    "missing_argument",
+    "missing_option",
+    "bad_value",
+    "not_one_of",
+    "extra_arguments",
+    "option_needs_value",
+    "option_takes_none",
+)
 
 
 class Speaking:
@@ -33,6 +54,37 @@ class Speaking:
 
 class Command(Speaking, core.TyperCommand):
     """A command whose --help speaks as the terminal does."""
+
+
+def refused(error: TyperException) -> typer.Exit:
+    """The end of a command line that typer does not take, once it has been said why and where help is."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":  # whose message is the help
+        typer.echo(error.format_message(), err=True)
+        return typer.Exit(2)
+    if context is None:
+        return exit_with(_complaint(error))
+    err.print(context.get_usage(), highlight=False, markup=False, soft_wrap=True)
+    ended = exit_with(_complaint(error))
+    err.print(worded("try_help", command=context.command_path), highlight=False, markup=False, soft_wrap=True)
+    return ended
+
+
+def _complaint(error: TyperException) -> str:
+    """Of the catalogue. A value that is not taken is pydantic's to complain of."""
+    if isinstance(error.__cause__, ValidationError) and isinstance(error, typer.BadParameter) and error.param:
+        why = complaint(error.__cause__.errors()[0])
+        return said("bad_value", option=error.param.get_error_hint(), why=_as_known(why))
+    return _as_known(error.format_message())
+
+
+def _as_known(english: str) -> str:
+    """The message of the catalogue that says in English what typer says; typer's own where there is none."""
+    for name in _COMPLAINTS:
+        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(OF_COMMANDS[name][1]))
+        if found := re.fullmatch(pattern, english):
+            return said(name, **found.groupdict())
+    return english
 
 
 def _prepare_typer() -> None:

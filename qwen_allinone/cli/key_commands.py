@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qwen_allinone.access import keys
-from qwen_allinone.cli.terminal import err, exit_with, worded
+from qwen_allinone.cli.terminal import err, exit_with, tell, worded
 from qwen_allinone.errors import SettingsError, StartupError
 from qwen_allinone.settings import Settings
 from qwen_allinone.wording import said
@@ -20,7 +20,7 @@ def new_key(name: Annotated[str, typer.Argument(help=worded("arg_new_key"))]) ->
         key = keys.add(_keys_file(), name)
     except StartupError as error:
         raise exit_with(error) from None
-    err.print(f"The key of {name}. It is shown only now; the file holds its hash.", highlight=False)
+    tell(err, said("key_shown_once", name=name))
     typer.echo(key)
 
 

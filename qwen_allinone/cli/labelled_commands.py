@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.progress import Progress
 
 from qwen_allinone.cli import result_files, tables
@@ -25,6 +24,7 @@ from qwen_allinone.cli.terminal import (
     load_settings,
     out,
     print_json,
+    tell,
     worded,
 )
 from qwen_allinone.errors import DataFileError, QaioError
@@ -73,13 +73,13 @@ def evaluate(
         tables.print_evaluation(
             out, worded("head_on_file", task=task, file=data.name), chosen, figures, answered, seconds
         )
-    err.print(f"{len(mistaken)} wrong rows are in {escape(str(wrong))}", highlight=False)
+    tell(err, said("wrong_rows_in", count=len(mistaken), file=wrong))
     if figures.accuracy < at_least:
         raise typer.Exit(1)
 
 
 def _for_programs(figures: Figures, seconds: float) -> dict[str, object]:
-    confusion = [{"label": gold, "answer": said, "rows": rows} for (gold, said), rows in figures.confusion.items()]
+    confusion = [{"label": gold, "answer": given, "rows": rows} for (gold, given), rows in figures.confusion.items()]
     return {
         "rows": figures.rows,
         "accuracy": figures.accuracy,
@@ -123,7 +123,7 @@ def calibrate(
     except QaioError as error:
         raise exit_with(error) from None
     tables.print_calibration(out, worded("head_on_file", task=task, file=data.name), fitted)
-    err.print(f"kept in {escape(str(file))}: it holds from the next start on", highlight=False)
+    tell(err, said("calibration_kept", file=file))
 
 
 def label_task(settings: Settings, name: str) -> Task:
@@ -145,7 +145,7 @@ def labelled_table(task: Task, data: Path, text_column: str, label_column: str, 
         raise DataFileError(said("map_form", names=names, labels=task.labels[0], labels2=task.labels[1]))
     translated = {before.strip(): after.strip() for before, _, after in pairs}
     table = read_table(data, columns, label_column, task.labels or None, translated, limit)
-    tables.print_problems(err, f"rows of {data.name} that cannot be used", table.problems)
+    tables.print_problems(err, said("rows_unusable", count=len(table.problems), file=data.name), table.problems)
     return table
 
 
@@ -154,8 +154,8 @@ def _ask_all(ask: Ask, table: Table, settings: Settings, title: str) -> list[Ans
     with Progress(console=err, transient=True) as progress:
         stream = ask_all(ask, table.rows, most_at_once(settings))
         asked = list(progress.track(stream, total=len(table.rows), description=title))
-    failed = [f"line {each.row.line}: {each.problem}" for each in asked if each.problem]
-    tables.print_problems(err, "rows that were not answered", failed)
+    failed = [said("at_line", line=each.row.line, problem=each.problem) for each in asked if each.problem]
+    tables.print_problems(err, said("rows_unanswered", count=len(failed)), failed)
     answered = [each for each in asked if not each.problem]
     if not answered:
         raise DataFileError(said("no_row_answered"))

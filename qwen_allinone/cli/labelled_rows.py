@@ -63,7 +63,7 @@ def read_table(
         if limit and len(rows) == limit:
             break
     if not rows:
-        why = f": {problems[0]}" if problems else " below its header"
+        why = said("because", problem=problems[0]) if problems else said("below_its_header")
         raise DataFileError(said("no_usable_row", file=file, why=why))
     return Table(rows, problems, hashlib.sha256(raw).hexdigest())
 
@@ -84,7 +84,7 @@ def _decode(file: Path, raw: bytes) -> str:
             raise DataFileError(
                 said("some_lines_not_utf8", file=file, line=error.line, other_line=error.other_line)
             ) from None
-        hint = f", it may be Big5: {_convert('BIG5', file)}" if error.likely == "Big5" else ""
+        hint = said("maybe_big5", command=_convert("BIG5", file)) if error.likely == "Big5" else ""
         raise DataFileError(said("line_not_utf8", file=file, line=error.line, hint=hint)) from None
     if encoding == "UTF-8":
         return text
@@ -112,29 +112,30 @@ def _parse(
     places = _places(file, header, [*(column.name for column in inputs), label])
     for line, cells in lines:
         if isinstance(cells, csv.Error):
-            yield f"line {line}: {_problem(cells)}"
+            yield said("at_line", line=line, problem=_problem(cells))
             continue
         if not any(cells):
             continue
         if len(cells) != len(header):
-            yield f"line {line}: {len(cells)} cells where the header has {len(header)}"
+            problem = said("cells_differ", count=len(cells), width=len(header))
+            yield said("at_line", line=line, problem=problem)
             continue
         given = cells[places[label]].strip()
         gold = names.get(given, given)
         values = {column.input: cells[places[column.name]] for column in inputs}
         empty = next((name for name, value in values.items() if not value.strip()), None)
         if allowed is None and not gold:
-            yield f"line {line}: {label} is empty"
+            yield said("at_line", line=line, problem=said("cell_empty", name=label))
         elif allowed is not None and gold not in allowed:
-            yield f"line {line}: the label {given[:40]!r} is none of {', '.join(allowed)}; --map translates labels"
+            yield said("at_line", line=line, problem=said("label_unknown", label=given[:40], allowed=allowed))
         elif empty:
-            yield f"line {line}: {empty} is empty"
+            yield said("at_line", line=line, problem=said("cell_empty", name=empty))
         else:
             yield Row(line, values, gold)
 
 
 def _problem(error: csv.Error) -> str:
-    return f"no valid CSV ({error})"
+    return said("no_valid_csv", error=error)
 
 
 def _places(file: Path, header: Sequence[str], wanted: Sequence[str]) -> dict[str, int]:

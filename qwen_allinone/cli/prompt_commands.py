@@ -12,12 +12,15 @@ import typer
 from rich.table import Table
 
 from qwen_allinone.cli.prompt_trial import Compared, compare
-from qwen_allinone.cli.terminal import AsJson, err, exit_with, load_settings, out, print_json, worded
+from qwen_allinone.cli.terminal import AsJson, err, exit_with, in_terminal, load_settings, out, print_json, tell, worded
 from qwen_allinone.errors import QaioError
 from qwen_allinone.serving.succession import ask_to_reload
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry, Versions
 from qwen_allinone.wording import said
+
+# Why a version came into force, by what is kept of that.
+_WHY = {"start": said("at_start"), "tried": said("was_tried"), "forced": said("was_forced"), "back": said("went_back")}
 
 
 def _in_one_line(command: Callable[..., None]) -> Callable[..., None]:
@@ -46,7 +49,7 @@ def list_versions(as_json: AsJson = False) -> None:
     table = Table(worded("head_version"), worded("head_since"), worded("head_why"))
     for number, entry in enumerate(entries):
         since = datetime.fromtimestamp(entry["at"]).isoformat(" ", "seconds")
-        table.add_row(entry["version"] + (" *" if number == 0 else ""), since, entry["why"])
+        table.add_row(entry["version"] + (" *" if number == 0 else ""), since, in_terminal(_WHY[entry["why"]]))
     out.print(table)
 
 
@@ -99,9 +102,9 @@ def back() -> None:
 def _take_over(versions: Versions, version: str) -> None:
     master = ask_to_reload(versions.root)
     if master is None:
-        out.print(f"prompts {version}: no service runs here, the next start takes it", highlight=False)
+        tell(out, said("next_start_takes", version=version))
     else:
-        out.print(f"prompts {version}: the service (process {master}) takes it; its log says when", highlight=False)
+        tell(out, said("service_takes", version=version, master=master))
 
 
 def _tried(settings: Settings, versions: Versions, prompts: Path, against: str | None, as_json: bool) -> list[str]:
@@ -119,7 +122,7 @@ def _tried(settings: Settings, versions: Versions, prompts: Path, against: str |
 
 def _print(compared: list[Compared], refused: list[str]) -> None:
     if not compared:
-        out.print("no task with gold cases has changed")
+        tell(out, said("no_task_changed"))
         return
     headings = worded("head_task"), worded("head_cases"), worded("head_before"), worded("head_now")
     table = Table(*headings, title=worded("head_gold_cases"))
@@ -127,4 +130,4 @@ def _print(compared: list[Compared], refused: list[str]) -> None:
         table.add_row(each.task, str(each.cases), f"{each.before:.1%}", f"{each.now:.1%}")
     out.print(table)
     for line in refused:
-        err.print(f"refused: {line}", highlight=False, markup=False, soft_wrap=True)
+        tell(err, said("refused", problem=line))

@@ -11,6 +11,7 @@ from qwen_allinone.cli.loaded_service import load_service
 from qwen_allinone.service import Service
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry, Task
+from qwen_allinone.wording import said
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,8 @@ class Compared:
         """What is wrong with it; empty if it lost no more than it may."""
         if self.before - self.now <= may_lose + 1e-9:
             return ""
-        return (
-            f"{self.task}: {self.now:.0%} of its {self.cases} gold cases are right, {self.before:.0%} were before "
-            f"(QAIO_PROMPTS_MAY_LOSE={may_lose:g})"
-        )
+        shares = {"now": f"{self.now:.0%}", "before": f"{self.before:.0%}", "may_lose": f"{may_lose:g}"}
+        return said("cases_lost", task=self.task, cases=self.cases, **shares)
 
 
 def compare(settings: Settings, old: Registry, new: Registry) -> list[Compared]:

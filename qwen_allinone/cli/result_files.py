@@ -34,7 +34,7 @@ def write_wrong(file: Path, wrong: Iterable[AnsweredRow]) -> None:
         likelihood = f"{max(answered.probabilities):.4f}"
         rows.append([str(answered.row.line), *values, answered.row.label, answered.answer, likelihood])
     header = ["line", *names, "label", "answer", "probability"]
-    _write(file, encode([header, *rows]), "name another with --wrong")
+    _write(file, encode([header, *rows]), said("name_another", option="--wrong"))
 
 
 def write_corrections(file: Path, inputs: Sequence[str], kept: Iterable[Correction]) -> None:
@@ -50,7 +50,7 @@ def write_corrections(file: Path, inputs: Sequence[str], kept: Iterable[Correcti
         at = datetime.fromtimestamp(answer.at, UTC).isoformat(timespec="seconds")
         values = [answer.inputs.get(name, "") for name in inputs]
         rows.append([*values, correction.label, answer.label, likelihood, correction.note, answer.version, at])
-    _write(file, encode(rows), "name another with --out")
+    _write(file, encode(rows), said("name_another", option="--out"))
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> Path:
@@ -61,7 +61,7 @@ def write_calibration(folder: Path, calibration: Calibration) -> Path:
     """
     text = _ABOUT + yaml.safe_dump(calibration.model_dump(), sort_keys=False, allow_unicode=True)
     file = folder / CALIBRATION
-    _write(file, text.encode(), f"make the folder writable, or put this there yourself:\n{text}")
+    _write(file, text.encode(), said("put_this_there", text=text))
     return file
 
 

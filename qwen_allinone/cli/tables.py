@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,12 +13,14 @@ from rich.table import Table
 from qwen_allinone.cli.asking import AnsweredRow
 from qwen_allinone.cli.figures import Figures, percentile
 from qwen_allinone.cli.temperature import FittedTemperature
-from qwen_allinone.cli.terminal import worded
+from qwen_allinone.cli.terminal import in_terminal, worded
 from qwen_allinone.host import available_cores, compute_threads, memory_limit, resident_bytes
 from qwen_allinone.model.qwen2 import Qwen2
 from qwen_allinone.service import Outcome, Service
 from qwen_allinone.settings import PREFIX, Settings
 from qwen_allinone.tasks import Task
+from qwen_allinone.wording import of_environment, one_of
+from qwen_allinone.wording.of_settings import OF_SETTINGS
 
 _MIB = 1024 * 1024
 _MOST_PROBLEMS = 10
@@ -49,7 +52,8 @@ def print_failures(console: Console, outcomes: Mapping[str, list[Outcome]]) -> N
         for outcome in done:
             if not outcome.passed:
                 given = " | ".join(outcome.case.inputs.values())
-                console.print(f"[red]{name}[/] {escape(given)} -> {escape(outcome.answer)} ({escape(outcome.problem)})")
+                why = escape(in_terminal(outcome.problem))
+                console.print(f"[red]{name}[/] {escape(given)} -> {escape(outcome.answer)} ({why})")
 
 
 def print_evaluation(
@@ -82,11 +86,11 @@ def print_calibration(console: Console, title: str, fitted: FittedTemperature) -
 
 
 def print_problems(console: Console, title: str, problems: Sequence[str]) -> None:
-    """The first ten, and how many there are."""
+    """The first ten, below a title that says how many there are."""
     if problems:
-        console.print(f"[yellow]{len(problems)} {escape(title)}[/]", highlight=False)
+        console.print(f"[yellow]{escape(in_terminal(title))}[/]", highlight=False)
         for problem in problems[:_MOST_PROBLEMS]:
-            console.print(f"  {problem}", highlight=False, markup=False)
+            console.print(f"  {in_terminal(problem)}", highlight=False, markup=False)
         if len(problems) > _MOST_PROBLEMS:
             console.print("  ...")
 
@@ -114,10 +118,13 @@ def _confusion(task: Task, figures: Figures) -> Table:
 def settings_table(settings: Settings) -> Table:
     """Every setting with its value; those that differ from the default are marked."""
     table = Table(worded("head_setting"), worded("head_value"), worded("head_meaning"), title=worded("head_settings"))
-    for field, info in Settings.model_fields.items():
+    language = of_environment(os.environ)
+    for field in Settings.model_fields:
         value = getattr(settings, field)
         mark = "*" if field in settings.model_fields_set else ""
-        table.add_row(f"{PREFIX}{field.upper()}{mark}", escape(str(value)), escape(info.description or ""))
+        table.add_row(
+            f"{PREFIX}{field.upper()}{mark}", escape(str(value)), escape(one_of(OF_SETTINGS[field], language))
+        )
     return table
 
 

@@ -48,6 +48,11 @@ def worded(message: str, /, **values: Any) -> str:
     return in_terminal(said(message, **values))
 
 
+def tell(console: Console, message: str) -> None:
+    """A line for people, in the language of the terminal: whole, and nothing in it is markup."""
+    console.print(in_terminal(message), highlight=False, markup=False, soft_wrap=True)
+
+
 AsJson = Annotated[bool, typer.Option("--json", help=worded("opt_json"))]
 
 

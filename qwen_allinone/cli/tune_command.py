@@ -19,7 +19,7 @@ from qwen_allinone.cli import tables
 from qwen_allinone.cli.labelled_commands import Data, LabelColumn, Limit, Map, TextColumn, labelled_table
 from qwen_allinone.cli.labelled_rows import Row
 from qwen_allinone.cli.result_files import is_writable
-from qwen_allinone.cli.terminal import err, exit_with, load_settings, out, worded
+from qwen_allinone.cli.terminal import err, exit_with, load_settings, out, tell, worded
 from qwen_allinone.engine.tuning import Example, Plan, Quality, Tuner
 from qwen_allinone.errors import DataFileError, QaioError, RequestError, TuningError
 from qwen_allinone.host import compute_threads
@@ -63,7 +63,7 @@ def tune(
         examples, unseen = _examples(fitted, source, rows), _examples(fitted, source, measured)
         threads = compute_threads(settings.threads, 1)
         plan = Plan(rank=rank, epochs=epochs, learning_rate=learning_rate, seed=seed, threads=threads)
-        err.print(f"{len(examples)} rows to learn from, {len(unseen)} to measure on", highlight=False)
+        tell(err, said("rows_to_learn", count=len(examples), unseen=len(unseen)))
         tuner = Tuner(source, public_name(base or settings.model), fingerprint(source), fitted.trie, plan)
         began = time.perf_counter()
         found = _teach(tuner, examples, unseen, folder)
@@ -72,7 +72,7 @@ def tune(
     out.print(_figures(worded("head_held_out", task=task, count=len(unseen)), found, time.perf_counter() - began))
     if not found.kept:
         raise exit_with(said("no_better_epoch"))
-    err.print(f"kept in {escape(str(folder))}: it holds from the next start or reload on", highlight=False)
+    tell(err, said("adapter_kept", folder=folder))
 
 
 class _Found:
@@ -98,22 +98,24 @@ def _teach(tuner: Tuner, examples: Sequence[Example], held_out: Sequence[Example
         progress.update(bar, completed=done, total=rounds)
 
     with Progress(console=err, transient=True) as progress:
-        bar = progress.add_task("measuring the model as it is", total=None)
+        bar = progress.add_task(worded("measuring"), total=None)
         try:
             for quality in tuner.epochs(examples, held_out, hear):
                 if found.is_best(quality):
                     tuner.save(folder)
-                progress.update(bar, description=f"held out: {_told(quality)}")
+                progress.update(bar, description=_told(quality))
         except KeyboardInterrupt:
-            err.print("ended early")
+            tell(err, said("ended_early"))
     if not found.qualities:
         raise TuningError(said("ended_unmeasured"))
     return found
 
 
 def _told(quality: Quality) -> str:
-    right = "" if quality.accuracy is None else f"{quality.accuracy:.1%} right, "
-    return f"{right}loss {quality.loss:.3f}"
+    loss = f"{quality.loss:.3f}"
+    if quality.accuracy is None:
+        return worded("loss_now", loss=loss)
+    return worded("right_now", right=f"{quality.accuracy:.1%}", loss=loss)
 
 
 def _figures(title: str, found: _Found, seconds: float) -> Figures:
@@ -176,17 +178,17 @@ def _examples(fitted: FittedTask, source: Path, rows: Sequence[Row]) -> list[Exa
         try:
             prompt = fitted.prompt(row.inputs, {})
         except RequestError as error:
-            problems.append(f"line {row.line}: {error}")
+            problems.append(said("at_line", line=row.line, problem=error))
             continue
         if fitted.trie:
             answer = fitted.trie.labels[fitted.task.labels.index(row.label)]
         else:
             answer = (*tokenizer.encode(row.label), end)
         if len(prompt) + len(answer) > fitted.context:
-            problems.append(f"line {row.line}: longer than the context of {fitted.context} tokens")
+            problems.append(said("at_line", line=row.line, problem=said("above_context", context=fitted.context)))
             continue
         examples.append(Example(tuple(prompt), answer))
-    tables.print_problems(err, "rows that the task does not take", problems)
+    tables.print_problems(err, said("rows_not_taken", count=len(problems)), problems)
     if not examples:
         raise DataFileError(said("nothing_to_learn"))
     return examples

@@ -28,7 +28,7 @@ from qwen_allinone.cli.labelled_commands import (
 )
 from qwen_allinone.cli.labelled_rows import Row
 from qwen_allinone.cli.loaded_service import load_service
-from qwen_allinone.cli.terminal import err, exit_with, in_terminal, load_settings, out, worded
+from qwen_allinone.cli.terminal import err, exit_with, in_terminal, load_settings, out, tell, worded
 from qwen_allinone.errors import DataFileError, QaioError, RequestError
 from qwen_allinone.files import replace_file
 from qwen_allinone.service import FittedTask, GoldFit, Service, Terms, fit_task, fit_to_gold
@@ -75,12 +75,12 @@ def tune_prompt(
         before, after = (_fit(service, each.fitted, judging) for each in (tried[0], best))
         title = worded("head_rows_of_file", task=task, count=len(choosing), file=data.name)
         out.print(_figures(title, tried, best))
-        told = f"{before.accuracy:.1%} as it is, {after.accuracy:.1%} the best"
-        err.print(f"on {before.cases} other rows: {told}", highlight=False)
+        shares = {"before": f"{before.accuracy:.1%}", "after": f"{after.accuracy:.1%}"}
+        tell(err, said("on_other_rows", count=before.cases, **shares))
         if write and (after.accuracy, -after.loss) > (before.accuracy, -before.loss):
             _write(settings.prompts / task, chosen, best.variant)
         elif write:
-            err.print("prompt.md stays as it is: on rows that it was not chosen by, the best is no better")
+            tell(err, said("best_no_better"))
     except QaioError as error:
         raise exit_with(error) from None
 
@@ -103,7 +103,7 @@ def _instructions(texts: Sequence[str]) -> Sequence[str]:
 def _try_all(service: Service, ways: Sequence[Variant], rows: Sequence[Row]) -> list[_Tried]:
     codec, tried = service.codec, list[_Tried]()
     with Progress(console=err, transient=True) as progress:
-        for variant in progress.track(ways, description="ways to write it"):
+        for variant in progress.track(ways, description=worded("ways_to_write")):
             fitted = fit_task(variant.task, codec.tokenizer, codec.context, identity="", model_id=codec.model_id)
             tried.append(_Tried(variant, fitted, _fit(service, fitted, rows)))
     return tried
@@ -118,13 +118,13 @@ def _fit(service: Service, fitted: FittedTask, rows: Sequence[Row]) -> GoldFit:
         try:
             ids = fitted.prompt(row.inputs, {})
         except RequestError as error:
-            problems.append(f"line {row.line}: {error}")
+            problems.append(said("at_line", line=row.line, problem=error))
             continue
         if len(ids) + trie.longest <= fitted.context:
             asked.append((ids, labels.index(row.label)))
         else:
-            problems.append(f"line {row.line}: longer than the context of {fitted.context} tokens")
-    tables.print_problems(err, "rows that the task does not take", problems)
+            problems.append(said("at_line", line=row.line, problem=said("above_context", context=fitted.context)))
+    tables.print_problems(err, said("rows_not_taken", count=len(problems)), problems)
     if not asked:
         raise DataFileError(said("nothing_to_ask"))
     answers = list[tuple[float, ...]]()
@@ -155,7 +155,7 @@ def _write(folder: Path, task: Task, best: Variant) -> None:
     """Put the best examples and instruction into prompt.md. The form is not written: each start chooses it."""
     messages = best.chat.messages
     if messages == task.messages:
-        err.print("prompt.md stays as it is")
+        tell(err, said("prompt_stays"))
         return
     file = folder / "prompt.md"
     text = file.read_text(encoding="utf-8-sig")
@@ -171,4 +171,4 @@ def _write(folder: Path, task: Task, best: Variant) -> None:
         replace_file(file, written.encode())
     except OSError as error:
         raise DataFileError(said("prompt_unwritable", file=file, strerror=error.strerror)) from None
-    err.print(f"written to {escape(str(file))}: it holds from the next start or reload on", highlight=False)
+    tell(err, said("prompt_written", file=file))

@@ -211,7 +211,7 @@ def _read(raw: bytes) -> Said:
         probability = body["detail"]["probabilities"].get(label, 0.0) if label else 0.0
         return Said(label, round(float(probability), 4), tuple(body.get("items", ())), body.get("text", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ServiceError("the answer is not one of this task") from None
+        raise ServiceError(said("answer_wrong")) from None
 
 
 def _message(raw: bytes) -> str:

@@ -17,13 +17,13 @@ from qwen_allinone.wording import said
 _LINE_BYTES = 64_000_000  # of JSON; a longer line is no row
 _BATCH = 512
 _MOST_COLUMNS = 1000
-_EXTRA = "pip install -r requirements-feedback.txt, or save the file as CSV"
+_EXTRA = said("install_or_csv")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row. `line` is where it begins in the file, from 1. `problem`, in Chinese: why it cannot be asked about;
-    it keeps its place, so that nothing is lost."""
+    """One row. `line` is where it begins in the file, from 1. `problem`, Chinese in the report: why it cannot be asked
+    about; it keeps its place, so that nothing is lost."""
 
     line: int
     cells: tuple[str, ...]
@@ -112,9 +112,9 @@ def _encoding(path: File) -> str:
             return csv_files.encoding_of(file)
     except csv_files.UnknownEncoding as error:
         why = {
-            "mixed": f", but line {error.other_line} is: two encodings in one file",
-            "Big5": ", it may be Big5",
-        }.get(error.likely, ", and no other encoding that is known")
+            "mixed": said("two_encodings", line=error.other_line),
+            "Big5": said("likely_big5"),
+        }.get(error.likely, said("encoding_unknown"))
         raise DataFileError(said("source_line_not_utf8", path=path, line=error.line, why=why)) from None
 
 
@@ -128,13 +128,13 @@ def _records(file: TextIO) -> Iterator[tuple[int, list[str] | csv.Error]]:
 def _csv_row(line: int, cells: list[str] | csv.Error, width: int) -> Row:
     """A record that is none keeps what can be kept of it."""
     if isinstance(cells, csv.Error):
-        why = "单元格太长，或引号没有配对" if "limit" in str(cells) else "引号没有配对，其后的内容无法分列"
+        why = said("cell_too_long") if "limit" in str(cells) else said("quotes_open")
         return Row(line, ("",) * width, why)
     if fitted := csv_files.fitted(cells, width):
         return Row(line, fitted)
     kept = (*cells, *[""] * width)[:width]
-    over = "，多出：" + "、".join(cells[width:]) if len(cells) > width else ""
-    return Row(line, kept, f"有 {len(cells)} 列，应为 {width} 列{over}")
+    over = said("cells_over", cells=cells[width:]) if len(cells) > width else ""
+    return Row(line, kept, said("row_width", count=len(cells), width=width, over=over))
 
 
 def _jsonl(path: File) -> Source:
@@ -165,7 +165,7 @@ def _json_lines(path: File) -> Iterator[tuple[int, dict[str, Any] | str]]:
             if len(line) == _LINE_BYTES and not line.endswith(b"\n"):
                 while (rest := file.readline(_LINE_BYTES)) and not rest.endswith(b"\n"):
                     pass
-                yield number, "这一行太长"
+                yield number, said("line_endless")
             elif line.strip():
                 yield number, _json_object(line)
 
@@ -174,10 +174,10 @@ def _json_object(line: bytes) -> dict[str, Any] | str:
     try:
         value = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        return "不是 UTF-8 编码"
+        return said("line_no_utf8")
     except (ValueError, RecursionError):
-        return "不是合法的 JSON"
-    return value if isinstance(value, dict) else "不是 JSON 对象"
+        return said("line_no_json")
+    return value if isinstance(value, dict) else said("line_no_object")
 
 
 def _excel(path: File) -> Source:

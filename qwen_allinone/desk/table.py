@@ -110,7 +110,7 @@ def survey(table: Table) -> Survey:
         if row.problem:
             problems += 1
             if problems <= _MOST_TOLD:
-                told.append(f"{feedback.file}: line {row.line}: {row.problem[:200]}")
+                told.append(said("row_told", file=feedback.file, line=row.line, problem=row.problem))
         elif number := _cell_of(feedback, table, table.chosen.number).strip():
             hashes.append(
                 int.from_bytes(hashlib.blake2b(number.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
@@ -119,7 +119,7 @@ def survey(table: Table) -> Survey:
             lines.append(row.line)
     doubles, pairs = _doubles(hashes, lines)
     name = table.chosen.number
-    told += [f"line {again}: the {name!r} of line {first} once more; both are kept" for first, again in pairs]
+    told += [said("number_again", line=again, name=name, first=first) for first, again in pairs]
     return Survey(count, problems, doubles, tuple(told))
 
 

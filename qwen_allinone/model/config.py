@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from qwen_allinone.errors import CheckpointError
-from qwen_allinone.wording import said
+from qwen_allinone.wording import complaint, said
 
 QWEN2, QWEN3 = "Qwen2ForCausalLM", "Qwen3ForCausalLM"
 
@@ -39,18 +39,18 @@ class ModelConfig(BaseModel):
         raw = dict(raw)
         raw["head_norms"] = raw.get("architectures") == [QWEN3]
         if raw["head_norms"] and raw.get("attention_bias"):
-            raise ValueError("attention_bias is not supported for Qwen3")
+            raise ValueError(said("qwen3_bias"))
         rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
         raw.setdefault("rope_theta", rope.get("rope_theta", 1e4))
         kind = rope.get("rope_type", rope.get("type", "default"))
         if kind != "default":
-            raise ValueError(f"rope type {kind!r} is not supported; use the checkpoint without it")
+            raise ValueError(said("rope_unknown", kind=kind))
         if raw.get("use_sliding_window"):
-            raise ValueError("sliding-window attention is not supported; set use_sliding_window to false")
+            raise ValueError(said("sliding_window"))
         if raw.get("hidden_act", "silu") != "silu":
-            raise ValueError(f"activation {raw['hidden_act']!r} is not supported")
+            raise ValueError(said("activation_unknown", name=raw["hidden_act"]))
         if raw.get("quantization_config"):
-            raise ValueError("quantized weights are not supported; use the checkpoint they were made from")
+            raise ValueError(said("weights_quantized"))
         heads = raw.get("num_attention_heads")
         raw.setdefault("num_key_value_heads", heads)
         hidden = raw.get("hidden_size")
@@ -63,9 +63,9 @@ class ModelConfig(BaseModel):
     @model_validator(mode="after")
     def _heads_fit(self) -> ModelConfig:
         if self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError("num_attention_heads is not a multiple of num_key_value_heads")
+            raise ValueError(said("heads_not_multiple"))
         if self.head_dim < 2 or self.head_dim % 2:
-            raise ValueError(f"head_dim {self.head_dim} is not even, which rotary embeddings need")
+            raise ValueError(said("head_dim_odd", head_dim=self.head_dim))
         return self
 
     @classmethod
@@ -85,13 +85,13 @@ class ModelConfig(BaseModel):
         found = raw.get("architectures") if isinstance(raw, dict) else None
         if found not in ([QWEN2], [QWEN3]):
             raise CheckpointError(
-                said("model_kind_unknown", file=file, value=found or "no architecture", qwen2=QWEN2, qwen3=QWEN3)
+                said("model_kind_unknown", file=file, value=found or said("no_architecture"), qwen2=QWEN2, qwen3=QWEN3)
             )
         try:
             return cls.model_validate(raw)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"])) or "config"
-            raise CheckpointError(said("of_key", file=file, key=key, first=first["msg"])) from None
+            raise CheckpointError(said("of_key", file=file, key=key, first=complaint(first))) from None
         except (TypeError, AttributeError) as error:  # a value of another type than any checkpoint has
             raise CheckpointError(said("config_unclear", file=file, error=error)) from None

@@ -28,7 +28,7 @@ from huggingface_hub.hf_api import RepoSibling
 
 from qwen_allinone.errors import CheckpointError
 from qwen_allinone.model.weights import weight_files
-from qwen_allinone.wording import said
+from qwen_allinone.wording import Said, message_of, said
 
 # Everything the service reads, and nothing that could run code.
 _PATTERNS = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"]
@@ -123,7 +123,7 @@ def _told(name: str, revision: str) -> Iterator[None]:
     except OfflineModeIsEnabled:
         raise CheckpointError(said("offline_and_not_cached", name=name)) from None
     except (LocalEntryNotFoundError, TimeoutError) as error:
-        missing = f"{name} is not (or only partly) in its cache"
+        missing = said("not_in_cache", name=name)
         raise CheckpointError(said("hub_out_of_reach", missing=missing, error=_first(error))) from None
     except Exception as error:  # a disk that is full, and whatever else the hub's client passes on
         raise CheckpointError(
@@ -149,7 +149,7 @@ def _ask_hub(name: str, revision: str) -> None:
     try:
         answer.result(_HUB_TIMEOUT_S)
     except TimeoutError:
-        raise TimeoutError(f"no answer within {_HUB_TIMEOUT_S:g} s") from None
+        raise TimeoutError(said("silent", seconds=f"{_HUB_TIMEOUT_S:g}")) from None
     except (HfHubHTTPError, OfflineModeIsEnabled):
         raise
     except Exception as error:  # the transport's own, not all of one tree
@@ -157,4 +157,5 @@ def _ask_hub(name: str, revision: str) -> None:
 
 
 def _first(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:300]
+    message = message_of(error)
+    return message if isinstance(message, Said) else (str(error).strip().splitlines() or [""])[0][:300]

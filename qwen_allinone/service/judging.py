@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from qwen_allinone.service.answer_types import Answer
 from qwen_allinone.tasks import Case
+from qwen_allinone.wording import said
 
 
 @dataclass(frozen=True)
@@ -25,25 +26,25 @@ class Outcome:
 def judge(case: Case, answer: Answer) -> Outcome:
     """Compare an answer with what its case expects."""
     if case.label is not None:
-        problem = "" if answer.label == case.label else f"expected {case.label}"
+        problem = "" if answer.label == case.label else said("case_expected", wanted=case.label)
         return Outcome(case, str(answer.label), problem)
     text = answer.text if answer.items is None else "、".join(answer.items)
     found = [word for word in case.none if word in text]
     missing = [word for word in case.all if word not in text]
     if not text:
-        problem = "empty answer"
+        problem = said("case_empty")
     elif answer.is_cut:
-        problem = "cut at its limit: raise max_new_tokens, or bound the schema"
+        problem = said("case_cut")
     elif found:
-        problem = f"must not contain {'、'.join(found)}"
+        problem = said("case_must_not", words="、".join(found))
     elif missing:
-        problem = f"lacks {'、'.join(missing)}"
+        problem = said("case_lacks", words="、".join(missing))
     elif case.any and not any(word in text for word in case.any):
-        problem = f"contains none of {'、'.join(case.any)}"
+        problem = said("case_none_of", words="、".join(case.any))
     elif wrong := _wrong_fields(case, answer):
-        problem = f"expected {wrong}"
+        problem = said("case_expected", wanted=wrong)
     elif case.max_chars and len(text) > case.max_chars:
-        problem = f"{len(text)} characters, at most {case.max_chars}"
+        problem = said("case_too_long", count=len(text), most=case.max_chars)
     else:
         problem = ""
     return Outcome(case, text, problem)

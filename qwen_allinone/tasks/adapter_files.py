@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qwen_allinone.errors import TaskFileError
-from qwen_allinone.wording import said
+from qwen_allinone.wording import complaint, said
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 BASE = "base_fingerprint"  # in the metadata of the weights that `tune` writes
@@ -119,7 +119,7 @@ def _config(file: Path, raw: bytes) -> AdapterConfig:
     try:
         read = json.loads(raw)
         if not isinstance(read, dict):
-            raise ValueError("no object")
+            raise ValueError(said("no_object"))
     except (ValueError, RecursionError) as error:
         raise TaskFileError(file, "(json)", said("is_unreadable", error=error), said("write_anew_with_peft")) from None
     kinds = read.get("init_lora_weights", True)
@@ -133,7 +133,7 @@ def _config(file: Path, raw: bytes) -> AdapterConfig:
     except ValidationError as error:
         first = error.errors()[0]
         fix = said("plain_lora")
-        raise TaskFileError(file, ".".join(map(str, first["loc"])), first["msg"], fix) from None
+        raise TaskFileError(file, ".".join(map(str, first["loc"])), complaint(first), fix) from None
 
 
 def _header(file: Path, data: bytes) -> dict[str, Any]:

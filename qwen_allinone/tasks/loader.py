@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from qwen_allinone.errors import TaskFileError
 from qwen_allinone.json_schema import SchemaError, grammar_of
-from qwen_allinone.strict_yaml import StrictLoader, wrong_in
+from qwen_allinone.strict_yaml import StrictLoader, wrong_in, yaml_problem
 from qwen_allinone.tasks.adapter_files import load_adapter_files
 from qwen_allinone.tasks.task import (
     CARE,
@@ -53,7 +53,7 @@ def load_task(folder: Path) -> Task:
         raise TaskFileError(folder, "folder name", said("task_name_invalid"), said("task_name_form"))
     text = _read(file)
     header, body = _split_front_matter(file, text)
-    spec = _validated(FrontMatter, _parse_yaml(file, header), file)
+    spec = _validated(FrontMatter, _parse_yaml(file, header, above=1), file)
     messages = _parse_messages(file, body)
     _check_variables(file, spec, messages)
     if spec.plain and messages[0].role is None:
@@ -179,11 +179,11 @@ def _split_front_matter(file: Path, text: str) -> tuple[str, str]:
     return match.group(1), match.group(2)
 
 
-def _parse_yaml(file: Path, text: str) -> Any:
+def _parse_yaml(file: Path, text: str, above: int = 0) -> Any:
     try:
         return yaml.load(text, Loader=StrictLoader)
     except Exception as error:  # YAML's constructors raise what they like on impossible dates and numbers
-        raise TaskFileError(file, "(yaml)", " ".join(str(error).split()), said("correct_yaml")) from None
+        raise TaskFileError(file, "(yaml)", yaml_problem(error, above), said("correct_yaml")) from None
 
 
 def _validated(model: type[M], raw: Any, file: Path, prefix: str = "") -> M:

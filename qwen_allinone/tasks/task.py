@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from qwen_allinone.strict_yaml import Wrong
 from qwen_allinone.tasks.adapter_files import AdapterFiles
 from qwen_allinone.tasks.masking import Masking, MaskKind
+from qwen_allinone.wording import said
 
 SENTIMENT, CHAT = "sentiment", "chat"  # the halves of /chat
 ROUTE = "route"  # the task whose labels stand for other tasks
@@ -98,23 +100,22 @@ class Output(_Frozen):
     def _labels_belong_to_label_tasks(self) -> Output:
         names = [label.name for label in self.labels]
         if self.kind != "list" and "max_items" in self.model_fields_set:
-            raise ValueError("max_items is for `kind: list` only; remove it or change the kind")
+            raise Wrong(said("list_alone_has_most"), said("remove_it_or_change_kind"))
         if (self.kind == "json") != (self.schema_file is not None):
-            raise ValueError("`kind: json` and `schema: schema.json` belong together; write both or neither")
+            raise Wrong(said("json_has_schema"), said("write_both_or_neither"))
         if self.kind != "label":
             if names or self.unknown or self.contextual:
-                what = "labels, unknown and contextual are for `kind: label` only"
-                raise ValueError(f"{what}; remove them or change the kind")
+                raise Wrong(said("label_alone_has_labels"), said("remove_them_or_change_kind"))
             return self
         if len(names) < 2:
-            raise ValueError("a label task needs at least two labels; list them under output.labels")
+            raise Wrong(said("two_labels_needed"), said("list_labels"))
         for name in names:
             for other in names:
                 if name is not other and other.startswith(name):
-                    why = "is listed twice" if name == other else f"is the beginning of {other!r}"
-                    raise ValueError(f"label {name!r} {why}, so an answer could not be told apart; rename one")
+                    why = said("listed_twice") if name == other else said("begins_another", other=other)
+                    raise Wrong(said("label_not_told_apart", name=name, why=why), said("rename_one"))
         if self.unknown and self.unknown.name in names:
-            raise ValueError(f"unknown.name {self.unknown.name!r} is also a label; choose another name")
+            raise Wrong(said("unknown_is_label", name=self.unknown.name), said("choose_another_name"))
         return self
 
 
@@ -134,7 +135,7 @@ class Decoding(_Frozen):
         if self.strategy == "greedy":
             useless = sorted(self.model_fields_set & {"temperature", "top_p", "top_k", "min_p"})
             if useless:
-                raise ValueError(f"greedy decoding ignores {', '.join(useless)}; remove it or use `strategy: sample`")
+                raise Wrong(said("greedy_ignores", useless=useless), said("remove_or_sample"))
         return self
 
 
@@ -158,21 +159,21 @@ class FrontMatter(_Frozen):
     @model_validator(mode="after")
     def _inputs_do_not_take_the_requests_own_words(self) -> FrontMatter:
         for name in RESERVED & set(self.inputs):
-            raise ValueError(f"inputs.{name}: requests say something else with that word; rename the input")
+            raise Wrong(said("input_name_taken", name=name), said("rename_input"))
         return self
 
     @model_validator(mode="after")
     def _only_a_mood_is_unsure(self) -> FrontMatter:
         for name, spec in self.inputs.items():
             if spec.unsure and name != "sentiment":
-                raise ValueError(f"inputs.{name}.unsure: only the input `sentiment` has a probability; remove it")
+                raise Wrong(said("sentiment_alone_unsure", name=name), said("remove_it"))
         return self
 
     @model_validator(mode="after")
     def _only_memories_have_a_heading(self) -> FrontMatter:
         for name, spec in self.inputs.items():
             if (spec.heading is not None) != (name == MEMORIES):
-                raise ValueError(f"inputs.{name}: the input `memories` has a `heading`, and no other; correct that")
+                raise Wrong(said("memories_alone_have_heading", name=name), said("correct_that"))
         return self
 
     @cached_property
@@ -188,13 +189,13 @@ class FrontMatter(_Frozen):
     @model_validator(mode="after")
     def _only_labels_have_a_plain_form(self) -> FrontMatter:
         if self.plain and self.output.kind != "label":
-            raise ValueError("plain is for `kind: label` only; remove it or change the kind")
+            raise Wrong(said("label_alone_is_plain"), said("remove_it_or_change_kind"))
         return self
 
     @model_validator(mode="after")
     def _labels_are_greedy(self) -> FrontMatter:
         if self.output.kind == "label" and self.decoding.strategy != "greedy":
-            raise ValueError("a label task is decoded greedily; write `decoding: {strategy: greedy, ...}`")
+            raise Wrong(said("labels_are_greedy"), said("write_greedy"))
         return self
 
 

@@ -10,7 +10,19 @@ from qwen_allinone.wording.of_commands import OF_COMMANDS
 from qwen_allinone.wording.to_clients import TO_CLIENTS
 from qwen_allinone.wording.to_operators import TO_OPERATORS
 
-__all__ = ["Language", "Said", "in_language", "is_it", "meant", "message_of", "of_environment", "of_header", "said"]
+__all__ = [
+    "Language",
+    "Said",
+    "complaint",
+    "in_language",
+    "is_it",
+    "meant",
+    "message_of",
+    "of_environment",
+    "of_header",
+    "one_of",
+    "said",
+]
 
 Language = Literal["zh", "en"]
 _CATALOGUE = TO_CLIENTS | TO_OPERATORS | OF_COMMANDS
@@ -68,6 +80,23 @@ def message_of(error: BaseException) -> str:
     return next((part for part in error.args if isinstance(part, Said)), str(error))
 
 
+def complaint(detail: Mapping[str, Any]) -> str:
+    """What is wrong with a value, by one of the errors of pydantic's ValidationError: in our words if it has ours."""
+    told = dict(detail.get("ctx", {}))
+    if "error" in told:  # a validator raised it
+        return message_of(told["error"])
+    name = f"pydantic_{detail['type']}"
+    if name not in TO_OPERATORS:
+        return str(detail["msg"])
+    one, _, other = str(told.get("expected", "")).rpartition(" or ")
+    return said(name, **told | {"expected": said("one_or_other", one=one, other=other) if one else other})
+
+
+def one_of(pair: tuple[str, str], language: Language) -> str:
+    """The one of a text's two languages."""
+    return pair[_LANGUAGES.index(language)]
+
+
 def of_header(accept_language: str) -> Language | None:
     """The first of our languages in an Accept-Language header (RFC 9110, 12.5.4); None: neither is preferred."""
     weighed = [_weighed(part) for part in accept_language.split(",")]
@@ -96,13 +125,19 @@ def _weighed(part: str) -> tuple[str, float]:
 
 def _written(name: str, values: Mapping[str, Any], language: Language, inner: Language | None) -> str:
     """`inner`: the language of messages that are filled in; None: of each its own."""
-    template = _CATALOGUE[name][_LANGUAGES.index(language)]
+    template = one_of(_CATALOGUE[name], language)
     return template.format_map({key: _shown(value, language, inner) for key, value in values.items()})
 
 
 def _shown(value: Any, language: Language, inner: Language | None) -> Any:
     if isinstance(value, str):
-        return in_language(value, inner)
+        return in_language(_OF_SYSTEM.get(value, value), inner)
     if isinstance(value, BaseException):
         return in_language(message_of(value), inner)
-    return _BETWEEN[language].join(map(str, value)) if isinstance(value, Collection) else value
+    if isinstance(value, Collection):
+        return _BETWEEN[language].join(str(_shown(one, language, inner)) for one in value)
+    return value
+
+
+# What the system says comes as a plain text in English, wherever it is filled in.
+_OF_SYSTEM = {english: said(name) for name, (_, english) in TO_OPERATORS.items() if name.startswith("system_")}

@@ -13,6 +13,25 @@ OF_COMMANDS: dict[str, tuple[str, str]] = {
     "is_required": ("必填", "required"),
     "by_default": ("默认：{value}", "default: {value}"),
     "opt_help": ("显示这段说明，然后结束", "Show this message and exit."),
+    "no_such_command_but": (
+        "没有命令 {name}，是不是 {others}？",
+        "No such command {name}. Did you mean {others}?",
+    ),
+    "no_such_command": ("没有命令 {name}", "No such command {name}."),
+    "no_such_option_but": (
+        "没有选项 {name}（也许是：{others}）",
+        "No such option: {name} (Possible options: {others})",
+    ),
+    "no_such_option": ("没有选项 {name}", "No such option: {name}"),
+    "missing_command": ("缺少命令", "Missing command."),
+    "missing_argument": ("缺少参数 {name}", "Missing argument {name}."),
+    "missing_option": ("缺少选项 {name}", "Missing option {name}."),
+    "bad_value": ("{option} 的值不对：{why}", "Invalid value for {option}: {why}"),
+    "not_one_of": ("{value} 不是 {choices} 之一", "{value} is not one of {choices}."),
+    "extra_arguments": ("多余的参数：{names}", "Got unexpected extra argument(s) ({names})"),
+    "option_needs_value": ("选项 {name} 后面要有一个值", "Option {name} requires an argument."),
+    "option_takes_none": ("选项 {name} 后面不能有值", "Option {name} does not take a value."),
+    "try_help": ("用 '{command} --help' 看怎样写", "Try '{command} --help' for help."),
     # cli/__init__.py: what the groups and commands do
     "does_all": ("一个小语言模型，做很多事。", "One small language model, many jobs."),
     "does_serve": (
@@ -238,6 +257,151 @@ OF_COMMANDS: dict[str, tuple[str, str]] = {
         "With ray: models in all; 0: as many as there are CPUs for",
     ),
     "opt_actor_cpus": ("用 ray 时：每个模型用几个 CPU 计算", "With ray: CPUs that each model computes on"),
+    # what commands say while they run, and of what came of it
+    "loading": ("正在加载 {model}", "loading {model}"),
+    "at_line": ("第 {line} 行：{problem}", "line {line}: {problem}"),
+    "because": ("：{problem}", ": {problem}"),
+    # cli/commands.py: download
+    "hub_files": ("{name}（{revision}）：{count} 个文件，{size}", "{name} ({revision}): {count} files, {size}"),
+    "hub_missing": ("要下载到 {place}：{size}", "to fetch into {place}: {size}"),
+    "hub_compared": ("正在与 hub 核对", "comparing with the hub"),
+    "hub_complete": (
+        "已完整：QAIO_MODEL={model} qwen-allinone serve",
+        "complete: QAIO_MODEL={model} qwen-allinone serve",
+    ),
+    # cli/key_commands.py, correction_commands.py
+    "key_shown_once": (
+        "这是 {name} 的密钥，只显示这一次；文件里只有它的哈希。",
+        "The key of {name}. It is shown only now; the file holds its hash.",
+    ),
+    "corrections_in": (
+        "{file} 里有 {count} 行，其中 {right} 行原来答对了",
+        "{count} rows are in {file}, {right} of them were answered right",
+    ),
+    # cli/alert_commands.py
+    "alerts_in_order": (
+        "{rules} 条规则，{channels} 个渠道：文件没有问题",
+        "{rules} rules, {channels} channels: the file is in order",
+    ),
+    "test_sent": ("{name}：已发出", "{name}: sent"),
+    "test_not_sent": ("{name}：没有发出：{error}", "{name}: not sent: {error}"),
+    "it_waits": ("在等待", "waiting"),
+    "it_is_dead": ("已放弃", "dead"),
+    "so_many_tries": ("试了 {count} 次{why}", "{count} tries{why}"),
+    "alerts_by_state": (
+        "{waiting} 条在等待，{dead} 条已放弃，{sent} 条已发出",
+        "{waiting} waiting, {dead} dead, {sent} sent",
+    ),
+    "alerts_due": ("{count} 条已到期，{left} 条还在等待", "{count} due, {left} still waiting"),
+    # cli/labelled_commands.py, asking.py, labelled_rows.py
+    "wrong_rows_in": ("{file} 里有 {count} 行答错的", "{count} wrong rows are in {file}"),
+    "calibration_kept": (
+        "已存到 {file}：从下次启动起有效",
+        "kept in {file}: it holds from the next start on",
+    ),
+    "rows_unusable": ("{file} 有 {count} 行不能用", "{count} rows of {file} that cannot be used"),
+    "rows_unanswered": ("{count} 行没有得到回答", "{count} rows that were not answered"),
+    "answer_of_another_task": (
+        "答案不是这个任务的（{name}：{error}）",
+        "the answer is not one of this task ({name}: {error})",
+    ),
+    "cells_differ": ("有 {count} 格，表头有 {width} 格", "{count} cells where the header has {width}"),
+    "cell_empty": ("{name} 是空的", "{name} is empty"),
+    "label_unknown": (
+        "标签 {label!r} 不是 {allowed} 之一；可以用 --map 换成任务的标签",
+        "the label {label!r} is none of {allowed}; --map translates labels",
+    ),
+    "no_valid_csv": ("不是合法的 CSV（{error}）", "no valid CSV ({error})"),
+    # cli/tune_command.py, tune_prompt_command.py
+    "rows_to_learn": ("{count} 行用来学习，{unseen} 行用来测量", "{count} rows to learn from, {unseen} to measure on"),
+    "rows_not_taken": ("{count} 行是任务不接受的", "{count} rows that the task does not take"),
+    "above_context": ("比上下文的 {context} 个 token 长", "longer than the context of {context} tokens"),
+    "measuring": ("正在测量原来的模型", "measuring the model as it is"),
+    "right_now": ("测量：答对 {right}，损失 {loss}", "held out: {right} right, loss {loss}"),
+    "loss_now": ("测量：损失 {loss}", "held out: loss {loss}"),
+    "ended_early": ("提前结束", "ended early"),
+    "adapter_kept": (
+        "已存到 {folder}：从下次启动或重新加载起有效",
+        "kept in {folder}: it holds from the next start or reload on",
+    ),
+    "ways_to_write": ("各种写法", "ways to write it"),
+    "on_other_rows": (
+        "在另外 {count} 行上：原来的 {before}，最好的 {after}",
+        "on {count} other rows: {before} as it is, {after} the best",
+    ),
+    "best_no_better": (
+        "prompt.md 保持原样：在没有用来挑选它的行上，最好的也没有更好",
+        "prompt.md stays as it is: on rows that it was not chosen by, the best is no better",
+    ),
+    "prompt_stays": ("prompt.md 保持原样", "prompt.md stays as it is"),
+    "prompt_written": (
+        "已写入 {file}：从下次启动或重新加载起有效",
+        "written to {file}: it holds from the next start or reload on",
+    ),
+    # cli/prompt_commands.py, prompt_trial.py
+    "next_start_takes": (
+        "提示词 {version}：这里没有运行中的服务，下次启动时换上",
+        "prompts {version}: no service runs here, the next start takes it",
+    ),
+    "service_takes": (
+        "提示词 {version}：服务（进程 {master}）会换上，日志里会写明什么时候",
+        "prompts {version}: the service (process {master}) takes it; its log says when",
+    ),
+    "no_task_changed": ("有标准用例的任务都没有变", "no task with gold cases has changed"),
+    "refused": ("拒绝：{problem}", "refused: {problem}"),
+    "cases_lost": (
+        "{task}：{cases} 条标准用例现在答对 {now}，以前是 {before}（QAIO_PROMPTS_MAY_LOSE={may_lose}）",
+        ("{task}: {now} of its {cases} gold cases are right, {before} were before (QAIO_PROMPTS_MAY_LOSE={may_lose})"),
+    ),
+    "at_start": ("启动", "start"),
+    "was_tried": ("试用通过", "tried"),
+    "was_forced": ("强行换上", "forced"),
+    "went_back": ("退回", "back"),
+    # cli/feedback_command.py, feedback_crews.py, feedback_alerts.py
+    "reading_files": ("正在读文件", "reading the files"),
+    "writing_report": ("正在写报告", "writing the report"),
+    "sending_alerts": ("正在发送报警", "sending alerts"),
+    "alerts_left": (
+        (
+            "还有 {count} 条报警没能发出：运行中的服务或 qwen-allinone alerts retry 会发；"
+            "原因见 qwen-allinone alerts list"
+        ),
+        (
+            "{count} alerts could not be sent yet: a running service sends them, or qwen-allinone alerts retry; "
+            "qwen-allinone alerts list says why"
+        ),
+    ),
+    "joining": ("正在加入集群，并在那里加载 {model}", "joining the cluster and loading {model} there"),
+    "models_on_machines": ("{machines} 台机器上有 {actors} 个模型", "{actors} models on {machines} machines"),
+    "columns_chosen": ("所用的列（可以用这些选项另外指定）：", "columns (say otherwise with these flags):"),
+    "no_column": ("（无）", "(none)"),
+    "read_as": ("{name} 按 {encoding} 读取", "{name} is read as {encoding}"),
+    "rows_found": ("{count} 行", "{count} rows"),
+    "rows_unreadable": (
+        "其中 {count} 行读不成一行；它们会保留，但没有标签",
+        "{count} of them cannot be read as rows; they are kept without a label",
+    ),
+    "rows_again": ("{count} 行的编号前面已经有了", "{count} rows have a number that has been there before"),
+    "row_told": ("{file}：第 {line} 行：{problem}", "{file}: line {line}: {problem}"),
+    "number_again": (
+        "第 {line} 行：第 {first} 行的 {name!r} 又出现了；两行都保留",
+        "line {line}: the {name!r} of line {first} once more; both are kept",
+    ),
+    "rows_a_second": ("每秒 {speed} 行", "{speed} rows/s"),
+    "time_left": ("后完成", "left"),
+    "stopped": (
+        "已停下：{rows} 行里做完并保存了 {done} 行；用 --resume 继续",
+        "stopped: {done} of {rows} rows are done and kept; go on with --resume",
+    ),
+    "feedback_done": (
+        "{rows} 行：正面 {positive}，负面 {negative}，没有标签 {unlabelled}；警报 {alarms}",
+        "{rows} rows: {positive} positive, {negative} negative, {unlabelled} without a label; {alarms} alarms",
+    ),
+    "run_files": ("文件", "files"),
+    "run_text_column": ("文字的列", "text column"),
+    "run_model": ("模型", "model"),
+    "run_tasks": ("任务", "tasks"),
+    "run_made_of": ("权重或提示词", "weights or prompts"),
     # tables: headings of columns and titles
     "head_task": ("任务", "task"),
     "head_cases": ("用例", "cases"),

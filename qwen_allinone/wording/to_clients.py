@@ -709,4 +709,17 @@ TO_CLIENTS: dict[str, tuple[str, str]] = {
             "{owner_lines}: wait until they are"
         ),
     ),
+    # desk/: what is wrong with a row of a file; it stands in the report too, which is Chinese
+    "cell_too_long": ("单元格太长，或引号没有配对", "a cell is too long, or a quotation mark is never closed"),
+    "quotes_open": (
+        "引号没有配对，其后的内容无法分列",
+        "a quotation mark is never closed; what follows has no columns",
+    ),
+    "row_width": ("有 {count} 列，应为 {width} 列{over}", "{count} columns where there should be {width}{over}"),
+    "cells_over": ("，多出：{cells}", ", too many: {cells}"),
+    "line_endless": ("这一行太长", "the line is too long"),
+    "line_no_utf8": ("不是 UTF-8 编码", "is not UTF-8"),
+    "line_no_json": ("不是合法的 JSON", "is no JSON"),
+    "line_no_object": ("不是 JSON 对象", "is no JSON object"),
+    "answer_wrong": ("答案不是这个任务的", "the answer is not one of this task"),
 }

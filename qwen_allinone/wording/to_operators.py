@@ -10,6 +10,140 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
         "{name}：没有这个设置{meant}（有的是：{known}）",
         "{name}: no such setting{meant} (known: {known})",
     ),
+    # settings.py, setting_types.py
+    "of_value": ("{name}={value}：{error}", "{name}={value}: {error}"),
+    "kv_tokens_below_context": (
+        "QAIO_KV_TOKENS={kv_tokens} 小于 QAIO_CONTEXT={context}：一个最长的请求放不下；请调大前者或调小后者",
+        (
+            "QAIO_KV_TOKENS={kv_tokens} is less than QAIO_CONTEXT={context}: "
+            "one longest request would not fit; raise the first or lower the second"
+        ),
+    ),
+    "step_tokens_below_slots": (
+        (
+            "QAIO_STEP_TOKENS={step_tokens} 小于 QAIO_SLOTS={slots}：一步里不是每个进行中的回复都有一个 token；"
+            "请调大前者或调小后者"
+        ),
+        (
+            "QAIO_STEP_TOKENS={step_tokens} is less than QAIO_SLOTS={slots}: "
+            "not every running reply would get a token in a step; raise the first or lower the second"
+        ),
+    ),
+    "prompt_edit_without_admins": (
+        "要密钥的地方，QAIO_PROMPT_EDIT=1 需要 QAIO_ADMINS：别人都不可以改",
+        "QAIO_PROMPT_EDIT=1 needs QAIO_ADMINS where keys are asked for: nobody else may edit",
+    ),
+    "completions_without_memory": (
+        "QAIO_MEMORY_CHAT_COMPLETIONS=1 需要 QAIO_MEMORY=1：请两个都设，或都不设",
+        "QAIO_MEMORY_CHAT_COMPLETIONS=1 needs QAIO_MEMORY=1: set both or neither",
+    ),
+    "jwt_settings_missing": (
+        "JSON Web Token 要么设置全部 QAIO_JWT_*，要么都不设：没有设置 {absent}",
+        "JSON web tokens need all of QAIO_JWT_*, or none: {absent} not set",
+    ),
+    "network_of_everybody": (
+        "包括所有人的网段不是代理：请写代理自己的地址",
+        "a network of everybody is not a proxy: name the proxies' own addresses",
+    ),
+    "no_network": (
+        "{value!r} 不是 IPv4 或 IPv6 的地址或网段：请写成 10.0.0.7 或 10.0.0.0/8",
+        "{value!r} is no address or network of IPv4 or IPv6: write it as 10.0.0.7 or 10.0.0.0/8",
+    ),
+    "network_host_bits": (
+        "{value!r} 是网段里的一个地址，不是网段：请写成 {network}",
+        "{value!r} has host bits set: write {network}",
+    ),
+    "host_form": (
+        "必须是地址或名字，不带端口：0.0.0.0、:: 或 127.0.0.1",
+        "must be an address or a name, without a port: 0.0.0.0, :: or 127.0.0.1",
+    ),
+    "encode_password": (
+        "请给密码做百分号编码：/ 写 %2F，? 写 %3F，# 写 %23，@ 写 %40",
+        "percent-encode the password: / is %2F, ? is %3F, # is %23, @ is %40",
+    ),
+    "redis_url_form": (
+        "必须写成 redis://host:6379/0、rediss://... 或 unix:///path（Valkey 也一样）",
+        "must look like redis://host:6379/0, rediss://... or unix:///path (Valkey too)",
+    ),
+    "postgres_url_form": (
+        "必须写成 postgresql://user:password@host:5432/database",
+        "must look like postgresql://user:password@host:5432/database",
+    ),
+    "host_name_form": (
+        "{value!r} 必须是主机名，不带协议和端口：qaio 或 .example.com",
+        "{value!r} must be a host's name, without scheme and port: qaio or .example.com",
+    ),
+    "origin_form": (
+        "{value!r} 必须写成 https://app.example.com 或 http://localhost:3000，不带路径",
+        "{value!r} must look like https://app.example.com or http://localhost:3000, with no path",
+    ),
+    "shares_form": (
+        "必须写成 alice=3, bob=2，每个名字一次",
+        "must look like alice=3, bob=2, each name once",
+    ),
+    # what pydantic says of a value, by its own names and word for word in English
+    "pydantic_missing": ("缺少这一项", "Field required"),
+    "pydantic_extra_forbidden": ("没有这一项", "Extra inputs are not permitted"),
+    "pydantic_string_type": ("应为文字", "Input should be a valid string"),
+    "pydantic_string_too_short": (
+        "至少要 {min_length} 个字符",
+        "String should have at least {min_length} character(s)",
+    ),
+    "pydantic_string_too_long": ("最多 {max_length} 个字符", "String should have at most {max_length} character(s)"),
+    "pydantic_string_pattern_mismatch": ("应符合 {pattern}", "String should match pattern '{pattern}'"),
+    "pydantic_bool_type": ("应为 true 或 false", "Input should be a valid boolean"),
+    "pydantic_bool_parsing": ("应为 1 或 0", "Input should be a valid boolean, unable to interpret input"),
+    "pydantic_int_type": ("应为整数", "Input should be a valid integer"),
+    "pydantic_int_parsing": (
+        "应为整数",
+        "Input should be a valid integer, unable to parse string as an integer",
+    ),
+    "pydantic_int_from_float": (
+        "应为整数，没有小数部分",
+        "Input should be a valid integer, got a number with a fractional part",
+    ),
+    "pydantic_float_type": ("应为数", "Input should be a valid number"),
+    "pydantic_float_parsing": ("应为数", "Input should be a valid number, unable to parse string as a number"),
+    "pydantic_finite_number": ("应为有限的数", "Input should be a finite number"),
+    "pydantic_greater_than": ("应大于 {gt}", "Input should be greater than {gt}"),
+    "pydantic_greater_than_equal": ("应不小于 {ge}", "Input should be greater than or equal to {ge}"),
+    "pydantic_less_than": ("应小于 {lt}", "Input should be less than {lt}"),
+    "pydantic_less_than_equal": ("应不大于 {le}", "Input should be less than or equal to {le}"),
+    "pydantic_literal_error": ("应为 {expected}", "Input should be {expected}"),
+    "pydantic_enum": ("应为 {expected}", "Input should be {expected}"),
+    "pydantic_dict_type": ("应由键和值组成", "Input should be a valid dictionary"),
+    "pydantic_list_type": ("应为列表", "Input should be a valid list"),
+    "pydantic_tuple_type": ("应为列表", "Input should be a valid tuple"),
+    "pydantic_model_type": (
+        "应由键和值组成",
+        "Input should be a valid dictionary or instance of {class_name}",
+    ),
+    "pydantic_too_short": (
+        "至少要 {min_length} 项，现在是 {actual_length} 项",
+        "{field_type} should have at least {min_length} item(s) after validation, not {actual_length}",
+    ),
+    "pydantic_too_long": (
+        "最多 {max_length} 项，现在是 {actual_length} 项",
+        "{field_type} should have at most {max_length} item(s) after validation, not {actual_length}",
+    ),
+    "one_or_other": ("{one} 或 {other}", "{one} or {other}"),
+    # what the system says of a file or an address, by its own names and word for word in English
+    "system_EPERM": ("不允许", "Operation not permitted"),
+    "system_ENOENT": ("没有这个文件或文件夹", "No such file or directory"),
+    "system_EIO": ("读写出错", "Input/output error"),
+    "system_EACCES": ("没有权限", "Permission denied"),
+    "system_EBUSY": ("正被占用", "Device or resource busy"),
+    "system_EEXIST": ("已经有了", "File exists"),
+    "system_ENOTDIR": ("不是文件夹", "Not a directory"),
+    "system_EISDIR": ("是文件夹", "Is a directory"),
+    "system_EMFILE": ("打开的文件太多", "Too many open files"),
+    "system_EFBIG": ("文件太大", "File too large"),
+    "system_ENOSPC": ("磁盘已满", "No space left on device"),
+    "system_EROFS": ("文件系统只能读", "Read-only file system"),
+    "system_ENAMETOOLONG": ("名字太长", "File name too long"),
+    "system_ELOOP": ("符号链接太多", "Too many levels of symbolic links"),
+    "system_EDQUOT": ("配额已用完", "Disk quota exceeded"),
+    "system_EADDRNOTAVAIL": ("这台机器没有这个地址", "Cannot assign requested address"),
     # cli/labelled_rows.py: which columns
     "columns_of_name": ("{file} 有 {count} 个列叫 {name!r}", "{file} has {count} columns {name!r}"),
     "no_column_of_name": ("{file} 没有列 {name!r}{meant}", "{file} has no column {name!r}{meant}"),
@@ -147,6 +281,13 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
     "line_not_utf8_maybe_gbk": (
         "{file} 不是 UTF-8（第 {line} 行）；请存成 UTF-8，它可能是 GBK：{value}",
         "{file} is not UTF-8 (line {line}); save it as UTF-8, it may be GBK: {value}",
+    ),
+    "below_its_header": ("：表头下面没有行", " below its header"),
+    "maybe_big5": ("；它可能是 Big5：{command}", ", it may be Big5: {command}"),
+    "name_another": ("请用 {option} 指明另一个", "name another with {option}"),
+    "put_this_there": (
+        "请让文件夹可写，或自己写入这些：\n{text}",
+        "make the folder writable, or put this there yourself:\n{text}",
     ),
     "no_usable_row": ("{file} 没有一行能用{why}", "{file} has no row that can be used{why}"),
     "is_utf_16": (
@@ -294,6 +435,13 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
         "{path}：第 {line} 行：不是合法的 CSV（{header}）",
         "{path}: line {line}: no valid CSV ({header})",
     ),
+    "two_encodings": ("，而第 {line} 行是：一个文件里有两种编码", ", but line {line} is: two encodings in one file"),
+    "likely_big5": ("，可能是 Big5", ", it may be Big5"),
+    "encoding_unknown": ("，也不是别的已知编码", ", and no other encoding that is known"),
+    "install_or_csv": (
+        "pip install -r requirements-feedback.txt，或把文件存成 CSV",
+        "pip install -r requirements-feedback.txt, or save the file as CSV",
+    ),
     "source_line_not_utf8": (
         "{path}：第 {line} 行不是 UTF-8{why}；请全部存成 UTF-8",
         "{path}: line {line} is not UTF-8{why}; save all of it as UTF-8",
@@ -338,6 +486,30 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
     ),
     "no_model_folder": ("模型文件夹 {folder} 不存在", "the model folder {folder} does not exist"),
     # model/config.py
+    "no_architecture": ("没有 architectures", "no architecture"),
+    "no_object": ("不是对象", "no object"),
+    "qwen3_bias": ("不支持 Qwen3 的 attention_bias", "attention_bias is not supported for Qwen3"),
+    "rope_unknown": (
+        "不支持 rope 类型 {kind!r}：请用没有它的检查点",
+        "rope type {kind!r} is not supported; use the checkpoint without it",
+    ),
+    "sliding_window": (
+        "不支持滑动窗口注意力：请把 use_sliding_window 设为 false",
+        "sliding-window attention is not supported; set use_sliding_window to false",
+    ),
+    "activation_unknown": ("不支持激活函数 {name!r}", "activation {name!r} is not supported"),
+    "weights_quantized": (
+        "不支持量化的权重：请用量化以前的检查点",
+        "quantized weights are not supported; use the checkpoint they were made from",
+    ),
+    "heads_not_multiple": (
+        "num_attention_heads 不是 num_key_value_heads 的倍数",
+        "num_attention_heads is not a multiple of num_key_value_heads",
+    ),
+    "head_dim_odd": (
+        "head_dim {head_dim} 不是偶数，旋转位置编码做不到",
+        "head_dim {head_dim} is not even, which rotary embeddings need",
+    ),
     "model_kind_unknown": (
         "{file} 写的是 {value}；本服务能运行 {qwen2} 和 {qwen3}",
         "{file} describes {value}; this service runs {qwen2} and {qwen3}",
@@ -365,6 +537,8 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
         "设置了 HF_HUB_OFFLINE，而 {name} 不在（或不全在）hub 的缓存里",
         "HF_HUB_OFFLINE is set and {name} is not (or only partly) in the hub's cache",
     ),
+    "not_in_cache": ("{name} 不在它的缓存里（或不全）", "{name} is not (or only partly) in its cache"),
+    "silent": ("{seconds} 秒内没有回应", "no answer within {seconds} s"),
     "hub_out_of_reach": ("连不上 hub，而且 {missing}（{error}）", "the hub is out of reach and {missing} ({error})"),
     "downloading_failed": ("下载 {name} 失败（{name2}：{error}）", "downloading {name} failed ({name2}: {error})"),
     # model/lora.py
@@ -666,6 +840,65 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
     ),
     # strict_yaml.py
     "and_fix": ("{problem}；{fix}", "{problem}; {fix}"),
+    # strict_yaml.py
+    "no_yaml": ("不是 YAML（{problem}）", "is no YAML ({problem})"),
+    "key_given_twice": ("键 {key!r} 写了两次", "key {key!r} is given twice"),
+    # tasks/task.py
+    "list_alone_has_most": ("max_items 只用于 `kind: list`", "max_items is for `kind: list` only"),
+    "remove_it_or_change_kind": ("请删除它，或改变 kind", "remove it or change the kind"),
+    "json_has_schema": (
+        "`kind: json` 和 `schema: schema.json` 要一起写",
+        "`kind: json` and `schema: schema.json` belong together",
+    ),
+    "write_both_or_neither": ("请两个都写，或都不写", "write both or neither"),
+    "label_alone_has_labels": (
+        "labels、unknown 和 contextual 只用于 `kind: label`",
+        "labels, unknown and contextual are for `kind: label` only",
+    ),
+    "remove_them_or_change_kind": ("请删除它们，或改变 kind", "remove them or change the kind"),
+    "two_labels_needed": ("标签任务至少要两个标签", "a label task needs at least two labels"),
+    "list_labels": ("请列在 output.labels 下", "list them under output.labels"),
+    "label_not_told_apart": (
+        "标签 {name!r} {why}，这样分不清是哪个回答",
+        "label {name!r} {why}, so an answer could not be told apart",
+    ),
+    "listed_twice": ("列了两次", "is listed twice"),
+    "begins_another": ("是 {other!r} 的开头", "is the beginning of {other!r}"),
+    "rename_one": ("请给其中一个改名", "rename one"),
+    "unknown_is_label": ("unknown.name {name!r} 也是标签", "unknown.name {name!r} is also a label"),
+    "choose_another_name": ("请换一个名字", "choose another name"),
+    "greedy_ignores": ("贪心解码不理会 {useless}", "greedy decoding ignores {useless}"),
+    "remove_or_sample": ("请删除它，或写 `strategy: sample`", "remove it or use `strategy: sample`"),
+    "input_name_taken": (
+        "inputs.{name}：这个词在请求里另有含义",
+        "inputs.{name}: requests say something else with that word",
+    ),
+    "sentiment_alone_unsure": (
+        "inputs.{name}.unsure：只有输入 `sentiment` 有概率",
+        "inputs.{name}.unsure: only the input `sentiment` has a probability",
+    ),
+    "memories_alone_have_heading": (
+        "inputs.{name}：只有输入 `memories` 有 `heading`，它也必须有",
+        "inputs.{name}: the input `memories` has a `heading`, and no other",
+    ),
+    "correct_that": ("请改正", "correct that"),
+    "label_alone_is_plain": ("plain 只用于 `kind: label`", "plain is for `kind: label` only"),
+    "labels_are_greedy": ("标签任务只用贪心解码", "a label task is decoded greedily"),
+    "write_greedy": (
+        "请写 `decoding: {{strategy: greedy, ...}}`",
+        "write `decoding: {{strategy: greedy, ...}}`",
+    ),
+    # service/judging.py
+    "case_expected": ("应为 {wanted}", "expected {wanted}"),
+    "case_empty": ("回答是空的", "empty answer"),
+    "case_cut": (
+        "到上限被截断：请调大 max_new_tokens，或限制 schema",
+        "cut at its limit: raise max_new_tokens, or bound the schema",
+    ),
+    "case_must_not": ("不应有 {words}", "must not contain {words}"),
+    "case_lacks": ("缺少 {words}", "lacks {words}"),
+    "case_none_of": ("一个也没有：{words}", "contains none of {words}"),
+    "case_too_long": ("有 {count} 个字符，最多 {most} 个", "{count} characters, at most {most}"),
     # alerts/addresses.py
     "address_private": ("{address} 不是公网地址", "{address} is no public address"),
     "allow_network": ("如果确实要用它，请把它的网络写进 {setting}", "if that is meant, put its network into {setting}"),
@@ -786,7 +1019,14 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
         "批处理的一行只有一个任务的回答，没有 {tasks} 几个的",
         "a line of a batch has the answer of one task, not of {tasks}",
     ),
-    # alerts/webhook.py
+    # alerts/webhook.py, channels.py
+    "channel_answered": ("回应了 {status}{hint}", "answered {status}{hint}"),
+    "redirects_not_followed": ("；不跟随跳转，请写新的地址", "; redirects are not followed, write the new address"),
+    "channel_unreachable": ("连不上", "could not be reached"),
+    "asked_without_tls": (
+        "要经过公网，却没有 TLS：请写 https://",
+        "is asked without TLS over public networks; write https://",
+    ),
     "secret_bytes": ("有 {count} 字节，应有 24 到 64 字节", "has {count} bytes, and must have 24 to 64"),
     # cli/alert_commands.py
     "alerts_not_set": (

@@ -10,6 +10,7 @@ from pydantic import SecretStr, ValidationError
 
 from qwen_allinone.errors import SettingsError
 from qwen_allinone.settings import Settings
+from qwen_allinone.wording import in_language, message_of
 
 JWT = {
     "QAIO_JWT_ALGORITHM": "RS256",
@@ -455,9 +456,31 @@ def test_settings_are_frozen() -> None:
         settings.port = 1
 
 
-def test_every_setting_says_what_it_is_for() -> None:
-    for name, field in Settings.model_fields.items():
-        assert field.description and len(field.description) > 10, name
+@pytest.mark.parametrize(
+    ("environ", "told"),
+    [
+        ({"QAIO_PORT": "99999"}, "QAIO_PORT='99999'：应不大于 65535"),
+        ({"QAIO_PORT": "http"}, "QAIO_PORT='http'：应为整数"),
+        ({"QAIO_FIT_S": "-1"}, "QAIO_FIT_S='-1'：应不小于 0.0"),
+        ({"QAIO_DEADLINE_S": "soon"}, "QAIO_DEADLINE_S='soon'：应为数"),
+        ({"QAIO_MEMORY": "perhaps"}, "QAIO_MEMORY='perhaps'：应为 1 或 0"),
+        ({"QAIO_WEIGHTS": "int4"}, "QAIO_WEIGHTS='int4'：应为 'fp32', 'fp16' 或 'int8'"),
+        ({"QAIO_MODEL": ""}, "QAIO_MODEL=''：至少要 1 个字符"),
+        ({"QAIO_KV_TOKENS": "1000"}, "QAIO_KV_TOKENS=1000 小于 QAIO_CONTEXT=1536：一个最长的请求放不下；"),
+        ({"QAIO_SHARES": "alice"}, "QAIO_SHARES='alice'：必须写成 alice=3, bob=2，每个名字一次"),
+        ({"QAIO_HOST": "a:b"}, "QAIO_HOST='a:b'：必须是地址或名字，不带端口"),
+        ({"QAIO_TRUSTED_PROXIES": "1.2.3"}, "'1.2.3' 不是 IPv4 或 IPv6 的地址或网段：请写成 10.0.0.7"),
+        ({"QAIO_TRUSTED_PROXIES": "10.0.0.1/8"}, "'10.0.0.1/8' 是网段里的一个地址，不是网段：请写成 10.0.0.0/8"),
+        ({"QAIO_REDIS_URL": "redis"}, "QAIO_REDIS_URL=***：必须写成 redis://"),
+        ({"QAIO_JWT_ISSUER": "us"}, "没有设置 QAIO_JWT_ALGORITHM、QAIO_JWT_KEY_FILE、QAIO_JWT_AUDIENCE"),
+        ({"QAIO_PORT": "0", "QAIO_PROT": "1"}, "QAIO_PROT：没有这个设置，也许是 QAIO_PORT（有的是："),
+        ({"QAIO_PORT": "0", "QAIO_PROT": "1"}, "；QAIO_PORT='0'：应不小于 1"),
+    ],
+)
+def test_a_chinese_terminal_is_told_in_chinese_what_is_wrong(environ: dict[str, str], told: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(environ)
+    assert told in in_language(message_of(caught.value), "zh")
 
 
 def test_where_keys_are_asked_for_somebody_must_be_named_who_may_edit_prompts() -> None:

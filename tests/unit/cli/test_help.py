@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from qwen_allinone.cli import app
+from qwen_allinone.settings import Settings
 from qwen_allinone.wording.of_commands import OF_COMMANDS
 from tests.support import forked
 
@@ -118,6 +119,39 @@ def test_a_command_that_is_nearly_named_is_named_before_it_was_ever_asked_for() 
     assert "Did you mean 'feedback'?" in CliRunner().invoke(app, ["fedback"]).output
 
 
+@pytest.mark.parametrize(
+    ("words", "chinese", "english"),
+    [
+        ("chek", "没有命令 'chek'，是不是 'check'？", "No such command 'chek'. Did you mean 'check'?"),
+        ("nothing", "没有命令 'nothing'", "No such command 'nothing'."),
+        ("check --foo", "没有选项 --foo", "No such option: --foo"),
+        ("check --sed 3", "没有选项 --sed（也许是：--seed）", "No such option: --sed (Possible options: --seed)"),
+        ("eval", "缺少参数 'task'", "Missing argument 'task'."),
+        ("eval sentiment", "缺少选项 '--data'", "Missing option '--data'."),
+        ("eval sentiment --data", "选项 '--data' 后面要有一个值", "Option '--data' requires an argument."),
+        ("eval a b --data x", "多余的参数：b", "Got unexpected extra argument(s) (b)"),
+        ("eval a --data x --limit -1", "'--limit' 的值不对：应不小于 0", "Invalid value for '--limit': Input should be"),
+        ("eval a --data x --limit x", "'--limit' 的值不对：应为整数", "Invalid value for '--limit': Input should be"),
+        (
+            "feedback x --engine y",
+            "'--engine' 的值不对：'y' 不是 'process', 'ray' 之一",
+            "Invalid value for '--engine': 'y' is not one of 'process', 'ray'.",
+        ),
+        ("feedback --resume=1", "选项 '--resume' 后面不能有值", "Option '--resume' does not take a value."),
+        ("prompts foo", "没有命令 'foo'", "No such command 'foo'."),
+    ],
+)
+def test_a_command_line_that_is_wrong_is_told_so_in_the_language_of_the_terminal(
+    words: str, chinese: str, english: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for locale, told, usage in (("zh_CN.UTF-8", chinese, "用法："), ("C.UTF-8", english, "Usage: ")):
+        monkeypatch.setenv("LC_ALL", locale)
+        result = CliRunner().invoke(app, words.split())
+        assert result.exit_code == 2 and f"qwen-allinone: {told}" in result.stderr, result.stderr
+        if "=" not in words and not words.endswith("--data"):  # what typer's parser finds belongs to no command yet
+            assert result.stderr.startswith(usage) and "--help'" in result.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("language", TERMINALS)
 def test_piped_help_is_not_wrapped_however_narrow_the_terminal_is(language: str) -> None:
     shown = command(language, "tune-prompt", "--help", COLUMNS="20")
@@ -173,6 +207,8 @@ def test_tables_have_chinese_headings_and_json_english_keys(
     assert keys.keys() == {"rows", "accuracy", "macro_f1", "ece", "f1", "confusion", "rows_a_second"}
     assert "标准用例" in (checked := shown("check", "sentiment", "--no-wrong")) and "share" not in checked
     told = shown("doctor")
+    listed = [line for line in told.splitlines() if "QAIO_" in line]
+    assert len([line for line in listed if CHINESE.search(line)]) >= len(Settings.model_fields)
     for word in ("设置（* 由你设置）", "含义", "sentiment：正面 的 token", "停止 id", "演示模型只是替代品"):
         assert word in told
     rows = told[told.index("停止 id") :].splitlines()
