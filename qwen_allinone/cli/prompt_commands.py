@@ -13,7 +13,7 @@ from rich.table import Table
 
 from qwen_allinone.cli.prompt_trial import Compared, compare
 from qwen_allinone.cli.terminal import AsJson, err, exit_with, in_terminal, load_settings, out, print_json, tell, worded
-from qwen_allinone.errors import QaioError
+from qwen_allinone.errors import DataFileError, QaioError
 from qwen_allinone.serving.succession import ask_to_reload
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Registry, Versions
@@ -65,7 +65,9 @@ def try_version(
     """
     settings = load_settings()
     versions = Versions(settings.prompts_kept)
-    prompts = versions.folder(version) if version else settings.prompts
+    prompts = _kept(versions, version) if version else settings.prompts
+    if against:
+        _kept(versions, against)
     refused = _tried(settings, versions, prompts, against or versions.current, as_json)
     if refused:
         raise typer.Exit(1)
@@ -97,6 +99,14 @@ def back() -> None:
     versions.restore(version, settings.prompts)
     versions.accept(version, "back")
     _take_over(versions, version)
+
+
+def _kept(versions: Versions, version: str) -> Path:
+    """Where a version lies; raises DataFileError if it is not kept."""
+    folder = versions.folder(version)
+    if not folder.is_dir():
+        raise DataFileError(said("no_such_version", version=version, root=versions.root))
+    return folder
 
 
 def _take_over(versions: Versions, version: str) -> None:

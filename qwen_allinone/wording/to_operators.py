@@ -304,6 +304,10 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
         "{file}: line {line} is not UTF-8, but line {other_line} is; save all of it as UTF-8",
     ),
     # cli/prompt_commands.py
+    "no_such_version": (
+        "{root} 里没有版本 {version}：有的见 qwen-allinone prompts list",
+        "no version {version} is kept in {root}: qwen-allinone prompts list names those that are",
+    ),
     "no_earlier_prompts": ("{root} 里没有更早的版本", "no earlier version is kept in {root}"),
     "not_reloaded": (
         "没有换上新的；`--force` 可以强行换上",

@@ -7,6 +7,7 @@ import errno
 import os
 import pickle
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from string import Formatter
@@ -15,6 +16,8 @@ import pytest
 from pydantic_core import PydanticKnownError
 
 from qwen_allinone.alerts import load_alerts
+from qwen_allinone.desk.sources import open_source
+from qwen_allinone.engine import FinishReason, Result
 from qwen_allinone.errors import (
     AccessFileError,
     AlertsFileError,
@@ -25,8 +28,9 @@ from qwen_allinone.errors import (
     TaskFileError,
     UnknownTask,
 )
+from qwen_allinone.service import Answer, judge
 from qwen_allinone.settings import Settings
-from qwen_allinone.tasks import Registry
+from qwen_allinone.tasks import Case, Registry
 from qwen_allinone.tasks.loader import load_task
 from qwen_allinone.wording import Language, in_language, message_of, of_environment, of_header, said
 from qwen_allinone.wording.of_commands import OF_COMMANDS
@@ -367,3 +371,46 @@ def test_the_language_of_a_header(header: str, language: Language | None) -> Non
 )
 def test_the_language_of_a_terminal(environment: dict[str, str], language: Language) -> None:
     assert of_environment(environment) == language
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "chinese", "english"),
+    [
+        ("kind: label", "kind: [label", "(yaml)：第 {}", "(yaml): line {}"),
+        ("strategy: greedy", "strategy: gredy", "应为 'greedy' 或 'sample'", "Input should be 'greedy' or 'sample'"),
+        ("strategy: greedy", "strategy: sample", "标签任务只用贪心解码", "a label task is decoded greedily"),
+        ("kind: label", "kind: text", "labels、unknown 和 contextual 只用于", "labels, unknown and contextual are for"),
+        (
+            "clean: true",
+            "clean: 1",
+            "clean：应为 true 或 false",
+            "clean: Input should be a valid boolean",
+        ),
+    ],
+)
+def test_mistakes_in_a_prompt_are_told_in_both(
+    written: str, instead: str, chinese: str, english: str, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(PROJECT / "prompts" / "sentiment", tmp_path / "sentiment"))
+    text = (folder / "prompt.md").read_text("utf-8").replace(written, instead, 1)
+    (folder / "prompt.md").write_text(text, "utf-8")
+    line = text[: text.index(instead)].count("\n") + 2  # where the bracket is missed
+    with pytest.raises(TaskFileError) as raised:
+        load_task(folder)
+    told = in_language(message_of(raised.value), "zh")
+    assert chinese.format(line) in told and "改法：" in told, told
+    assert english.format(line) in str(raised.value) and not CHINESE.search(str(raised.value).split("Fix")[0])
+
+
+def test_rows_that_are_none_are_told_in_both_and_are_chinese_in_the_report(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text,day\n好,1,2\n", "utf-8")
+    (row,) = open_source(tmp_path / "rows.csv").rows()
+    assert row.problem == "有 3 列，应为 2 列，多出：2"
+    assert in_language(row.problem, "en") == "3 columns where there should be 2, too many: 2"
+
+
+def test_why_an_answer_to_a_gold_case_is_wrong_is_told_in_both() -> None:
+    outcome = judge(
+        Case(inputs={"text": "x"}, none=("恭喜",)), Answer("chat", Result(FinishReason.STOP, (1,), 1, 0), text="恭喜你")
+    )
+    assert outcome.problem == "must not contain 恭喜" and in_language(outcome.problem, "zh") == "不应有 恭喜"

@@ -130,7 +130,11 @@ def test_a_command_that_is_nearly_named_is_named_before_it_was_ever_asked_for() 
         ("eval sentiment", "缺少选项 '--data'", "Missing option '--data'."),
         ("eval sentiment --data", "选项 '--data' 后面要有一个值", "Option '--data' requires an argument."),
         ("eval a b --data x", "多余的参数：b", "Got unexpected extra argument(s) (b)"),
-        ("eval a --data x --limit -1", "'--limit' 的值不对：应不小于 0", "Invalid value for '--limit': Input should be"),
+        (
+            "eval a --data x --limit -1",
+            "'--limit' 的值不对：应不小于 0",
+            "Invalid value for '--limit': Input should be",
+        ),
         ("eval a --data x --limit x", "'--limit' 的值不对：应为整数", "Invalid value for '--limit': Input should be"),
         (
             "feedback x --engine y",
