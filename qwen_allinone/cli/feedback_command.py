@@ -155,7 +155,7 @@ def _label(
             asked.label(table, tasks, journal, sure=sure, on_done=done, tell=tell)
         except KeyboardInterrupt:
             progress.stop()
-            tell(err, said("stopped", done=journal.done, rows=rows))
+            err.print(worded("stopped", done=journal.done, rows=rows), highlight=False)
             raise typer.Exit(INTERRUPTED) from None
 
 
