@@ -30,6 +30,7 @@ from qwen_allinone.http import (
     create_app,
 )
 from qwen_allinone.model import checkpoint
+from qwen_allinone.postgres_link import PostgresLink
 from qwen_allinone.service import Codec, Fitting, Keeper, Memories, ResultCache, Service, fit
 from qwen_allinone.serving.multiprocess import metrics_share
 from qwen_allinone.serving.succession import ask_own_master, prompts_in_force
@@ -39,6 +40,9 @@ from qwen_allinone.state import (
     MemoryStore,
     OnceStore,
     PostgresMemories,
+    PostgresOnce,
+    PostgresStore,
+    PostgresUsage,
     RedisMemories,
     RedisOnce,
     RedisStore,
@@ -87,11 +91,12 @@ def wrap(service: Service, settings: Settings, edited: Path | None = None) -> Fl
 
     `edited`: where people edit the tasks, and a reload takes them from; None: where they are read.
     """
-    store = _store(settings)
-    memories, keeper = _memories(settings, service)
+    link = _postgres(settings)
+    store = _store(settings, link)
+    memories, keeper = _memories(settings, service, link)
     woken = threading.Event()
     batches = _batches(settings, woken)
-    accounts = _accounts(settings)
+    accounts = _accounts(settings, link)
     telemetry = _telemetry(settings, service, accounts)
     notices = _notices(settings, service.registry, telemetry.metrics)
     app = create_app(
@@ -102,7 +107,7 @@ def wrap(service: Service, settings: Settings, edited: Path | None = None) -> Fl
         model_names=(public_name(settings.model), *settings.model_aliases),
         max_body_bytes=settings.max_body_bytes,
         guarded_by=_guards(settings),
-        once=Once(_once(settings), settings.deadline_s),
+        once=Once(_once(settings, link), settings.deadline_s),
         telemetry=telemetry,
         ping_s=settings.ping_s,
         corrections=_corrections(settings),
@@ -133,8 +138,22 @@ def _guards(settings: Settings) -> Guards:
     return Guards(Credentials(settings), settings.trusted_proxies, quota, counters, browsers, first)
 
 
-def _store(settings: Settings) -> Store:
+def _postgres(settings: Settings) -> PostgresLink | None:
+    """What all that is kept in PostgreSQL shares. Raises StartupError: what it needs is not installed."""
+    if settings.state_url is None:
+        return None
+    link = PostgresLink(settings.state_url.get_secret_value())
+    atexit.register(link.close)
+    return link
+
+
+def _store(settings: Settings, link: PostgresLink | None) -> Store:
     """Where conversations are kept. Trouble there is told, and is no reason not to serve requests without one."""
+    if link:
+        database = PostgresStore(link, ttl_s=settings.session_ttl_s, owner_mb=settings.sessions_key_mb)
+        database.start()
+        atexit.register(database.stop)
+        return database
     if url := _redis_url(settings):
         return RedisStore(url, ttl_s=settings.session_ttl_s, owner_mb=settings.sessions_key_mb)
     store = SqliteStore(
@@ -149,9 +168,11 @@ def _store(settings: Settings) -> Store:
     return store
 
 
-def _once(settings: Settings) -> OnceStore:
+def _once(settings: Settings, link: PostgresLink | None) -> OnceStore:
     """Where answers to requests with an Idempotency-Key are kept: beside conversations."""
     ttl_s, owner_mb = settings.idempotency_ttl_s, settings.idempotency_key_mb
+    if link:
+        return PostgresOnce(link, ttl_s=ttl_s, owner_mb=owner_mb)
     if url := _redis_url(settings):
         return RedisOnce(url, ttl_s=ttl_s, owner_mb=owner_mb)
     store = SqliteOnce(settings.sessions_file, ttl_s=ttl_s, owner_mb=owner_mb, max_mb=settings.sessions_max_mb)
@@ -159,18 +180,19 @@ def _once(settings: Settings) -> OnceStore:
     return store
 
 
-def _memories(settings: Settings, service: Service) -> tuple[Memories, Keeper] | tuple[None, None]:
+def _memories(
+    settings: Settings, service: Service, link: PostgresLink | None
+) -> tuple[Memories, Keeper] | tuple[None, None]:
     """What users told of themselves, and the thread that finds it; none if nothing is to be remembered.
 
-    Raises:
-        TaskFileError: the prompts have no part for it. StartupError: what PostgreSQL needs is not installed.
+    Raises TaskFileError: the prompts have no part for it.
     """
     if not settings.memory:
         return None, None
     check_memory_tasks(service.registry)
     if not settings.asks_for_keys:
         log.warning("memory: no keys are asked for: whoever reaches this service and names a user reads his memories")
-    store = _memory_store(settings)
+    store = _memory_store(settings, link)
     keeper = Keeper(service, store, deadline_s=settings.deadline_s)
     keeper.start()
     # The last to be registered is the first to be called: the engine ends after it.
@@ -188,13 +210,11 @@ def _bench(settings: Settings, edited: Path) -> PromptBench | None:
     return PromptBench(settings.prompts, edited, editors, settings.fit)
 
 
-def _memory_store(settings: Settings) -> MemoryStore:
-    """Where memories are kept: beside conversations, unless they have a database of their own."""
+def _memory_store(settings: Settings, link: PostgresLink | None) -> MemoryStore:
+    """Where memories are kept: beside conversations."""
     ttl_s, most, owner_mb = settings.memory_ttl_s, settings.memory_items, settings.memory_key_mb
-    if settings.state_url:
-        database = PostgresMemories(settings.state_url.get_secret_value(), ttl_s=ttl_s, most=most, owner_mb=owner_mb)
-        atexit.register(database.close)
-        return database
+    if link:
+        return PostgresMemories(link, ttl_s=ttl_s, most=most, owner_mb=owner_mb)
     if url := _redis_url(settings):
         return RedisMemories(url, ttl_s=ttl_s, most=most, owner_mb=owner_mb)
     store = SqliteMemories(
@@ -227,8 +247,8 @@ def _batches(settings: Settings, woken: threading.Event) -> Batches | None:
     )
     if problem := store.problem():
         log.warning("batches: %s: /v1/files and /v1/batches are answered 503; set QAIO_BATCHES_FILE", problem)
-    if _redis_url(settings):
-        log.warning("batches: kept in %s on this machine alone, not in Redis", settings.batches_file)
+    if database := _shared_by(settings):
+        log.warning("batches: kept in %s on this machine alone, not in %s", settings.batches_file, database)
     atexit.register(store.close)
     return Batches(store, woken.set)
 
@@ -266,8 +286,8 @@ def _notices(settings: Settings, registry: Registry, counts: Counts) -> Notices 
     outbox = alerts_outbox(settings)
     if problem := outbox.problem():
         log.warning("alerts: %s: nobody is told anything until that is mended; set QAIO_ALERTS_OUTBOX", problem)
-    if _redis_url(settings):
-        log.warning("alerts: kept in %s on this machine alone, not in Redis", settings.alerts_outbox)
+    if database := _shared_by(settings):
+        log.warning("alerts: kept in %s on this machine alone, not in %s", settings.alerts_outbox, database)
     senders = Senders(alerts.senders, outbox, counts)
     notices = Notices(alerts.rules, alerts_spool(settings), outbox, senders, counts)
     notices.start()
@@ -287,17 +307,24 @@ def alerts_spool(settings: Settings) -> Spool:
     return Spool(file.with_name(f"{file.name}.spool"))
 
 
-def _accounts(settings: Settings) -> UsageAccounts | None:
+def _accounts(settings: Settings, link: PostgresLink | None) -> UsageAccounts | None:
     """What each caller has used, kept beside conversations; None if that is not to be kept."""
     if not settings.usage_days:
         return None
-    if url := _redis_url(settings):
-        store: UsageStore = RedisUsage(url, days=settings.usage_days)
+    if link:
+        store: UsageStore = PostgresUsage(link, days=settings.usage_days)
+    elif url := _redis_url(settings):
+        store = RedisUsage(url, days=settings.usage_days)
     else:
         store = SqliteUsage(settings.sessions_file, days=settings.usage_days, max_mb=settings.sessions_max_mb)
     accounts = UsageAccounts(store, days=settings.usage_days)
     accounts.start()
     return accounts
+
+
+def _shared_by(settings: Settings) -> str | None:
+    """What machines share conversations by, as people call it."""
+    return "PostgreSQL" if settings.state_url else "Redis" if settings.redis_url else None
 
 
 def _redis_url(settings: Settings) -> str | None:

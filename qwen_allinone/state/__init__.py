@@ -1,6 +1,6 @@
-"""What outlives a request: conversations, responses, answers to keys of clients' and what users told of themselves, in
-a SQLite file or in Redis, the last also in PostgreSQL; corrections; usage; batches and their files; alerts on their
-way; remembered answers (cache.py)."""
+"""What outlives a request: conversations, responses, answers to keys of clients', usage and what users told of
+themselves, in a SQLite file, in Redis or in PostgreSQL; corrections; batches and their files; alerts on their way;
+remembered answers (cache.py)."""
 
 from qwen_allinone.state.batches import Batch, Draft, HeldLine, InputLine, LineProblem, Quota, StoredFile, outcome
 from qwen_allinone.state.conversations import Conversation, Session, Sessions, Store, Turn, now
@@ -8,7 +8,10 @@ from qwen_allinone.state.corrections import Correction, Corrections, LabelAnswer
 from qwen_allinone.state.memories import Memory, MemoryStore, Note, Whose
 from qwen_allinone.state.once import OnceStore
 from qwen_allinone.state.outbox import AlertEvent, Message, Outcome
+from qwen_allinone.state.postgres_conversations import PostgresStore
 from qwen_allinone.state.postgres_memories import PostgresMemories
+from qwen_allinone.state.postgres_once import PostgresOnce
+from qwen_allinone.state.postgres_usage import PostgresUsage
 from qwen_allinone.state.redis_conversations import RedisStore
 from qwen_allinone.state.redis_memories import RedisMemories
 from qwen_allinone.state.redis_once import RedisOnce
@@ -44,6 +47,9 @@ __all__ = [
     "KeptResponse",
     "OnceStore",
     "PostgresMemories",
+    "PostgresOnce",
+    "PostgresStore",
+    "PostgresUsage",
     "Quota",
     "RedisMemories",
     "RedisOnce",

@@ -8,6 +8,7 @@ turn only as the next after those the request has seen.
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
 import time
@@ -84,11 +85,12 @@ class Session:
 
 
 class Store(Protocol):
-    """Where sessions are kept: sqlite_conversations.py, redis_conversations.py. `owner` is the caller's name, None
-    where no keys are asked for.
+    """Where sessions are kept: sqlite_conversations.py, redis_conversations.py, postgres_conversations.py. `owner`
+    is the caller's name, None where no keys are asked for.
 
-    Everything raises StoreUnavailable when the store cannot be used, and has then changed nothing; only a Redis that
-    does not answer in time may have done what it was asked. Who is not a session's owner gets SessionNotFound.
+    Everything raises StoreUnavailable when the store cannot be used, and has then changed nothing; only a Redis or
+    PostgreSQL that is lost before it has answered may have done what it was asked. Who is not a session's owner gets
+    SessionNotFound.
     `create` and `begin` raise OwnerFull for an owner whose turns take as much as one's may.
     """
 
@@ -219,6 +221,11 @@ def lease_for(deadline_s: float | None, longest_s: float) -> Lease:
 def now() -> float:
     """Unix seconds: what is stored must mean the same after a restart and in another process."""
     return time.time()
+
+
+def soon(seconds: float) -> int:
+    """When to ask again for what is held so long: most answers take seconds, however long their lease."""
+    return min(max(1, math.ceil(seconds)), 2)
 
 
 def _checked(id: str) -> str:

@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import logging
 import secrets
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from qwen_allinone.away import Away
 from qwen_allinone.errors import MemoryFull, MemoryNotFound, MemoryUnavailable
-from qwen_allinone.postgres_link import TIMEOUT_S, Connection, PostgresLink
+from qwen_allinone.postgres_link import Connection, PostgresLink
 from qwen_allinone.state.likeness import FEW, likest
 from qwen_allinone.state.memories import AROUND_BYTES, Memory, Note, Source, Whose, form, now, topic
+from qwen_allinone.state.postgres_tables import ERASE_EVERY_S, LOCKS, PostgresTables, has_table
 
 log = logging.getLogger(__name__)
 
-# Advisory locks of ours, in a class of their own: the tables' making, all who write, and one for each owner.
-_LOCKS = 0x7161696F
-_MAKING, _WRITING = 1, 2
+_WRITING = 2  # the lock that all share who write; one for each owner beside it
 
 _SCHEMA = """
 CREATE TABLE qaio_memories (
@@ -45,8 +42,6 @@ CREATE TABLE qaio_memory_notes (
 CREATE INDEX qaio_memory_notes_by_user ON qaio_memory_notes (owner, user_name, number);
 CREATE INDEX qaio_memory_notes_by_due ON qaio_memory_notes (due, number);
 CREATE TABLE qaio_memory_shares (owner text PRIMARY KEY, bytes bigint NOT NULL);
-CREATE TABLE qaio_memory_erasing (owed bigint NOT NULL, done bigint NOT NULL, at float8 NOT NULL, took float8 NOT NULL);
-INSERT INTO qaio_memory_erasing VALUES (0, 0, 0, 0);
 CREATE FUNCTION qaio_memory_count() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF TG_OP <> 'INSERT' THEN
         UPDATE qaio_memory_shares AS share SET bytes = share.bytes - sums.bytes FROM (
@@ -80,47 +75,34 @@ ORDER BY coalesce(nullif(CASE WHEN middle.rows > {FEW}
     THEN (known.vector - middle.vector) <=> (asked.vector - middle.vector)
     ELSE known.vector <=> asked.vector END, 'NaN'), 1), known.at DESC, known.number DESC
 """
-# A clock that was set back holds nothing up.
-_IS_DUE = "done < owed AND (at > %(now)s OR at + %(every)s * greatest(1.0, took) <= %(now)s)"
 # Removed at a time whenever something is kept.
 _SWEEP = 8
-# Seconds between two times that the tables are written anew, or so many times as long as that took, if over one.
-ERASE_EVERY_S = 10.0
 
 
-class PostgresMemories:
+class PostgresMemories(PostgresTables):
     """A `MemoryStore`. A user has `most` statements and as many notes: the oldest make room, replaced ones first.
 
     While PostgreSQL is gone, one request every two seconds waits for it; the others are told at once.
-    Raises StartupError if psycopg is absent.
     """
+
+    what = "memories"
+    unavailable = MemoryUnavailable
+    places = ("memories",)
 
     def __init__(
         self,
-        url: str,
+        link: PostgresLink,
         *,
         ttl_s: float,
         most: int,
         owner_mb: int = 100,
-        timeout_s: float = TIMEOUT_S,
         erase_every_s: float = ERASE_EVERY_S,
     ) -> None:
-        self._link = PostgresLink(
-            url,
-            use="memories",
-            without="requests with a user, and /v1/memory, are answered 503 until it does",
-            set_up=self._make_tables,
-            timeout_s=timeout_s,
-        )
+        super().__init__(link, erase_every_s=erase_every_s)
         self._ttl_s = ttl_s
         self._most = most
         self._owner_mb = owner_mb
-        self._erase_every_s = erase_every_s
         self._has_pgvector = False
-
-    def close(self) -> None:
-        """Close the connections that nobody uses."""
-        self._link.close()
 
     def check_room(self, whose: Whose) -> None:
         with self._asking() as db:
@@ -155,7 +137,7 @@ class PostgresMemories:
             found = db.execute(f"DELETE FROM qaio_memories WHERE id = %s AND {_OF}", (_plain(id), *_key(whose)))
             if not found.rowcount:
                 raise MemoryNotFound()
-            self._owe(db)
+            self._owe(db, self.places)
         self.erase()
 
     def forget(self, whose: Whose) -> int:
@@ -163,7 +145,7 @@ class PostgresMemories:
             notes = db.execute(f"DELETE FROM qaio_memory_notes WHERE {_OF}", _key(whose)).rowcount
             count = int(db.execute(f"DELETE FROM qaio_memories WHERE {_OF}", _key(whose)).rowcount)
             if notes or count:
-                self._owe(db)
+                self._owe(db, self.places)
         self.erase()
         return count
 
@@ -232,34 +214,13 @@ class PostgresMemories:
         self._sweep()
         self.erase()
 
-    def erase(self) -> None:
-        """What is deleted stays in the tables' files until their room is used again. So the tables are written anew,
-        to files of their own, by one worker for all that was forgotten before, and not again for a while. What is owed
-        stands in a table: any worker does it, and after a kill too.
-        """
-        given = {"now": now(), "every": self._erase_every_s}
-        with self._asking() as db:
-            # Most looks find nothing, and should keep nobody from writing.
-            if not db.execute(f"SELECT 1 FROM qaio_memory_erasing WHERE {_IS_DUE}", given).fetchall():
-                return
-            claim = f"UPDATE qaio_memory_erasing SET at = %(now)s WHERE {_IS_DUE} RETURNING owed"
-            if not db.execute(claim, given).fetchall():  # another was faster
-                return
-        try:
-            with self._link.asking() as db:
-                self._write_anew(db)
-        except Away:  # somebody reads or writes for long, or the disk is full
-            log.info("memories: what was deleted will be erased later")
-
-    def _write_anew(self, db: Connection) -> None:
+    def _write_anew(self, db: Connection, place: str) -> None:
         """Not by VACUUM FULL, which takes what an old transaction might still look at along."""
-        began = time.monotonic()
         db.execute("SET LOCAL statement_timeout = 0")
-        db.execute("SELECT pg_advisory_xact_lock(%s, %s)", (_LOCKS, _WRITING))
+        db.execute("SELECT pg_advisory_xact_lock(%s, %s)", (LOCKS, _WRITING))
         for table in ("qaio_memories", "qaio_memory_notes"):
             # It has to be an expression, or nothing is written.
             db.execute(f"ALTER TABLE {table} ALTER COLUMN text TYPE text USING text || ''")
-        db.execute("UPDATE qaio_memory_erasing SET done = owed, at = %s, took = %s", (now(), time.monotonic() - began))
 
     def _check_room(self, db: Connection, whose: Whose) -> None:
         found = db.execute("SELECT bytes FROM qaio_memory_shares WHERE owner = %s", (_key(whose)[0],)).fetchone()
@@ -308,31 +269,19 @@ class PostgresMemories:
             with self._writing(Whose(owner, "")) as db:
                 db.execute("DELETE FROM qaio_memories WHERE number = ANY(%s) AND expires <= %s", (numbers, now()))
 
-    def _owe(self, db: Connection) -> None:
-        db.execute("UPDATE qaio_memory_erasing SET owed = owed + 1")
-
-    @contextmanager
-    def _asking(self) -> Iterator[Connection]:
-        try:
-            with self._link.asking() as db:
-                yield db
-        except Away as error:
-            raise MemoryUnavailable() from error
-
     @contextmanager
     def _writing(self, whose: Whose) -> Iterator[Connection]:
         """A transaction that is alone with what is the owner's from its first look on."""
         with self._asking() as db:
             db.execute(
                 "SELECT pg_advisory_xact_lock_shared(%s, %s), pg_advisory_xact_lock(hashtextextended(%s, %s))",
-                (_LOCKS, _WRITING, _key(whose)[0], _LOCKS),
+                (LOCKS, _WRITING, _key(whose)[0], LOCKS),
             )
             yield db
 
     def _make_tables(self, db: Connection) -> None:
         """If they are not there; and find out whether pgvector is."""
-        db.execute("SELECT pg_advisory_xact_lock(%s, %s)", (_LOCKS, _MAKING))
-        if db.execute("SELECT to_regclass('qaio_memories')").fetchone()[0] is None:
+        if not has_table(db, "qaio_memories"):
             db.execute(_SCHEMA)
             for table, events in _TRIGGERS.items():
                 for event, rows in events.items():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from pathlib import Path
 
 from qwen_allinone.errors import OwnerFull, SessionBusy, SessionNotFound
-from qwen_allinone.state.conversations import AROUND_BYTES, Session, Turn, now
+from qwen_allinone.state.conversations import AROUND_BYTES, Session, Turn, now, soon
 from qwen_allinone.state.lease import Lease, is_dead
 from qwen_allinone.state.sqlite_file import BUSY_S, SqliteFile, has_table
 
@@ -82,7 +81,7 @@ class SqliteStore(SqliteFile):
             holder, until = db.execute("SELECT lease, lease_until FROM sessions WHERE id = ?", (id,)).fetchone()
             # A lease that ends later than any can is of a clock that was set back since.
             if holder and at < until <= at + lease.longest_s and not is_dead(holder):
-                raise SessionBusy(retry_after=_soon(until - at))
+                raise SessionBusy(retry_after=soon(until - at))
             db.execute(
                 "UPDATE sessions SET lease = ?, lease_until = ?, expires = ? WHERE id = ?",
                 (lease.token, at + lease.seconds, at + self._ttl_s, id),
@@ -182,8 +181,3 @@ class SqliteStore(SqliteFile):
 
 def _version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _soon(seconds: float) -> int:
-    """When to ask again: most answers take seconds, however long their lease."""
-    return min(max(1, math.ceil(seconds)), 2)

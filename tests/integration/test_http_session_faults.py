@@ -15,6 +15,7 @@ from qwen_allinone.access import keys
 from tests.integration.conftest import StartServer, until
 from tests.integration.conversing import TEXTS, chat, new, stored
 from tests.integration.test_http_errors import problem
+from tests.support.postgres_server import PostgresServer
 from tests.support.redis_server import BINARY, WHY_NOT, RedisServer
 
 
@@ -144,6 +145,68 @@ def test_a_fault_of_redis_is_a_503_for_conversations_and_none_for_others(
         assert [turn["text"] for turn in stored(server, session)] == TEXTS[:2]
     finally:
         redis.end()
+
+
+@pytest.mark.parametrize("fault", ["killed", "frozen", "read-only"])
+def test_a_fault_of_postgres_is_a_503_for_conversations_and_none_for_others(
+    start_server: StartServer, brief: str, own_postgres: PostgresServer, fault: str
+) -> None:
+    url = own_postgres.new_database("faults")
+    server = start_server(QAIO_STATE_URL=url, QAIO_PROMPTS=brief)
+    session = new(server, TEXTS[0])
+
+    def set_read_only(is_it: bool) -> None:
+        own_postgres.execute(f"ALTER DATABASE faults SET default_transaction_read_only = {is_it}")
+        own_postgres.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'faults'")
+
+    breaks, mends = {
+        "killed": (own_postgres.kill, own_postgres.start),
+        "frozen": (own_postgres.freeze, own_postgres.thaw),
+        "read-only": (lambda: set_read_only(True), lambda: set_read_only(False)),
+    }[fault]
+    breaks()
+    for fields in ({"session": True}, {"session_id": session}):
+        answer = chat(server, TEXTS[1], **fields)
+        assert answer.status_code == 503 and problem(answer, "/chat")["code"] == "sessions_unavailable"
+        assert int(answer.headers["Retry-After"]) >= 1
+    once = server.client.post("/chat", json={"text": TEXTS[1]}, headers={"Idempotency-Key": "k"})
+    assert once.status_code == 503 and problem(once, "/chat")["code"] == "idempotency_unavailable"
+    assert chat(server, TEXTS[1]).status_code == 200
+    mends()
+    until(lambda: chat(server, TEXTS[1], session_id=session).status_code == 200)
+    assert [turn["text"] for turn in stored(server, session)] == TEXTS[:2]
+
+
+def test_with_postgres_and_redis_what_lasts_is_in_the_one_and_what_counts_in_the_other(
+    start_server: StartServer, shared_postgres: PostgresServer, redis: RedisServer, brief: str, tmp_path: Path
+) -> None:
+    given = {
+        "QAIO_STATE_URL": shared_postgres.new_database("both"),
+        "QAIO_REDIS_URL": redis.url,
+        "QAIO_PROMPTS": brief,
+        "QAIO_RATE_REQUESTS": "1000",
+    }
+    one, other = (start_server(QAIO_SESSIONS_FILE=str(tmp_path / f"{n}.db"), **given) for n in range(2))
+    session = new(one, TEXTS[0])
+    assert chat(other, TEXTS[1], session_id=session).status_code == 200, "goes on on another machine"
+    assert [turn["text"] for turn in stored(one, session)] == TEXTS[:2]
+    made = one.client.post("/v1/responses", json={"input": TEXTS[0]}).get_json()["id"]
+    followed = other.client.post("/v1/responses", json={"input": TEXTS[1], "previous_response_id": made})
+    assert followed.status_code == 200
+    asked = {"json": {"text": TEXTS[2], "temperature": 1.0}, "headers": {"Idempotency-Key": "once"}}
+    first = one.client.post("/chat", **asked).data  # type: ignore[arg-type]
+    assert other.client.post("/chat", **asked).data == first  # type: ignore[arg-type]
+
+    def asked_of_chat() -> int:
+        lines = one.client.get("/v1/usage").get_json()["days"][0]["keys"][0]["routes"]
+        return sum(line["requests"] for line in lines if line["route"] == "POST /chat")
+
+    until(lambda: asked_of_chat() == 4, 60)  # both servers' together
+    tables = {name for (name,) in shared_postgres.execute("SELECT tablename FROM pg_tables", "both")}
+    assert {"qaio_sessions", "qaio_turns", "qaio_once", "qaio_usage"} <= tables
+    keys = [key.decode() for key in redis.execute("KEYS", "*")]  # type: ignore[union-attr]
+    assert keys and not [key for key in keys if not key.startswith(("qaio:window:", "qaio:cache:"))], keys
+    assert not list(tmp_path.glob("*.db"))
 
 
 def test_a_turn_is_stored_as_json_that_people_can_read(start_server: StartServer, tmp_path: Path) -> None:

@@ -23,13 +23,14 @@ from tests.integration.conversing import TEXTS, chat, new, stored
 from tests.integration.test_http_errors import problem
 from tests.integration.test_http_openapi import assert_documented
 from tests.support.events import read_events, without_pings
+from tests.support.postgres_server import PostgresServer
 from tests.support.redis_server import BINARY, WHY_NOT, RedisServer
 
 TTL_S = 3600
 MAX_TURNS = 6
 
 
-@pytest.fixture(scope="module", params=["sqlite", "redis"])
+@pytest.fixture(scope="module", params=["sqlite", "redis", "postgres"])
 def server(
     request: pytest.FixtureRequest, brief: str, demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
@@ -48,12 +49,15 @@ def server(
             pytest.skip(WHY_NOT)
         redis = RedisServer(folder)
         given["QAIO_REDIS_URL"] = redis.url
+    if request.param == "postgres":
+        postgres: PostgresServer = request.getfixturevalue("shared_postgres")
+        given["QAIO_STATE_URL"] = postgres.new_database("http_sessions")
     given["QAIO_SESSIONS_FILE"] = str(folder / "sessions.db")
     with serve(given) as start:
         yield start()
     if redis:
         redis.end()
-        assert not (folder / "sessions.db").exists(), "with Redis there is no file"
+    assert (folder / "sessions.db").exists() == (request.param == "sqlite"), "with a database there is no file"
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ class PostgresServer:
         import psycopg
 
         self._psycopg: Any = psycopg
+        self._frozen: list[int] = []
         self.folder = Path(tempfile.mkdtemp(prefix="qaio-postgres-"))
         self._secret = self.folder / "password"
         self._secret.write_text(PASSWORD, "utf-8")
@@ -98,12 +100,29 @@ class PostgresServer:
             answer = connection.execute(statement)
             return answer.fetchall() if answer.description else None
 
+    def freeze(self) -> None:
+        """Have it and all its backends neither answer nor end, until `thaw`."""
+        self._frozen = [self._process.pid, *self._children()]
+        for pid in self._frozen:
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        for pid in self._frozen:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self._frozen = []
+
+    def _children(self) -> list[int]:
+        tasks = Path(f"/proc/{self._process.pid}/task").iterdir()
+        return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+
     def kill(self) -> None:
         """As a crash: nobody is waited for, nothing is written."""
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait(30)
 
     def end(self) -> None:
+        self.thaw()
         if self._process.poll() is None:
             self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -24,6 +24,7 @@ from qwen_allinone.state import (
     SqliteStore,
     Whose,
     postgres_memories,
+    postgres_tables,
     redis_memories,
     sqlite_memories,
 )
@@ -34,6 +35,7 @@ from tests.support.clock import Clock
 from tests.support.naive_memories import NaiveMemories
 from tests.support.postgres_server import PostgresServer
 from tests.support.redis_server import RedisServer
+from tests.unit.state.stores import links
 
 HOUR = 3600.0
 XIAO, SAME_NAME, NOBODYS = Whose("alice", "u-1"), Whose("bob", "u-1"), Whose(None, "u-1")
@@ -42,7 +44,7 @@ XIAO, SAME_NAME, NOBODYS = Whose("alice", "u-1"), Whose("bob", "u-1"), Whose(Non
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (sqlite_memories, redis_memories, postgres_memories):
+    for module in (sqlite_memories, redis_memories, postgres_memories, postgres_tables):
         monkeypatch.setattr(module, "now", clock)
     return clock
 
@@ -82,15 +84,12 @@ def redis(request: pytest.FixtureRequest) -> Make:
 @contextmanager
 def in_postgres(request: pytest.FixtureRequest) -> Iterator[Make]:
     server: PostgresServer = request.getfixturevalue("shared_postgres")
-    url, opened = server.new_database("memories"), list[PostgresMemories]()
+    with links(server, "memories") as link:
 
-    def make(ttl_s: float = HOUR, most: int = 100, **more: int) -> PostgresMemories:
-        opened.append(PostgresMemories(url, ttl_s=ttl_s, most=most, timeout_s=20.0, **more))
-        return opened[-1]
+        def make(ttl_s: float = HOUR, most: int = 100, **more: int) -> PostgresMemories:
+            return PostgresMemories(link(), ttl_s=ttl_s, most=most, **more)
 
-    yield make
-    for store in opened:
-        store.close()
+        yield make
 
 
 @pytest.fixture

@@ -12,16 +12,17 @@ from pathlib import Path
 import pytest
 
 from qwen_allinone.errors import OnceBusy, OnceMismatch, OnceUnavailable
-from qwen_allinone.state import OnceStore, RedisOnce, SqliteOnce, redis_once, sqlite_once
+from qwen_allinone.postgres_link import PostgresLink
+from qwen_allinone.state import OnceStore, PostgresOnce, RedisOnce, SqliteOnce, redis_once, sqlite_once
 from qwen_allinone.state.lease import _place
-from tests.unit.state.stores import HOUR, lease, stores
+from tests.unit.state.stores import HOUR, STORES, lease, stores
 
 Make = Callable[..., OnceStore]
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=STORES)
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
-    with stores(request, tmp_path, SqliteOnce, RedisOnce) as make:
+    with stores(request, tmp_path, SqliteOnce, RedisOnce, PostgresOnce) as make:
         yield make
 
 
@@ -118,7 +119,9 @@ def test_of_one_owners_answers_the_oldest_make_room_and_others_stay(
 
 def test_without_a_store_nothing_is_promised(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
+    pytest.importorskip("psycopg")
     for store in (
+        PostgresOnce(PostgresLink("postgresql://u@127.0.0.1:1/db"), ttl_s=HOUR, owner_mb=1),
         SqliteOnce(tmp_path / "folder", ttl_s=HOUR, owner_mb=1),
         RedisOnce("redis://127.0.0.1:1", ttl_s=HOUR, owner_mb=1),
     ):

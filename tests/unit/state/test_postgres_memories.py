@@ -22,16 +22,15 @@ Make = Callable[..., PostgresMemories]
 
 @pytest.fixture
 def make() -> Iterator[Make]:
-    opened: list[PostgresMemories] = []
+    opened: list[PostgresLink] = []
 
-    def make(url: str, **more: float) -> PostgresMemories:
-        given = {"timeout_s": 20.0, "erase_every_s": 0.0} | more
-        opened.append(PostgresMemories(url, ttl_s=3600.0, most=100, **given))  # type: ignore[arg-type]
-        return opened[-1]
+    def make(url: str, timeout_s: float = 20.0) -> PostgresMemories:
+        opened.append(PostgresLink(url, timeout_s=timeout_s))
+        return PostgresMemories(opened[-1], ttl_s=3600.0, most=100, erase_every_s=0.0)
 
     yield make
-    for store in opened:
-        store.close()
+    for link in opened:
+        link.close()
 
 
 def vector(*values: float) -> bytes:
@@ -139,5 +138,5 @@ def test_a_character_that_postgres_does_not_keep_costs_nothing_else(
 def test_without_psycopg_the_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres_link, "psycopg", None)
     with pytest.raises(StartupError, match=r"pip install -r requirements-postgres\.txt") as caught:
-        PostgresMemories("postgresql://u:hunter2@h/db", ttl_s=1.0, most=1)
+        PostgresLink("postgresql://u:hunter2@h/db")
     assert "hunter" not in str(caught.value)

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from qwen_allinone.errors import OwnerFull, SessionBusy, SessionNotFound, StoreUnavailable
-from qwen_allinone.state import RedisStore, Sessions, SqliteStore, Store, Turn
+from qwen_allinone.state import PostgresStore, RedisStore, Sessions, SqliteStore, Store, Turn
 from qwen_allinone.state import redis_conversations as redis_module
 from qwen_allinone.state import sqlite_conversations as sqlite_module
 from qwen_allinone.state.lease import Lease, _place, is_dead
 from tests.support.redis_server import RedisServer
-from tests.unit.state.stores import HOUR, lease, stores
+from tests.unit.state.stores import HOUR, STORES, lease, stores
 
 ID, OTHER_ID = "a" * 32, "b" * 32
 TURN = Turn("我的猫走丢了\x00\u2028“", "负面", "平静", "抱抱你\n慢慢来😢", ids=(5, 0, 151_645), first=0, at=1.5)
@@ -29,9 +29,9 @@ TURN = Turn("我的猫走丢了\x00\u2028“", "负面", "平静", "抱抱你\n�
 Make = Callable[..., Store]
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=STORES)
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
-    with stores(request, tmp_path, SqliteStore, RedisStore) as make:
+    with stores(request, tmp_path, SqliteStore, RedisStore, PostgresStore) as make:
         yield make
 
 

@@ -16,6 +16,7 @@ from qwen_allinone.errors import UsageUnavailable
 from qwen_allinone.state import (
     Counted,
     Counts,
+    PostgresUsage,
     RedisUsage,
     SqliteOnce,
     SqliteUsage,
@@ -26,7 +27,9 @@ from qwen_allinone.state import (
 )
 from qwen_allinone.state.lease import Lease
 from tests.support.clock import Clock
+from tests.support.postgres_server import PostgresServer
 from tests.support.redis_server import RedisServer
+from tests.unit.state.stores import STORES, links
 
 MakeStore = Callable[[], UsageStore]
 JANUARY = 1_767_268_800.0  # 2026-01-01 12:00 UTC
@@ -35,8 +38,12 @@ FIRST = date(2026, 1, 1)
 MOST = 1000
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=STORES)
 def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeStore]:
+    if request.param == "postgres":
+        with links(request.getfixturevalue("shared_postgres"), "usage") as link:
+            yield lambda: PostgresUsage(link(), days=3)
+        return
     made: list[UsageStore] = []
 
     def make() -> UsageStore:
@@ -169,6 +176,37 @@ def test_a_batch_that_redis_took_and_did_not_say_so_is_added_once(shared_redis: 
     for batch in ("one", "one", "two"):
         store.add(batch, {line: Counts(1)})
     assert store.read("2026-01-01", "2026-01-01", None, MOST) == {line: Counts(2)}
+
+
+def test_a_batch_that_postgres_took_and_did_not_say_so_is_added_once_and_forgotten_after_a_day(
+    shared_postgres: PostgresServer,
+) -> None:
+    line = UsageLine("2026-01-01", "alice", "task", "chat")
+    with links(shared_postgres, "batches") as link:
+        one, other = (PostgresUsage(link(), days=3) for _ in range(2))
+        for store, batch in ((one, "one"), (other, "one"), (one, "two")):
+            store.add(batch, {line: Counts(1)})
+        assert other.read("2026-01-01", "2026-01-01", None, MOST) == {line: Counts(2)}
+        shared_postgres.execute("UPDATE qaio_usage_batches SET at = at - 100000", "batches")
+        one.add("three", {line: Counts(1)})
+        assert shared_postgres.execute("SELECT batch FROM qaio_usage_batches", "batches") == [("three",)]
+
+
+def test_of_several_machines_that_write_at_once_everything_is_counted(make_store: MakeStore) -> None:
+    of = [accounts(make_store()) for _ in range(4)]
+
+    def count(mine: UsageAccounts) -> None:
+        for number in range(60):
+            mine.add(f"key-{number % 7}", task("t", 1))
+            if number % 10 == 9:
+                mine.flush()
+
+    crowd = [Thread(target=count, args=(one,)) for one in of]
+    for one in crowd:
+        one.start()
+    for one in crowd:
+        one.join()
+    assert sum(counts.times for counts in read(of[0]).values()) == 240
 
 
 def test_what_cannot_be_written_waits_and_is_not_counted_twice(tmp_path: Path) -> None:
