@@ -119,7 +119,7 @@ def wrap(service: Service, settings: Settings, edited: Path | None = None) -> Fl
         notices=notices,
         bench=_bench(settings, edited or settings.prompts),
     )
-    app.extensions.update(memory=keeper, alerts=notices)
+    app.extensions.update(memory=keeper, alerts=notices, sessions=store)
     if batches:
         app.extensions["batches"] = _batch_runner(settings, app, service, batches.store, woken)
     return app

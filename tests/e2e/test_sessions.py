@@ -1,4 +1,5 @@
-"""Conversations over two real workers: either may answer the next turn, and either may be killed between two."""
+"""Conversations over two real workers, or two servers: either may answer the next turn, and either may be killed between
+two."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ import pytest
 
 from tests.e2e.conftest import GUNICORN, PATIENCE_S, PROJECT, Reply, Service, assert_is_chat, services, until
 from tests.support.events import Event, read_events
+from tests.support.postgres_server import PostgresServer
 from tests.support.redis_server import RedisServer
 from tests.support.tasks import make_greedy
 
@@ -107,7 +109,7 @@ class Chatty:
         until(lambda: self.service.log.count("ready: model") == before + len(workers), "new workers are ready")
 
 
-@pytest.fixture(scope="module", params=["sqlite", "redis"])
+@pytest.fixture(scope="module", params=["sqlite", "redis", "postgres"])
 def chatty(
     request: pytest.FixtureRequest, demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Chatty]:
@@ -123,6 +125,8 @@ def chatty(
     }
     if request.param == "redis":
         given["QAIO_REDIS_URL"] = request.getfixturevalue("shared_redis").url
+    if request.param == "postgres":
+        given["QAIO_STATE_URL"] = request.getfixturevalue("shared_postgres").new_database("chatty")
     given["QAIO_SESSIONS_FILE"] = str(home / "state" / "sessions.db")
     with services(home) as start:
         yield Chatty(start(command=(*GUNICORN, "tests.support.faulty_app:app"), **given), home)
@@ -246,6 +250,75 @@ def test_redis_killed_and_back_costs_conversations_a_503_and_no_stored_turn(
             path = f"/v1/sessions/{session}"
             until(lambda path=path: chatty.service.ask("GET", path).status == 200, "each worker asks it again")  # type: ignore[misc]
     assert chatty.stored(session) == TEXTS[:2]
+
+
+@pytest.fixture
+def servers(
+    demo_checkpoint: Path, own_postgres: PostgresServer, tmp_path: Path
+) -> Iterator[tuple[PostgresServer, list[Chatty]]]:
+    """Two, as of two machines: each with a disk of its own, both with one PostgreSQL."""
+    shutil.copytree(PROJECT / "prompts", tmp_path / "prompts", ignore=shutil.ignore_patterns("care"))
+    make_greedy(tmp_path / "prompts" / "chat", 12)
+    command = (*GUNICORN, "tests.support.faulty_app:app")
+    given = {
+        "QAIO_PROMPTS": str(tmp_path / "prompts"),
+        "QAIO_STATE_URL": own_postgres.new_database("two"),
+        "FAULT_FOLDER": str(tmp_path),
+        "FAULT_STEP_S": "0.03",
+    }
+    with services(tmp_path) as start:
+        files = [str(tmp_path / f"{number}" / "sessions.db") for number in range(2)]
+        started = [start(command=command, QAIO_SESSIONS_FILE=file, **given) for file in files]
+        yield own_postgres, [Chatty(service, tmp_path) for service in started]
+
+
+def test_two_servers_go_on_with_one_conversation_through_the_loss_of_either_and_of_the_database(
+    servers: tuple[PostgresServer, list[Chatty]],
+) -> None:
+    postgres, (one, other) = servers
+    session = one.turn(TEXTS[0]).session
+    other.turn(TEXTS[1], session)
+
+    # Of two at once one is told to wait, as the other server holds it.
+    with ExitStack() as stack:
+        with one.slowly():
+            events = stack.enter_context(one.stream(TEXTS[2], session_id=session))
+            assert next(events).name == "sentiment"
+            refused = other.post("来晚了", session_id=session)
+        assert (refused.status, refused.json["code"]) == (409, "session_busy")
+        assert [event.name for event in events][-1] == "done"
+    assert other.stored(session) == TEXTS[:3]
+
+    # The database goes in the middle of a turn: that one is not kept, and nobody is told that it was.
+    with ExitStack() as stack:
+        with one.slowly():
+            events = stack.enter_context(one.stream("没有存下的话", session_id=session))
+            assert next(events).name == "sentiment"
+            postgres.kill()
+        last = list(events)[-1]
+        assert last.name == "error" and last.data["code"] == "sessions_unavailable"
+    for server in (one, other):
+        for _ in range(2):
+            refused = server.post(TEXTS[3], session_id=session)
+            assert (refused.status, refused.json["code"]) == (503, "sessions_unavailable")
+            assert int(refused.headers["Retry-After"]) >= 1
+        assert_is_chat(server.post(TEXTS[3]))
+        assert server.service.answers("/readyz", 200), "it still serves"
+
+    # Back: both go on by themselves, with all that was kept.
+    postgres.start()
+    until(lambda: one.post(TEXTS[3], session_id=session).status == 200, "PostgreSQL is asked again")
+    until(lambda: other.service.ask("GET", f"/v1/sessions/{session}").status == 200, "by the other server too")
+    assert other.stored(session) == TEXTS[:4]
+
+    # One server is lost; the other goes on, and forgets when it is asked to.
+    one.service.process.kill()
+    other.turn(TEXTS[4], session)
+    assert other.stored(session) == TEXTS
+    assert other.service.ask("DELETE", f"/v1/sessions/{session}").status == 200
+    until(lambda: TEXTS[0].encode() not in postgres.files(), "what was deleted leaves the files")
+    for server in (one, other):
+        assert "Traceback" not in server.service.log and "unexpected error" not in server.service.log
 
 
 def test_nothing_went_wrong_that_nobody_was_told_of(chatty: Chatty) -> None:

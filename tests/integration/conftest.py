@@ -20,6 +20,7 @@ from qwen_allinone import bootstrap
 from qwen_allinone.engine import Status
 from qwen_allinone.service import Service
 from qwen_allinone.settings import Settings
+from qwen_allinone.state import PostgresStore
 from tests.support.tasks import PROJECT, WITHOUT_CARE
 
 
@@ -69,6 +70,8 @@ def serve(environment: dict[str, str]) -> Iterator[StartServer]:
     for server in started:
         if runner := server.app.extensions.get("batches"):  # or its thread looks for work until all tests are over
             runner.stop()
+        if isinstance(store := server.app.extensions["sessions"], PostgresStore):
+            store.stop()
         server.app.extensions["telemetry"].close()
         server.service.engine.stop()
 

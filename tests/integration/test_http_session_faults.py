@@ -190,22 +190,24 @@ def test_with_postgres_and_redis_what_lasts_is_in_the_one_and_what_counts_in_the
     session = new(one, TEXTS[0])
     assert chat(other, TEXTS[1], session_id=session).status_code == 200, "goes on on another machine"
     assert [turn["text"] for turn in stored(one, session)] == TEXTS[:2]
-    made = one.client.post("/v1/responses", json={"input": TEXTS[0]}).get_json()["id"]
-    followed = other.client.post("/v1/responses", json={"input": TEXTS[1], "previous_response_id": made})
+    made = one.client.post("/v1/responses", json={"model": "demo", "input": TEXTS[0]}).get_json()["id"]
+    followed = other.client.post(
+        "/v1/responses", json={"model": "demo", "input": TEXTS[1], "previous_response_id": made}
+    )
     assert followed.status_code == 200
     asked = {"json": {"text": TEXTS[2], "temperature": 1.0}, "headers": {"Idempotency-Key": "once"}}
     first = one.client.post("/chat", **asked).data  # type: ignore[arg-type]
     assert other.client.post("/chat", **asked).data == first  # type: ignore[arg-type]
 
     def asked_of_chat() -> int:
-        lines = one.client.get("/v1/usage").get_json()["days"][0]["keys"][0]["routes"]
-        return sum(line["requests"] for line in lines if line["route"] == "POST /chat")
+        days = one.client.get("/v1/usage").get_json()["data"]
+        return sum(day["routes"].get("POST /chat", {"requests": 0})["requests"] for day in days)
 
     until(lambda: asked_of_chat() == 4, 60)  # both servers' together
     tables = {name for (name,) in shared_postgres.execute("SELECT tablename FROM pg_tables", "both")}
     assert {"qaio_sessions", "qaio_turns", "qaio_once", "qaio_usage"} <= tables
     keys = [key.decode() for key in redis.execute("KEYS", "*")]  # type: ignore[union-attr]
-    assert keys and not [key for key in keys if not key.startswith(("qaio:window:", "qaio:cache:"))], keys
+    assert keys and not [key for key in keys if not key.startswith(("qaio:window:", "qaio:answer:"))], keys
     assert not list(tmp_path.glob("*.db"))
 
 
