@@ -183,21 +183,27 @@ OF_SETTINGS: dict[str, tuple[str, str]] = {
         "Generated tokens a minute for each caller; beyond: 429; 0: no limit",
     ),
     "redis_url": (
-        "各 worker 共同计数、共享答案并保存会话和记忆的 Redis 或 Valkey；不设置时，每个 worker 各自计数、各自记忆",
         (
-            "Redis or Valkey where workers count and remember together, and conversations and memories are kept; "
-            "without it each worker counts and remembers alone"
+            "各 worker 共同计数、共享答案的 Redis 或 Valkey，没有设置 `QAIO_STATE_URL` 时也保存会话和记忆；不设置时，每个 worker "
+            "各自计数、各自记忆"
+        ),
+        (
+            "Redis or Valkey where workers count and remember together, and, without `QAIO_STATE_URL`, conversations "
+            "and memories are kept; without it each worker counts and remembers alone"
         ),
     ),
     "state_url": (
-        "保存记忆的 PostgreSQL，代替文件或 Redis；需要安装 `requirements-postgres.txt`",
-        "PostgreSQL where memories are kept, rather than in a file or Redis; needs `requirements-postgres.txt`",
+        "保存会话、记忆、用量和幂等键的 PostgreSQL，代替文件或 Redis；需要安装 `requirements-postgres.txt`",
+        (
+            "PostgreSQL where conversations, memories, usage and idempotency keys are kept, rather than in a file or "
+            "Redis; needs `requirements-postgres.txt`"
+        ),
     ),
     "sessions_file": (
-        "会话和记忆的文件（SQLite；须在本地磁盘上），首次用到时创建；设置了 `QAIO_REDIS_URL` 时不用",
+        "会话和记忆的文件（SQLite；须在本地磁盘上），首次用到时创建；设置了 `QAIO_STATE_URL` 或 `QAIO_REDIS_URL` 时不用",
         (
             "File of conversations and memories (SQLite; local disk), made when first needed; unused with "
-            "`QAIO_REDIS_URL`"
+            "`QAIO_STATE_URL` or `QAIO_REDIS_URL`"
         ),
     ),
     "sessions_max_mb": (
