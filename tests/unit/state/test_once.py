@@ -15,7 +15,8 @@ from qwen_allinone.errors import OnceBusy, OnceMismatch, OnceUnavailable
 from qwen_allinone.postgres_link import PostgresLink
 from qwen_allinone.state import OnceStore, PostgresOnce, RedisOnce, SqliteOnce, redis_once, sqlite_once
 from qwen_allinone.state.lease import _place
-from tests.unit.state.stores import HOUR, STORES, lease, stores
+from tests.support.postgres_server import PostgresServer
+from tests.unit.state.stores import HOUR, STORES, lease, links, stores
 
 Make = Callable[..., OnceStore]
 
@@ -115,6 +116,18 @@ def test_of_one_owners_answers_the_oldest_make_room_and_others_stay(
     answered(store, "huge", b"x" * 1_000_001)
     assert store.begin("huge", "alice", "asked", lease()) is None
     assert store.begin("k4", "alice", "asked", lease()) is not None
+
+
+def test_what_has_ended_leaves_postgres(shared_postgres: PostgresServer) -> None:
+    with links(shared_postgres, "once") as link:
+        store = PostgresOnce(link(), ttl_s=HOUR, owner_mb=1)
+        for number in range(10):
+            answered(store, f"k{number}", b"x")
+        shared_postgres.execute("UPDATE qaio_once SET ends = 0 WHERE key <> 'k9'", "once")
+        for key in ("new", "k9"):
+            store.begin(key, "alice", "asked", lease())
+        left = shared_postgres.execute("SELECT key FROM qaio_once ORDER BY key", "once")
+    assert left == [("k9",), ("new",)]
 
 
 def test_without_a_store_nothing_is_promised(tmp_path: Path) -> None:

@@ -148,23 +148,51 @@ def test_while_parts_are_written_anew_no_turn_is_lost_and_none_doubled(link: Mak
         assert texts(new(link()), id) == [str(number) for number in range(15)]
 
 
+def begun_and_waiting(postgres: PostgresServer, ask: Callable[[], object]) -> threading.Thread:
+    """A thread that asks, and waits for a row that somebody else holds."""
+    thread = threading.Thread(target=ask)
+    thread.start()
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    ends = time.monotonic() + 60
+    while postgres.execute(waits) == [(0,)]:
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+    return thread
+
+
 def test_a_session_that_is_let_go_of_while_its_first_turn_is_kept_stays(
     shared_postgres: PostgresServer, link: MakeLink
 ) -> None:
     """A late release looks at the turns after it has waited for who holds the row, not before."""
     store, own = new(link()), lease()
     store.create(ID, "alice", own)
+    shared_postgres.execute("UPDATE qaio_sessions SET lease = NULL", DATABASE)
     with shared_postgres._psycopg.connect(shared_postgres.url(DATABASE)) as other:
         other.execute("SELECT FROM qaio_sessions FOR UPDATE")
-        releasing = threading.Thread(target=store.release, args=(ID, own))
-        releasing.start()
-        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        ends = time.monotonic() + 20
-        while shared_postgres.execute(waits) == [(0,)] and time.monotonic() < ends:
-            time.sleep(0.02)
+        releasing = begun_and_waiting(shared_postgres, lambda: store.release(ID, own))
         other.execute("INSERT INTO qaio_turns VALUES (%s, 0, %s, 1)", (ID, TURN.dump()))
     releasing.join(30)
     assert texts(store) == [TURN.text]
+
+
+def test_of_two_who_begin_at_the_same_moment_the_second_sees_the_first_ones_hold(
+    shared_postgres: PostgresServer, link: MakeLink
+) -> None:
+    store, told = new(link()), list[object]()
+    kept(store, "x")
+
+    def begin() -> None:
+        try:
+            told.append(store.begin(ID, "alice", lease()))
+        except SessionBusy as error:
+            told.append(error)
+
+    with shared_postgres._psycopg.connect(shared_postgres.url(DATABASE)) as other:
+        until = "extract(epoch FROM now()) + 50"
+        other.execute(f"UPDATE qaio_sessions SET lease = 'elsewhere:1:x', lease_until = {until}")
+        second = begun_and_waiting(shared_postgres, begin)
+    second.join(30)
+    assert [type(answer) for answer in told] == [SessionBusy]
 
 
 def test_what_has_expired_is_removed_without_anybody_asking(shared_postgres: PostgresServer, link: MakeLink) -> None:
