@@ -18,29 +18,31 @@ SCHEMA = Path(__file__).with_name("qwen-allinone") / "values.schema.json"
 sys.path.insert(0, str(SCHEMA.parents[3]))
 
 from qwen_allinone.settings import PREFIX, Settings  # noqa: E402
+from qwen_allinone.wording.of_settings import OF_SETTINGS  # noqa: E402
 
 BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "minLength")
 # Of libraries within the service, which check them themselves.
 OTHERS = {"^(HF|OTEL)_[A-Z0-9_]+$": {"type": ["string", "number", "boolean", "null"]}}
 
 
-def of_setting(field: dict[str, Any]) -> dict[str, Any]:
+def of_setting(name: str, field: dict[str, Any]) -> dict[str, Any]:
     """The schema of one setting as somebody writes it in values.yaml, from that of its field in `Settings`.
 
     Lists, addresses and paths are written as text. `null` takes a default of values.yaml away.
     """
+    _, meaning = OF_SETTINGS[name]
     kind = next((choice for choice in field.get("anyOf", ()) if choice["type"] != "null"), field)
     if "enum" in kind:
-        return {"description": field["description"], "enum": [*kind["enum"], None]}
+        return {"description": meaning, "enum": [*kind["enum"], None]}
     plain = kind["type"] if kind["type"] in ("integer", "number", "boolean") else "string"
     bounds = {bound: kind[bound] for bound in BOUNDS if bound in kind}
-    return {"description": field["description"], "type": [plain, "null"], **bounds}
+    return {"description": meaning, "type": [plain, "null"], **bounds}
 
 
 def lines() -> str:
     """The part of the file under `settings`, a setting on each line."""
     fields = Settings.model_json_schema()["properties"].items()
-    settings = [f'"{PREFIX}{name.upper()}": {json.dumps(of_setting(field))}' for name, field in fields]
+    settings = [f'"{PREFIX}{name.upper()}": {json.dumps(of_setting(name, field))}' for name, field in fields]
     return "\n".join(
         [
             "{",

@@ -184,8 +184,8 @@ OF_SETTINGS: dict[str, tuple[str, str]] = {
     ),
     "redis_url": (
         (
-            "各 worker 共同计数、共享答案的 Redis 或 Valkey，没有设置 `QAIO_STATE_URL` 时也保存会话和记忆；不设置时，每个 worker "
-            "各自计数、各自记忆"
+            "各 worker 共同计数、共享答案的 Redis 或 Valkey，没有设置 `QAIO_STATE_URL` 时也保存会话和记忆；"
+            "不设置时，每个 worker 各自计数、各自记忆"
         ),
         (
             "Redis or Valkey where workers count and remember together, and, without `QAIO_STATE_URL`, conversations "
@@ -200,7 +200,10 @@ OF_SETTINGS: dict[str, tuple[str, str]] = {
         ),
     ),
     "sessions_file": (
-        "会话和记忆的文件（SQLite；须在本地磁盘上），首次用到时创建；设置了 `QAIO_STATE_URL` 或 `QAIO_REDIS_URL` 时不用",
+        (
+            "会话和记忆的文件（SQLite；须在本地磁盘上），首次用到时创建；设置了 `QAIO_STATE_URL` 或 "
+            "`QAIO_REDIS_URL` 时不用"
+        ),
         (
             "File of conversations and memories (SQLite; local disk), made when first needed; unused with "
             "`QAIO_STATE_URL` or `QAIO_REDIS_URL`"
