@@ -25,7 +25,7 @@ from qwen_allinone.bootstrap import build_service
 from qwen_allinone.model import checkpoint
 from qwen_allinone.model.attention import Chunk
 from qwen_allinone.service import Service, Terms
-from qwen_allinone.service.recall import by_words, recalled, vector_of
+from qwen_allinone.service.recall import COMMON, by_words, recalled, vector_of
 from qwen_allinone.settings import Settings
 from qwen_allinone.state import Memory
 from qwen_allinone.state.likeness import likest
@@ -65,7 +65,7 @@ def main() -> None:
     averaged = read(given.data, mean)
     print(f"{len(asked)} texts, {len({id(case.memories) for case in asked})} users; the right memory is found")
     show("vectors alone", asked, lambda case: likest(case.vectors, texts[case.text]))
-    show("words alone", asked, lambda case: by_words(case.memories, case.text))
+    show("words alone", asked, lambda case: by_words(case.memories, case.text, COMMON))
     show("both, as shipped", asked, lambda case: both(case, texts[case.text]))
     show("mean of states alone", averaged, lambda case: likest(case.vectors, mean(case.text)))
     report_replies(service, given.replies)

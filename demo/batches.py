@@ -433,9 +433,9 @@ class Batches:
             torch.tensor(prefix),
             torch.tensor(padded),
             torch.tensor([[1.0] * count + [0.0] * (length - count) for count in texts or [len(row) for row in rows]]),
-            torch.tensor([row * length + place for row, place, _, _ in plan]),
-            torch.tensor([target for _, _, target, _ in plan]),
-            torch.tensor([weight for _, _, _, weight in plan]),
+            torch.tensor([row * length + place for row, place, _, _ in plan], dtype=torch.long),
+            torch.tensor([target for _, _, target, _ in plan], dtype=torch.long),
+            torch.tensor([weight for _, _, _, weight in plan], dtype=torch.float),
         )
 
 

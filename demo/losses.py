@@ -28,8 +28,12 @@ def of_moods(model: DemoModel, hidden: Tensor, batch: MoodBatch, signs: Tensor) 
 
 
 def of_written(model: DemoModel, hidden: Tensor, batch: Batch) -> tuple[float, Tensor]:
-    """Of the outputs `hidden` [tokens, hidden]: the mean loss of what counts in full, and what is to be lessened."""
+    """Of the outputs `hidden` [tokens, hidden]: the mean loss of what counts in full, and what is to be lessened.
+
+    Both are 0 where nothing is to be learned, as of a message whose one reply strays from its kind.
+    """
     losses, totals = model.token_losses(hidden[batch.positions], batch.targets)
     counted = batch.weights >= 1
-    loss = (losses * batch.weights).sum() / counted.sum() + STEADY * (totals**2).mean()
-    return float(losses.detach()[counted].mean()), loss
+    count = counted.sum().clamp(min=1)
+    loss = (losses * batch.weights).sum() / count + STEADY * (totals**2).sum() / max(len(totals), 1)
+    return float((losses.detach() * counted).sum() / count), loss

@@ -1,7 +1,8 @@
 """Which of a user's memories matter to a text: found by meaning and by words, joined by their ranks.
 
-Meaning is a vector, the hidden state of the same model at the end of a short prompt; the store compares them. Words are
-pairs of Chinese characters, and whole words of other scripts: those that few of the user's memories have count most.
+Meaning is a vector, the hidden state of the same model at the end of a short prompt, in Chinese or in English as the
+text is; the store compares them. Words are pairs of Chinese characters, and whole words of other scripts: those that
+few of the user's memories have count most, and those that many have not at all.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from qwen_allinone.tasks import short_hash
 
 MOST = 5
 # Measured with benchmarks/recall.py: better than the mean of the text's states, and than other wordings.
-_BEFORE, _AFTER = "话：", "\n说的是："
-_PROMPT = short_hash(_BEFORE + _AFTER)
+_CHINESE, _ENGLISH = ("话：", "\n说的是："), ('This sentence: "', '" means in one word: "')
+_PROMPT = short_hash("".join(_CHINESE + _ENGLISH))
 # Tokens that are read for the meaning of a text: the last ones.
 _MOST_TOKENS = 256
 # Of reciprocal ranks, as they are commonly joined: the first of one list weighs little more than the second.
 _RANK = 60
 _WORD = re.compile(r"[^\W_]+")
+_SHORTEST = 3  # letters of a word that may say something: cat, not is or of
+# Share of the memories from which on a word is one that all are told with, such as 用户 or user.
+COMMON = 1 / 3
 _HAN = re.compile(r"[\u3400-\u9fff\U00020000-\U0003ffff]+")
 
 
@@ -38,7 +42,8 @@ def vector_model(codec: Codec) -> str:
 
 def vector_of(request: Request, text: str) -> bytes:
     """What the model makes of `text`, float16, of length 1."""
-    ids = request.codec.tokenizer.encode(f"{_BEFORE}{text}{_AFTER}")
+    before, after = _CHINESE if _HAN.search(text) else _ENGLISH
+    ids = request.codec.tokenizer.encode(f"{before}{text}{after}")
     state = np.array(request.embed(ids[-min(_MOST_TOKENS, request.codec.context) :]).vector, dtype=np.float32)
     return (state / max(float(np.linalg.norm(state)), 1e-9)).astype(np.float16).tobytes()
 
@@ -50,31 +55,40 @@ def recalled(memories: Sequence[Memory], text: str, likest: Sequence[str]) -> li
     """
     points = dict.fromkeys(range(len(memories)), 0.0)
     places = {memory.id: place for place, memory in enumerate(memories)}
-    for ranking in (by_words(memories, text), [places[id] for id in likest if id in places]):
+    for ranking in (by_words(memories, text, COMMON), [places[id] for id in likest if id in places]):
         for rank, place in enumerate(ranking, 1):
             points[place] += 1 / (_RANK + rank)
     return [memories[place] for place in sorted(points, key=lambda place: -points[place])[:MOST]]
 
 
-def by_words(memories: Sequence[Memory], text: str) -> list[int]:
-    """Places of the memories that have words in common with `text`, the best first."""
+def by_words(memories: Sequence[Memory], text: str, common: float = 1.0) -> list[int]:
+    """Places of the memories that have words in common with `text`, the best first.
+
+    Words that more than the share `common` of them have do not count, unless it is one memory.
+    """
     said = [_folded(memory.text) for memory in memories]
     points = defaultdict[int, float](float)
     for word in words(text):
-        places = [place for place, memory in enumerate(said) if word in memory]
-        for place in places:
-            points[place] += math.log(1 + len(said) / len(places))
+        places = [place for place, memory in enumerate(said) if _has(memory, word)]
+        if len(places) <= max(1, common * len(said)):
+            for place in places:
+                points[place] += math.log(1 + len(said) / len(places))
     return sorted(points, key=lambda place: (-points[place], place))
 
 
 def words(text: str) -> list[str]:
-    """Pairs of neighbouring Chinese characters; of other scripts whole words, of two characters at least."""
+    """Pairs of neighbouring Chinese characters; of other scripts whole words, of three characters at least."""
     found = dict[str, None]()
     for run in _WORD.findall(_folded(text)):
         for han in _HAN.findall(run):
             found |= dict.fromkeys(han[i : i + 2] for i in range(len(han) - 1))
-        found |= dict.fromkeys(word for word in _HAN.sub(" ", run).split() if len(word) > 1)
+        found |= dict.fromkeys(word for word in _HAN.sub(" ", run).split() if len(word) >= _SHORTEST)
     return list(found)
+
+
+def _has(memory: str, word: str) -> bool:
+    """Whether it has the word, or one that begins with it: cat and cats, but not locate."""
+    return word in memory if _HAN.match(word) else re.search(rf"(?<![^\W_]){re.escape(word)}", memory) is not None
 
 
 def matching(memories: Sequence[Memory], query: str) -> list[Memory]:

@@ -14,6 +14,8 @@ from demo.corpus.dialogues import Dialogue, Turn
 from demo.corpus.frames import Frames
 from demo.corpus.jobs.sample import Sample
 from demo.corpus.pools import Pool
+from demo.losses import of_written
+from demo.model import DemoModel, Shape
 from demo.prompts import Prompts
 from qwen_allinone.model.tokenizer import Tokenizer
 
@@ -188,3 +190,16 @@ def test_a_bucket_takes_everything_once_before_anything_twice() -> None:
     bucket = Bucket([5] * 40, 50, Random(3))
     taken = [number for _ in range(4) for number in bucket.take()]
     assert sorted(taken) == list(range(40))
+
+
+def test_messages_whose_replies_all_stray_teach_nothing_and_stop_nothing(
+    prompts: Prompts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, share in {"STRAYED": 1.0, "FRAMED": 1.0, "OWN_WORDS": 0.0}.items():
+        monkeypatch.setattr(f"demo.batches.{name}", share)
+    batch = made(prompts, [BROKEN]).messages()
+    assert len(batch.targets) == 0 and len(batch.kinds) > 0
+    model = DemoModel(Shape(prompts.ends[1] + 1, 32, 64, 1, 2, 1))
+    mean, loss = of_written(model, model(batch.prefix, batch.rows).reshape(-1, 32), batch)
+    loss.backward()
+    assert mean == 0.0 and float(loss.detach()) == 0.0

@@ -30,6 +30,18 @@ def test_who_has_rarer_words_of_a_text_comes_first_and_who_has_none_is_not_there
     assert by_words(kept, "完全无关") == [] and by_words([], "喜欢") == []
 
 
+def test_words_that_many_memories_have_do_not_count_where_few_are_wanted() -> None:
+    kept = [memory(text) for text in ("用户喜欢爬山", "用户喜欢看海", "用户喜欢下棋", "用户住在苏州")]
+    assert by_words(kept, "周末去看海，喜欢的人一起", 1 / 3) == [1]
+    assert by_words(kept[:1], "喜欢的人", 1 / 3) == [0], "of one memory nothing is common"
+
+
+def test_english_words_are_found_where_a_word_begins_and_short_ones_say_nothing() -> None:
+    kept = [memory(text) for text in ("The user has a cat", "The user is afraid of locating things", "The user hikes")]
+    assert by_words(kept, "is one of my cats ill?") == []
+    assert by_words(kept, "who feeds the cat when I hike", 1 / 3) == [0, 2]
+
+
 def test_the_likest_comes_first_and_what_all_have_in_common_does_not_count() -> None:
     common = [0.9, 0.9]
     kept = [vector(*common, *row) for row in np.eye(6).tolist()]
