@@ -354,6 +354,7 @@ def build_service(settings: Settings, registry: Registry | None = None) -> Servi
         share_tokens=settings.share_tokens,
         max_waiting=settings.max_waiting,
         shares=settings.shares,
+        drafts=settings.drafts == "auto",
     )
     engine = Engine(lambda: _load(settings, registry), capacity, stuck_s=settings.stuck_s)
     service = Service(registry, engine, deadline_s=settings.deadline_s, cache=_cache(settings))

@@ -139,6 +139,7 @@ def print_model(console: Console, settings: Settings, service: Service) -> None:
     table.add_row(worded("row_layers"), f"{config.num_hidden_layers} x {config.hidden_size}, {config.vocab_size}")
     table.add_row(worded("row_heads"), f"{config.num_attention_heads} / {config.num_key_value_heads}")
     table.add_row(worded("row_kernel"), f"{model.kernel}, {settings.weights}")
+    table.add_row(worded("row_drafts"), _drafts(service))
     table.add_row(worded("row_stop_ids"), str(sorted(codec.stop_ids)))
     table.add_row(worded("row_cores"), f"{available_cores():g}, {_threads(settings)}")
     table.add_row(worded("row_memory"), f"{resident_bytes() / _MIB:.0f} MiB")
@@ -153,6 +154,12 @@ def print_model(console: Console, settings: Settings, service: Service) -> None:
         right = raw if fit.prior is None else worded("row_fitted", raw=raw, fitted=fitted)
         table.add_row(worded("row_gold_cases", task=name, count=fit.cases), right)
     console.print(table)
+
+
+def _drafts(service: Service) -> str:
+    drafting = service.engine.drafting
+    on = worded("drafts_on" if drafting and drafting.pays else "drafts_off")
+    return f"{on}, {drafting.price:.0%}" if drafting else on
 
 
 def _model(service: Service) -> Qwen2:

@@ -34,7 +34,7 @@ class Loaded(Generic[T]):
 @dataclass(frozen=True)
 class Capacity:
     """Sizes of one engine, in compute threads, requests and tokens (see the settings of the same names), and the
-    callers' shares of its slots; who is not named has 1."""
+    callers' shares of its slots; who is not named has 1. `drafts`: whether to make them where they pay."""
 
     threads: int = 1
     slots: int = 8
@@ -43,3 +43,4 @@ class Capacity:
     share_tokens: int = 16
     max_waiting: int = 32
     shares: Mapping[str, int] = field(default_factory=dict)
+    drafts: bool = False

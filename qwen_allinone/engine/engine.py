@@ -15,6 +15,7 @@ import torch
 
 from qwen_allinone.engine.admission import Admission, Permit
 from qwen_allinone.engine.contract import Capacity, Loaded, T
+from qwen_allinone.engine.drafts import Drafting, price_of_a_row
 from qwen_allinone.engine.failure import fail_step
 from qwen_allinone.engine.lifecycle import Life, Status
 from qwen_allinone.engine.pace import Pace
@@ -54,6 +55,7 @@ class _Serving(Generic[T]):
     model: Qwen2
     scheduler: Scheduler
     published: T
+    drafting: Drafting | None
 
 
 class Engine(Generic[T]):
@@ -204,6 +206,11 @@ class Engine(Generic[T]):
         return serving.model if (serving := self._serving) else None
 
     @property
+    def drafting(self) -> Drafting | None:
+        """What drafts cost, for the doctor's table; None where none are made, whatever they cost."""
+        return serving.drafting if (serving := self._serving) else None
+
+    @property
     def published(self) -> T:
         """What the loader made to go with the model; raises NotReady while there is none."""
         if (serving := self._serving) is None:
@@ -251,6 +258,7 @@ class Engine(Generic[T]):
     def _serve(self, loaded: Loaded[T]) -> None:
         model, capacity = loaded.model, self._capacity
         cache = model.new_cache(capacity.slots)
+        drafting = _drafting(model, cache) if capacity.drafts else None
         slots = SlotTable(cache, capacity.slots, capacity.kv_tokens)
         for prefix in loaded.prefixes:
             compute_prefix(prefix, model, cache, slots)
@@ -263,6 +271,7 @@ class Engine(Generic[T]):
             longest=longest,
             share_tokens=capacity.share_tokens,
             shares=capacity.shares,
+            drafting=drafting,
         )
 
         def compute(works: Sequence[Work]) -> list[Result]:
@@ -271,7 +280,7 @@ class Engine(Generic[T]):
             return compute_first(works, model, cache, scheduler)
 
         published = loaded.publish(compute)
-        self._serving = _Serving(model, scheduler, published)
+        self._serving = _Serving(model, scheduler, published, drafting)
         log.info("ready: %s", loaded.title)  # before those who wait for it go on
         self._life.loaded()
         try:
@@ -319,3 +328,15 @@ class Engine(Generic[T]):
         log.critical("engine stuck: %s; %d requests fail with it", self.problem, self.admitted)
         self._stopping.set()
         self.abandon(EngineStuck())
+
+
+def _drafting(model: Qwen2, cache: KVCache) -> Drafting | None:
+    """What drafts cost here. None where a row's bits depend on the rows beside it, as with torch's kernels: there a
+    draft could change a reply."""
+    if not model.rows_keep_their_bits:
+        log.info("drafts: off, torch's kernels compute")
+        return None
+    drafting = Drafting(price_of_a_row(model, cache))
+    state = "on" if drafting.pays else "off"
+    log.info("drafts: %s, a row more makes a step of one row %.0f %% longer", state, 100 * drafting.price)
+    return drafting

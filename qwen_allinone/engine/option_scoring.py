@@ -83,8 +83,11 @@ class ScoreOptions:
         self.most_tokens = len(text) + max(group.size for group in self._rounds)
         self._begin_round()
 
+    def draft(self, most: int, price: float) -> Sequence[int]:
+        return ()
+
     def chunk(self, slot: int, start: int, end: int) -> Chunk:
-        return Chunk(slot, start, self.tokens[start:end], self._tree(start, end), wants_last=False)
+        return Chunk(slot, start, self.tokens[start:end], self._tree(start, end), wants_last=0)
 
     def read(self, logits: Tensor) -> FinishReason | None:
         """Score what may follow the next nodes; after the last of a round, begin the next, if there is one."""

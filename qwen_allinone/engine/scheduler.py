@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from qwen_allinone.engine.drafts import MOST_ROWS, Drafting
 from qwen_allinone.engine.slots import Slot, SlotTable, common_prefix
 from qwen_allinone.engine.ticket import Ticket
 from qwen_allinone.engine.work import FinishReason, Work
@@ -43,7 +44,7 @@ class Running:
 class Planned:
     """One request's share of a step. `complete`: none of the work's tokens are left to compute after it.
 
-    `sequence` is the work's as it was planned, `length` tokens long then. `ended` is what reading the logits said,
+    `sequence` is the work's as it was planned; reading may make it longer. `ended` is what reading the logits said,
     `failed` what it raised.
     """
 
@@ -52,7 +53,6 @@ class Planned:
     chunk: Chunk
     complete: bool
     sequence: list[int]
-    length: int
     ended: FinishReason | None = None
     failed: Exception | None = None
 
@@ -72,8 +72,11 @@ class Scheduler:
         longest: int,
         share_tokens: int = 16,
         shares: Mapping[str, int] = MappingProxyType({}),
+        drafting: Drafting | None = None,
     ) -> None:
-        """`share_tokens`: what a step computes of one caller's prompts while others are about; what he does not need of
+        """`drafting`: what drafts cost, None for a scheduler that wants none.
+
+        `share_tokens`: what a step computes of one caller's prompts while others are about; what he does not need of
         that he may have later, as in deficit round robin (Shreedhar and Varghese, SIGCOMM 1995), up to a few shares.
 
         Another's label waits for the end of such a step, and of one more; another's reply for each of its tokens. A
@@ -81,6 +84,7 @@ class Scheduler:
         """
         self._slots = slots
         self._portions = shares
+        self._drafting = drafting if drafting and drafting.pays else None
         self._step_tokens = step_tokens
         self._share_tokens = min(share_tokens, step_tokens)
         self._longest = longest
@@ -137,12 +141,15 @@ class Scheduler:
         decoding = [(count, running) for count, running in missing if count <= 1][: self._step_tokens]
         prompts = [(count, running) for count, running in missing if count > 1]
         self._note_callers(now)
+        shares = [*decoding, *self._shares(prompts, self._step_tokens - len(decoding))]
+        if self._drafting:
+            self._draft([running.ticket.work for _, running in decoding], _total(shares), self._drafting)
         plan = []
-        for count, running in (*decoding, *self._shares(prompts, self._step_tokens - len(decoding))):
+        for count, running in shares:
             work, start = running.ticket.work, len(running.slot.tokens)
             end = start + count
             chunk = work.chunk(running.slot.index, start, end)
-            plan.append(Planned(running, work, chunk, end == len(work.tokens), work.sequence, len(work.sequence)))
+            plan.append(Planned(running, work, chunk, end == len(work.tokens), work.sequence))
         return plan
 
     def deliver(self, plan: list[Planned]) -> None:
@@ -152,14 +159,15 @@ class Scheduler:
             if planned.failed:
                 self._fail(planned.running, planned.failed)
                 continue
-            in_sequence = chunk.tokens[: max(planned.length - chunk.start, 0)]
-            slot.tokens += in_sequence
-            slot.tokens += [_NO_TOKEN] * (len(chunk.tokens) - len(in_sequence))
+            kept = common_prefix(chunk.tokens, planned.sequence[chunk.start : chunk.end])
+            slot.tokens += chunk.tokens[:kept]
+            slot.tokens += [_NO_TOKEN] * (len(chunk.tokens) - kept)
             if not planned.complete:
                 continue
             ticket.first_token = ticket.first_token or time.monotonic()
             if planned.ended is None:
-                if planned.work.sequence is not planned.sequence:  # the work has begun another
+                # The work has begun another, or its draft was wrong from some token on.
+                if planned.work.sequence is not planned.sequence or kept < len(chunk.tokens):
                     _cut(slot, planned.work.sequence)
                 continue
             try:
@@ -285,6 +293,17 @@ class Scheduler:
         if any(not running.ticket.behind for running in self._running):
             left = min(left, self._share_tokens)
         return shares + (_shared_out(behind, left, {}) if left else [])
+
+    def _draft(self, decoding: Sequence[Work], rows: int, drafting: Drafting) -> None:
+        """Have those that decode draft what follows, if the step has few enough `rows` to have room for it."""
+        room, price = min(MOST_ROWS, self._step_tokens) - rows, drafting.price_among(len(decoding))
+        if room < 1 or price is None:
+            return
+        drafts = [(work, len(work.draft(room, price))) for work in decoding]
+        drafting_works = [work for work, count in drafts if count]
+        if sum(count for _, count in drafts) > room:
+            for work in drafting_works:
+                work.draft(room // len(drafting_works), price)
 
     def _note_callers(self, now: float) -> None:
         """Note who is about: has something running that he waits for, or had until a moment ago; each gets a share."""

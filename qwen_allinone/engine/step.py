@@ -16,7 +16,7 @@ from qwen_allinone.model.attention import Chunk
 from qwen_allinone.model.kv import KVCache
 from qwen_allinone.model.qwen2 import Qwen2
 
-# A row of logits is a whole vocabulary: so many are made at a time.
+# A row of logits is a whole vocabulary: so many are made at a time. A step with drafts has fewer: no draft is cut.
 _MOST_ROWS = 64
 
 
@@ -83,7 +83,7 @@ def compute_prefix(
     if slot is None:
         return
     rest = prefix[len(slot.tokens) :]
-    model.forward([Chunk(slot.index, len(slot.tokens), rest, wants_last=False, adapter=adapter)], cache)
+    model.forward([Chunk(slot.index, len(slot.tokens), rest, wants_last=0, adapter=adapter)], cache)
     slot.tokens.extend(rest)
     slots.remember_prefix(slot)
     slots.release(slot)

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from qwen_allinone.engine.drafts import Drafter
 from qwen_allinone.engine.forms import Form, only
 from qwen_allinone.engine.label_trie import LabelScores, LabelTrie, share_of
 from qwen_allinone.engine.sampling import Logprobs, Sampling, choose, logprobs_of
@@ -37,7 +38,8 @@ class FinishReason(enum.StrEnum):
 class Result:
     """An answer in token ids; times in seconds. `scores` are those of ScoreOptions; `logprobs` are of each token, if
     they were asked for; `vector` is that of Embed. `label_mass` is the share of the whole vocabulary's probability that
-    falls on the labels' first tokens, None where it was not asked for. `submitted` is when the engine was asked, a
+    falls on the labels' first tokens, None where it was not asked for. `drafted_tokens` were guessed, and each of the
+    `accepted_tokens` among them saved a step. `submitted` is when the engine was asked, a
     time.monotonic() value, 0 where it was not."""
 
     finish_reason: FinishReason
@@ -50,6 +52,8 @@ class Result:
     scores: tuple[tuple[float, ...], ...] = ()
     logprobs: tuple[Logprobs, ...] = ()
     vector: tuple[float, ...] = ()
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     queue_s: float = 0.0
     prefill_s: float = 0.0
     decode_s: float = 0.0
@@ -77,6 +81,12 @@ class Work(Protocol):
     weigh: Callable[[Tensor], None] | None
     adapter: str | None
 
+    def draft(self, most: int, price: float) -> Sequence[int]:
+        """Guess what follows `tokens`, `most` tokens at most, whose rows cost `price` tokens each; often nothing.
+
+        Asked before a chunk that ends with the last of `tokens`: the draft goes behind it, the rows of all are wanted.
+        """
+
     def chunk(self, slot: int, start: int, end: int) -> Chunk:
         """`tokens[start:end]`, to be computed into `slot`, with the rows whose logits are wanted."""
 
@@ -103,13 +113,18 @@ class _Sequential:
     weigh: Callable[[Tensor], None] | None = None
     adapter: str | None = None
 
+    def draft(self, most: int, price: float) -> Sequence[int]:
+        return ()
+
     def chunk(self, slot: int, start: int, end: int) -> Chunk:
         wants_last = end == len(self.tokens)
         return Chunk(slot, start, self.tokens[start:end], wants_last=wants_last, adapter=self.adapter)
 
 
 class Generate(_Sequential):
-    """Free text: one token a step until a stop id or the limit. Without a form the first is never a stop.
+    """Free text: one token a step, and those of a draft that it confirms, until a stop id or the limit.
+
+    Without a form the first is never a stop.
 
     `on_token` hears each token at once, with its log-probabilities where they are wanted, and the one for which it
     returns true is the last, as if a stop had followed. The engine's thread calls it, so it must not block or raise.
@@ -137,9 +152,39 @@ class Generate(_Sequential):
         self._on_token = on_token
         self._form = form
         self._logprobs: list[Logprobs] = []
+        self._drafter = Drafter()
+        self._draft: Sequence[int] = ()
+        self._price = 0.0
+
+    def draft(self, most: int, price: float) -> Sequence[int]:
+        left = self.most_tokens - len(self.tokens) - 1  # the row of a draft's last token gives one more
+        draft = self._drafter.draft(self.tokens, min(most, left))
+        stops = (place for place, token in enumerate(draft) if token in self._stop_ids)
+        self._draft, self._price = draft[: next(stops, None)], price
+        return self._draft
+
+    def chunk(self, slot: int, start: int, end: int) -> Chunk:
+        if not self._draft:
+            return super().chunk(slot, start, end)
+        tokens = [*self.tokens[start:end], *self._draft]
+        return Chunk(slot, start, tokens, wants_last=1 + len(self._draft), adapter=self.adapter)
 
     def read(self, logits: Tensor) -> FinishReason | None:
-        row = logits[0]
+        if not self._draft:
+            return self._take(logits[0])
+        draft, self._draft = self._draft, ()
+        ended, accepted = self._take(logits[0]), 0
+        for row, guess in zip(logits[1:], draft, strict=True):
+            if ended or self.tokens[-1] != guess:
+                break
+            accepted += 1
+            ended = self._take(row)
+        self._drafter.judge(len(draft), accepted, self._price)
+        return ended
+
+    def _take(self, logits: Tensor) -> FinishReason | None:
+        """The next token from `logits` [tokens]; says whether it is the last."""
+        row = logits
         if self._form:
             row = only(row, self._form.allowed())
         elif len(self.tokens) == len(self.prompt):
@@ -150,7 +195,7 @@ class Generate(_Sequential):
         self.tokens.append(token)
         told = None
         if self._sampling.logprobs is not None:
-            told = logprobs_of(logits[0], token, self._sampling.logprobs)
+            told = logprobs_of(logits, token, self._sampling.logprobs)
             self._logprobs.append(told)
         heard_enough = self._on_token and self._on_token(token, told)
         if heard_enough or (self._form and self._form.take(token)):
@@ -162,7 +207,9 @@ class Generate(_Sequential):
         return tuple(self.tokens[len(self.prompt) :])
 
     def fields(self) -> dict[str, object]:
-        return {"logprobs": tuple(self._logprobs)}
+        drafter = self._drafter
+        drafts = {"drafted_tokens": drafter.drafted, "accepted_tokens": drafter.accepted}
+        return {"logprobs": tuple(self._logprobs), **drafts}
 
 
 class Classify(_Sequential):

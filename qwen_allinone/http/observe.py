@@ -125,6 +125,8 @@ def answer_record(answer: Answer) -> AnswerRecord:
         cache=answer.cache,
         fired=answer.fired,
         submitted=result.submitted,
+        drafted_tokens=result.drafted_tokens,
+        accepted_tokens=result.accepted_tokens,
     )
 
 

@@ -30,8 +30,8 @@ class Chunk:
     """Consecutive tokens of one sequence: `tokens` go to positions `start`, `start`+1, ... of slot `slot`.
 
     With a `tree` they go to the same indexes of the slot, but have positions and see each other as it says. `wanted`:
-    rows of the chunk whose hidden states are asked for: the last one, unless told otherwise. `adapter` is the name of
-    the one to compute with.
+    rows of the chunk whose hidden states are asked for: the last one, or the last `wants_last`. `adapter` is the name
+    of the one to compute with.
     """
 
     __slots__ = ("adapter", "end", "is_decoding", "positions", "slot", "start", "tokens", "tree", "wanted")
@@ -43,7 +43,7 @@ class Chunk:
         tokens: Sequence[int],
         tree: Tree | None = None,
         *,
-        wants_last: bool = True,
+        wants_last: int = 1,
         adapter: str | None = None,
     ) -> None:
         self.adapter = adapter

@@ -26,6 +26,7 @@ from qwen_allinone.model.linear import Kernels, Linear, Linears, Stacked, Weight
 from qwen_allinone.model.lora import Adapter, Fused, Rows, fused
 from qwen_allinone.model.native.layers import NativeLayers, computes
 from qwen_allinone.model.native.library import library
+from qwen_allinone.model.native.linears import NativeLinear
 from qwen_allinone.model.native.packed_file import PackedFile
 from qwen_allinone.model.weights import WeightReader
 
@@ -136,6 +137,11 @@ class Qwen2:
         """Bytes of keys and values that one token costs, all layers together."""
         numbers = self.config.num_hidden_layers * self.config.num_key_value_heads * self.config.head_dim
         return sum(numbers * dtype.itemsize for dtype in self._kv_dtypes)
+
+    @property
+    def rows_keep_their_bits(self) -> bool:
+        """Whether hidden states and logits have the same bits whatever is computed beside them, and in chunks."""
+        return self._native_layers is not None and isinstance(self._head, NativeLinear)
 
     @torch.inference_mode()
     def forward(self, chunks: Sequence[Chunk], cache: KVCache) -> Tensor:

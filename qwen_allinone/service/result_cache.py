@@ -62,6 +62,8 @@ def without_cost(result: Result) -> Result:
         result,
         ids=(),
         reused_tokens=result.prompt_tokens,
+        drafted_tokens=0,
+        accepted_tokens=0,
         queue_s=0.0,
         prefill_s=0.0,
         decode_s=0.0,

@@ -92,6 +92,8 @@ class Metrics:
         )
         self._prompt = counter("prompt_tokens", "Tokens of prompts, reused ones included")
         self._generated = counter("generation_tokens", "Tokens generated")
+        self._drafted = counter("spec_decode_num_draft_tokens", "Tokens drafted, of answers that ended well")
+        self._accepted = counter("spec_decode_num_accepted_tokens", "Drafted tokens that were right: each saved a step")
         self._queries = counter("prefix_cache_queries", "Prompt tokens looked for among kept keys and values")
         self._hits = counter("prefix_cache_hits", "Prompt tokens found there, and so not computed")
         self._asked_cache = counter("answer_cache_queries", "Answers of greedy tasks looked for among remembered ones")
@@ -203,6 +205,8 @@ class Metrics:
             return
         self._prompt.inc(answer.prompt_tokens)
         self._generated.inc(answer.generated_tokens)
+        self._drafted.inc(answer.drafted_tokens)
+        self._accepted.inc(answer.accepted_tokens)
         self._queries.inc(answer.prompt_tokens)
         self._hits.inc(answer.reused_tokens)
         if (

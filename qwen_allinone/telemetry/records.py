@@ -20,6 +20,7 @@ class AnswerRecord:
     `submitted` is when the engine was asked for it, a time.monotonic() value, 0 where it was not. `inter_token_s` is
     the mean time between two tokens, None where there was no second. `cache` is REMEMBERED for an answer that was, MISS
     for one that was looked for, None for one that was not. `fired`: it is why a chat was answered with the vetted text.
+    `drafted_tokens` were guessed, and each of the `accepted_tokens` among them saved a step.
     """
 
     task: str
@@ -35,6 +36,8 @@ class AnswerRecord:
     cache: str | None = None
     fired: bool = False
     submitted: float = 0.0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True)

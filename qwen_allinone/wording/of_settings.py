@@ -102,6 +102,13 @@ OF_SETTINGS: dict[str, tuple[str, str]] = {
         "有其他调用者时，一次前向计算最多计算同一调用者的多少个提示 token",
         "Most tokens of one caller's prompts that a forward pass computes while other callers are about",
     ),
+    "drafts": (
+        "`auto`：回复重复前文时所需的步数更少，仅在划算且不改变结果时使用；`off`：每步一个 token",
+        (
+            "`auto`: replies that repeat what came before take fewer steps, where that pays and changes nothing; "
+            "`off`: a step a token"
+        ),
+    ),
     "max_waiting": (
         "每个 worker 中可以排队等槽位的请求数；超出：503",
         "Requests that may wait for a slot, per worker; beyond: 503",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from qwen_allinone.engine.contract import Loaded
+from qwen_allinone.engine.drafts import Drafting
 from qwen_allinone.engine.label_trie import LabelTrie
 from qwen_allinone.engine.sampling import Sampling
 from qwen_allinone.engine.scheduler import Scheduler
@@ -29,10 +30,19 @@ VOCABULARY = 97
 
 
 class FakeModel:
-    """Stands in for `Qwen2`. `steps` records the chunks of each forward pass; `before` may block or raise."""
+    """Stands in for `Qwen2`. `steps` records the chunks of each forward pass; `before` may block or raise.
 
-    def __init__(self, context: int = 64, before: Callable[[Sequence[Chunk]], None] | None = None) -> None:
+    With `looks_back` its next token is a function of so many tokens before it only, so that replies go in circles.
+    """
+
+    def __init__(
+        self,
+        context: int = 64,
+        before: Callable[[Sequence[Chunk]], None] | None = None,
+        looks_back: int | None = None,
+    ) -> None:
         self.context = context
+        self.looks_back = looks_back
         self.before = before
         self.steps: list[list[Chunk]] = []
 
@@ -40,12 +50,16 @@ class FakeModel:
         return KVCache(layers=1, slots=slots, kv_heads=1, length=self.context, head_dim=2)
 
     def forward(self, chunks: Sequence[Chunk], cache: KVCache) -> Tensor:
-        """The digest of each chunk's whole sequence, [those that want their last row, 1]."""
+        """The digest of each chunk's sequence up to each row that it wants, [rows, 1]."""
         if self.before:
             self.before(chunks)
         self.steps.append(list(chunks))
-        digests = [(_digest(_write(chunk, cache)), chunk) for chunk in chunks]
-        return torch.tensor([[digest] for digest, chunk in digests if chunk.wanted], dtype=torch.float32).view(-1, 1)
+        digests = list[int]()
+        for chunk in chunks:
+            tokens = _write(chunk, cache)
+            ends = [chunk.start + row + 1 for row in chunk.wanted]
+            digests += [_digest(tokens[:end], self.looks_back) for end in ends]
+        return torch.tensor(digests, dtype=torch.float32).view(-1, 1)
 
     def logits(self, hidden: Tensor) -> Tensor:
         tokens = torch.arange(VOCABULARY)
@@ -78,8 +92,10 @@ class Bench:
         step_tokens: int = 16,
         share_tokens: int = 16,
         shares: Mapping[str, int] = MappingProxyType({}),
+        drafting: Drafting | None = None,
+        looks_back: int | None = None,
     ) -> None:
-        self.model = FakeModel(context)
+        self.model = FakeModel(context, looks_back=looks_back)
         self.cache = self.model.new_cache(slots)
         self.slots = SlotTable(self.cache, slots, kv_tokens)
         self.scheduler = Scheduler(
@@ -88,6 +104,7 @@ class Bench:
             longest=min(context, kv_tokens),
             share_tokens=share_tokens,
             shares=shares,
+            drafting=drafting,
         )
 
     def submit(
@@ -168,8 +185,8 @@ def _write(chunk: Chunk, cache: KVCache) -> list[int]:
     return [int(token) for token in keys[0, :, 0].tolist()]
 
 
-def _digest(tokens: Sequence[int]) -> int:
+def _digest(tokens: Sequence[int], looks_back: int | None = None) -> int:
     digest = 17
-    for token in tokens:
+    for token in tokens if looks_back is None else tokens[-looks_back:]:
         digest = (digest * 31 + token + 1) % 65_521
     return digest

@@ -123,7 +123,14 @@ def test_check_of_an_unknown_task_lists_the_tasks() -> None:
 def test_doctor_shows_settings_files_labels_kernel_and_advice() -> None:
     result = runner.invoke(app, ["doctor"])
     assert result.exit_code == 0
-    for part in ("QAIO_MODEL*", "model.safetensors", "sentiment: tokens of 正面", "kernel, weights", "stand-in"):
+    for part in (
+        "QAIO_MODEL*",
+        "model.safetensors",
+        "sentiment: tokens of 正面",
+        "kernel, weights",
+        "drafts, what",
+        "stand-in",
+    ):
         assert part in result.stdout
 
 
