@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmarks import decisions, engine, replay
+from benchmarks import decisions, drafts, engine, replay
 from benchmarks.client import percentile
 from benchmarks.replay import Reply, Row, read_rows, summarise
 
@@ -71,3 +71,15 @@ def test_the_benchmark_of_decisions_fills_in_every_figure() -> None:
     figures = json.loads(done.output.splitlines()[-1])
     assert set(figures) == {"one_call_s", "ten_calls_s", "ten_calls_unread_s", "ratio", "ratio_unread"}
     assert all(value > 0 for value in figures.values())
+
+
+def test_the_benchmark_of_drafts_says_the_same_with_and_without(demo_checkpoint: Path, tmp_path: Path) -> None:
+    app, file = typer.Typer(), tmp_path / "figures.json"
+    app.command()(drafts.main)
+    options = ["--batches", "1,2", "--tokens", "40", "--rounds", "1", "--price", "0.05", "--threads", "1"]
+    done = CliRunner().invoke(app, ["--model", str(demo_checkpoint), *options, "--json", str(file)])
+    assert done.exit_code == 0, done.output
+    figures = json.loads(file.read_text())["figures"]
+    assert len(figures) == 2 * 4 and all(row["same"] for row in figures.values())
+    assert all(row["without"] > 0 and row["with"] > 0 and row["accepted"] <= row["drafted"] for row in figures.values())
+    assert figures["copying, batch 1"]["drafted"] > 0

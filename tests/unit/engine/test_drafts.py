@@ -468,6 +468,8 @@ WAYS = {
 @pytest.mark.parametrize("together", [False, True], ids=["alone", "eight at once"])
 @pytest.mark.parametrize("way", WAYS)
 def test_replies_are_the_same_token_for_token(subject: Subject, way: str, together: bool) -> None:
+    if way == "drawn, top k" and not subject.model.rows_keep_their_bits:
+        pytest.skip("how many of the k are kept, and so how much is drawn, hangs on the last bits of a sum")
     expected = subject.run(subject.works(WAYS[way]), None, together)
     results = subject.run(subject.works(WAYS[way]), CHEAP, together)
     assert [result.ids for result in results] == [result.ids for result in expected]
