@@ -31,3 +31,9 @@ def test_the_time_between_tokens_is_the_mean_over_the_steps_of_decoding(
 def test_a_label_has_no_time_between_tokens() -> None:
     result = Result(FinishReason.LABEL, (1, 2, 3), prompt_tokens=5, reused_tokens=0, label=0, decode_s=1.0)
     assert answer_record(Answer("sentiment", result)).inter_token_s is None
+
+
+def test_what_was_drafted_is_told() -> None:
+    result = Result(FinishReason.STOP, (1,), prompt_tokens=5, reused_tokens=0, drafted_tokens=8, accepted_tokens=5)
+    record = answer_record(Answer("chat", result))
+    assert (record.drafted_tokens, record.accepted_tokens) == (8, 5)

@@ -14,7 +14,7 @@ from qwen_allinone.telemetry.metrics import Metrics, Vitals
 from qwen_allinone.telemetry.records import AnswerRecord, RequestRecord
 
 LABEL = AnswerRecord("sentiment", "正面", "label", 30, 20, 1, 0.5, 0.25, 0.0, None)
-REPLY = AnswerRecord("chat", None, "stop", 40, 25, 10, 0.0, 0.5, 1.0, 0.1)
+REPLY = AnswerRecord("chat", None, "stop", 40, 25, 10, 0.0, 0.5, 1.0, 0.1, drafted_tokens=8, accepted_tokens=5)
 CHAT = RequestRecord("abc-1", "POST", "/chat", 200, 2.0, answers=(LABEL, REPLY))
 VITALS = Vitals(ready=True, running=2, waiting=3, resident_bytes=4096, lost_log_lines=0, lost_audit_lines=0)
 
@@ -40,6 +40,8 @@ def test_a_chat_counts_its_request_its_tokens_and_its_times(metrics: Metrics) ->
     for name, value in {
         "qaio_prompt_tokens_total": 70,
         "qaio_generation_tokens_total": 11,
+        "qaio_spec_decode_num_draft_tokens_total": 8,
+        "qaio_spec_decode_num_accepted_tokens_total": 5,
         "qaio_prefix_cache_queries_total": 70,
         "qaio_prefix_cache_hits_total": 45,
         "qaio_time_to_first_token_seconds_sum": 1.25,
