@@ -247,6 +247,17 @@ def test_a_stop_comes_in_the_middle_of_a_draft() -> None:
     check_slot(bench, [*prompt, third, fourth])
 
 
+def test_what_follows_a_wrong_guess_is_thrown_away() -> None:
+    first, second, third, fourth, fifth = five()
+    prompt = [first, second, third, fourth, 90, 91, first, second]
+    _, (result,), bench = both(lambda: [generate(prompt, 30)])
+    assert result.ids[:3] == (third, fourth, fifth)
+    (drafted,), (following,) = bench.model.steps[1:3]
+    assert list(drafted.tokens) == [third, fourth, 90, 91, first]
+    assert following.start == len(prompt) + 2 and following.tokens[0] == fifth
+    check_slot(bench, [*prompt, *result.ids])
+
+
 def test_a_draft_ends_before_a_stop() -> None:
     first, second, third, fourth, _ = five()
     prompt = [first, second, third, fourth, 90, 91, first, second]
