@@ -158,7 +158,7 @@ def print_model(console: Console, settings: Settings, service: Service) -> None:
 
 def _drafts(service: Service) -> str:
     drafting = service.engine.drafting
-    on = worded("drafts_on" if drafting and drafting.pays else "drafts_off")
+    on = worded("drafts_on") if drafting and drafting.pays else worded("drafts_off")
     return f"{on}, {drafting.price:.0%}" if drafting else on
 
 
