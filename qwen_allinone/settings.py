@@ -47,6 +47,7 @@ class Settings(BaseModel):
     kernels: Literal["auto", "torch"] = "auto"
     kv: Literal["auto", "fp32", "fp16"] = "auto"
     packed_dir: Path | None = None
+    drafts: Literal["auto", "off"] = "auto"
     prompts: Path = SHIPPED / "prompts"
     prompts_kept: Path = Path("data/prompts")
     prompts_may_lose: float = Field(0.05, ge=0, le=1)
@@ -62,7 +63,6 @@ class Settings(BaseModel):
     kv_tokens: int = Field(4096, ge=64)
     step_tokens: int = Field(256, ge=16, le=8192)
     share_tokens: int = Field(16, ge=1, le=8192)
-    drafts: Literal["auto", "off"] = "auto"
     max_waiting: int = Field(32, ge=0, le=4096)
     deadline_s: float = Field(120.0, gt=0, le=3600)
     grace_s: float = Field(0.0, ge=0, le=3600)

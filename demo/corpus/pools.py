@@ -115,10 +115,13 @@ def _read(file: Path, key: str, draw: Callable[[], Iterator[tuple[str, float | N
         return kept["rows"], kept["vectors"].float()
     rows = [(clean(text)[:_LONGEST], share) for text, share in draw()]
     texts = [text for text, _ in rows]
-    if kept.get("texts") != _hash(texts):  # another corpus, but this part of it may be as it was
-        kept = {"texts": _hash(texts), "vectors": _vectors(texts, file.stem)}
+    # Another corpus, but most of its texts may be as they were.
+    known = {text: vector for (text, _), vector in zip(kept.get("rows", ()), kept.get("vectors", ()), strict=True)}
+    unread = [text for text in dict.fromkeys(texts) if text not in known]
+    known |= dict(zip(unread, _vectors(unread, file.stem), strict=True))
+    kept = {"key": key, "rows": rows, "vectors": torch.stack([known[text] for text in texts])}
     file.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({**kept, "key": key, "rows": rows}, file)
+    torch.save(kept, file)
     return rows, kept["vectors"].float()
 
 
@@ -127,7 +130,7 @@ def _vectors(texts: list[str], name: str) -> Tensor:
     with Progress() as progress:
         for start in progress.track(range(0, len(texts), _AT_ONCE), description=f"the teacher reads: {name}"):
             parts.append(teacher.vectors(texts[start : start + _AT_ONCE]).half())
-    return torch.cat(parts)
+    return torch.cat(parts) if parts else torch.empty(0)
 
 
 def _corpus_now() -> str:

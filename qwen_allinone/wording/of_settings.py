@@ -33,6 +33,13 @@ OF_SETTINGS: dict[str, tuple[str, str]] = {
             "and starts are faster; with `QAIO_KERNELS=auto`"
         ),
     ),
+    "drafts": (
+        "`auto`：回复重复前文时所需的步数更少，仅在划算且不改变结果时使用；`off`：每步一个 token",
+        (
+            "`auto`: replies that repeat what came before take fewer steps, where that pays and changes nothing; "
+            "`off`: a step a token"
+        ),
+    ),
     "prompts": (
         "任务所在的文件夹，每个任务一个子文件夹",
         "Folder of the tasks, one folder each",
@@ -101,13 +108,6 @@ OF_SETTINGS: dict[str, tuple[str, str]] = {
     "share_tokens": (
         "有其他调用者时，一次前向计算最多计算同一调用者的多少个提示 token",
         "Most tokens of one caller's prompts that a forward pass computes while other callers are about",
-    ),
-    "drafts": (
-        "`auto`：回复重复前文时所需的步数更少，仅在划算且不改变结果时使用；`off`：每步一个 token",
-        (
-            "`auto`: replies that repeat what came before take fewer steps, where that pays and changes nothing; "
-            "`off`: a step a token"
-        ),
     ),
     "max_waiting": (
         "每个 worker 中可以排队等槽位的请求数；超出：503",
