@@ -281,7 +281,7 @@ class Engine(Generic[T]):
 
         published = loaded.publish(compute)
         self._serving = _Serving(model, scheduler, published, drafting)
-        log.info("ready: %s", loaded.title)  # before those who wait for it go on
+        log.info("ready: %s, %s", loaded.title, _told(drafting))  # before those who wait for it go on
         self._life.loaded()
         try:
             self._loop(model, cache, scheduler)
@@ -333,10 +333,11 @@ class Engine(Generic[T]):
 def _drafting(model: Qwen2, cache: KVCache) -> Drafting | None:
     """What drafts cost here. None where a row's bits depend on the rows beside it, as with torch's kernels: there a
     draft could change a reply."""
-    if not model.rows_keep_their_bits:
-        log.info("drafts: off, torch's kernels compute")
-        return None
-    drafting = Drafting(price_of_a_row(model, cache))
-    state = "on" if drafting.pays else "off"
-    log.info("drafts: %s, a row more makes a step of one row %.0f %% longer", state, 100 * drafting.price)
-    return drafting
+    return Drafting(price_of_a_row(model, cache)) if model.rows_keep_their_bits else None
+
+
+def _told(drafting: Drafting | None) -> str:
+    """For the log's line of a start, one line of eight."""
+    if drafting is None:
+        return "drafts off"
+    return f"drafts {'on' if drafting.pays else 'off'} (a row more: {drafting.price:.0%} of a step)"
