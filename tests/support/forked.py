@@ -56,6 +56,9 @@ class Forked:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
     def _ended(self, timeout: float | None) -> int | None:
         if self.returncode is None and select.select([self._told], [], [], timeout)[0]:
             self.returncode = int(self._told.recv(64) or b"-9")
@@ -82,7 +85,7 @@ def run(
         try:
             code = process.wait(seconds)
         finally:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
         out.seek(0)
         err.seek(0)
         return subprocess.CompletedProcess(arguments, code, out.read().decode(), err.read().decode())
