@@ -131,6 +131,8 @@ def shared_folder(pid: int) -> str:
 def test_many_kills_leave_no_files_and_the_end_leaves_no_folder(start_service: StartService) -> None:
     service = start_service(QAIO_WORKERS="1")
     folder = Path(shared_folder(service.workers[0]))
+    assert_is_chat(service.chat(TEXTS[0]))
+    until_counted(service, 1)  # each sort of figure makes its file when it is first needed
     files = sorted(folder.iterdir())
     for kills in range(1, 4):
         (worker,) = service.workers
