@@ -60,9 +60,7 @@ class _DescribedOnce(BaseModel):
 
     @classmethod
     @cache
-    def model_json_schema(  # type: ignore[override]
-        cls, *args: Any, **kwargs: Any
-    ) -> dict[str, Any]:
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         return super().model_json_schema(*args, **kwargs)
 
 
