@@ -27,7 +27,7 @@ from qwen_allinone.model.attention import Chunk
 from qwen_allinone.service import Service, Terms
 from qwen_allinone.service.recall import COMMON, by_words, recalled, vector_of
 from qwen_allinone.settings import Settings
-from qwen_allinone.state import Memory
+from qwen_allinone.state import Statement
 from qwen_allinone.state.likeness import likest
 
 _AMONG = (1, 3, 5)
@@ -38,7 +38,7 @@ class Asked:
     """A text, its user's memories with a vector of each, and the place of the one that matters to it among them."""
 
     text: str
-    memories: list[Memory]
+    memories: list[Statement]
     vectors: list[bytes]
     place: int
 
@@ -75,12 +75,12 @@ def main() -> None:
 def read(file: Path, vector: Callable[[str], bytes]) -> list[Asked]:
     """The cases in `file`, with vectors of their memories."""
     rows = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()[1:]]
-    users = defaultdict[str, list[Memory]](list)
+    users = defaultdict[str, list[Statement]](list)
     vectors = defaultdict[str, list[bytes]](list)
     places = []
     for user, fact, _ in rows:
         places.append(len(users[user]))
-        users[user].append(Memory(fact, fact, "hand", None, 0.0, 1.0))
+        users[user].append(Statement(fact, fact))
         vectors[user].append(vector(fact))
     both = zip(rows, places, strict=True)
     return [Asked(text, users[user], vectors[user], place) for (user, _, text), place in both]
@@ -102,7 +102,7 @@ def mean_of_states(name: str) -> Callable[[str], bytes]:
 
 def both(case: Asked, vector: bytes) -> list[int]:
     """The places of what the service would tell a reply."""
-    found = recalled(case.memories, case.text, [case.memories[place].id for place in likest(case.vectors, vector)])
+    found = recalled(case.memories, case.text, likest(case.vectors, vector))
     return [case.memories.index(memory) for memory in found]
 
 
@@ -119,7 +119,7 @@ def report_replies(service: Service, file: Path) -> None:
     used, spared = list[bool](), list[bool]()
     for line in file.read_text(encoding="utf-8").splitlines()[1:]:
         known, text, matters, word = (line.split("\t") + [""])[:4]
-        told = [Memory(fact, fact, "hand", None, 0.0, 1.0) for fact in known.split("；")]
+        told = [Statement(fact, fact) for fact in known.split("；")]
         reply = service.chat(text, remind=lambda *_, told=told: told).reply.text
         if matters == "1":
             used.append(word in reply)

@@ -352,6 +352,7 @@ def build_service(settings: Settings, registry: Registry | None = None) -> Servi
         kv_tokens=settings.kv_tokens,
         step_tokens=settings.step_tokens,
         share_tokens=settings.share_tokens,
+        caller_slots=settings.caller_slots,
         max_waiting=settings.max_waiting,
         shares=settings.shares,
         drafts=settings.drafts == "auto",

@@ -63,6 +63,7 @@ class Settings(BaseModel):
     kv_tokens: int = Field(4096, ge=64)
     step_tokens: int = Field(256, ge=16, le=8192)
     share_tokens: int = Field(16, ge=1, le=8192)
+    caller_slots: int = Field(87, ge=1, le=100)
     max_waiting: int = Field(32, ge=0, le=4096)
     deadline_s: float = Field(120.0, gt=0, le=3600)
     grace_s: float = Field(0.0, ge=0, le=3600)

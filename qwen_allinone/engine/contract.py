@@ -34,13 +34,15 @@ class Loaded(Generic[T]):
 @dataclass(frozen=True)
 class Capacity:
     """Sizes of one engine, in compute threads, requests and tokens (see the settings of the same names), and the
-    callers' shares of its slots; who is not named has 1. `drafts`: whether to make them where they pay."""
+    callers' shares of its slots; who is not named has 1. `caller_slots`: percent of the slots one may have. `drafts`:
+    whether to make them where they pay."""
 
     threads: int = 1
     slots: int = 8
     kv_tokens: int = 4096
     step_tokens: int = 256
     share_tokens: int = 16
+    caller_slots: int = 87
     max_waiting: int = 32
     shares: Mapping[str, int] = field(default_factory=dict)
     drafts: bool = False

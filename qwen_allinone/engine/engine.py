@@ -259,7 +259,7 @@ class Engine(Generic[T]):
         model, capacity = loaded.model, self._capacity
         cache = model.new_cache(capacity.slots)
         drafting = _drafting(model, cache) if capacity.drafts else None
-        slots = SlotTable(cache, capacity.slots, capacity.kv_tokens)
+        slots = SlotTable(cache, capacity.slots, capacity.kv_tokens, capacity.caller_slots)
         for prefix in loaded.prefixes:
             compute_prefix(prefix, model, cache, slots)
         for adapter, prefix in loaded.adapted_prefixes.items():

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 
 from qwen_allinone.model.kv import KVCache, Saved
 
-# One slot in so many, or one and one more for each other caller who is about, but half of them at most, and one part in
-# so many of their memory are kept for callers who have none.
-_KEPT_SLOTS, _KEPT_MEMORY = 8, 4
+# One part in so many of the slots' memory is kept for callers who have none.
+_KEPT_MEMORY = 4
 
 
 @dataclass
@@ -45,12 +44,14 @@ class Prefix:
 
 
 class SlotTable:
-    """Hands out slots within a budget of `kv_tokens` over all of them."""
+    """Hands out slots within a budget of `kv_tokens` over all of them, and at most `caller_slots` percent of them to a
+    caller."""
 
-    def __init__(self, cache: KVCache, count: int, kv_tokens: int) -> None:
+    def __init__(self, cache: KVCache, count: int, kv_tokens: int, caller_slots: int = 87) -> None:
         self._cache = cache
         self._slots = [Slot(index) for index in range(count)]
         self._kv_tokens = kv_tokens
+        self._kept = count * (100 - caller_slots) // 100  # for others
         self._prefixes: list[Prefix] = []
         self._clock = itertools.count(1)
 
@@ -90,14 +91,14 @@ class SlotTable:
     def leaves_room(self, caller: str | None, most_tokens: int, others: int = 0) -> bool:
         """Whether others find a slot, and memory for a short request, if `caller` gets one more of `most_tokens`.
 
-        `others`: how many of them are about. Who has none is never kept waiting for that, nor is it asked where there
-        are no callers to tell apart.
+        `others`: how many of them are about: one slot is kept, and one more for each of them, but half of the slots at
+        most. Who has none is never kept waiting for that, nor is it asked where there are no callers to tell apart.
         """
         own = [slot.held for slot in self._slots if slot.busy and slot.caller == caller]
         if caller is None or not own:
             return True
         count = len(self._slots)
-        kept = max(count // _KEPT_SLOTS, min(1 + others, count // 2), 1)
+        kept = max(self._kept, min(1 + others, count // 2), 1)
         enough = len(own) < count - kept
         return enough and sum(own) + most_tokens <= self._kv_tokens - self._kv_tokens // _KEPT_MEMORY
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from qwen_allinone.engine import Logprobs, Result
-from qwen_allinone.state import Memory, Turn
+from qwen_allinone.state import Statement, Turn
 
 # Given a way to give a request up, watches whether its caller is still there for as long as the context lasts.
 Watch = Callable[[Callable[[], None]], AbstractContextManager[None]]
 
 # Given a request in hand and a chat's text, says which memories the reply is to be reminded of, the best first.
-Remind = Callable[[Any, str], Sequence[Memory]]
+Remind = Callable[[Any, str], Sequence[Statement]]
 
 
 def unwatched(_: Callable[[], None]) -> AbstractContextManager[None]:
@@ -114,4 +114,4 @@ class ChatAnswer:
     turn: Turn
     told: str | None = None
     care: Answer | None = None
-    recalled: tuple[Memory, ...] = ()
+    recalled: tuple[Statement, ...] = ()

@@ -10,7 +10,7 @@ from qwen_allinone.service.answer_types import ChatAnswer
 from qwen_allinone.service.recall import matching, recalled, vector_model, vector_of
 from qwen_allinone.service.request import Request
 from qwen_allinone.service.secret_text import has_secret, without_secrets
-from qwen_allinone.state import Memory, MemoryStore, Whose
+from qwen_allinone.state import Memory, MemoryStore, Statement, Whose
 from qwen_allinone.tasks import MOST_CHARS_PER_TOKEN, clean, is_blank
 from qwen_allinone.wording import said
 
@@ -27,13 +27,12 @@ class UserMemories:
         self._whose = whose
         self._changed = changed
 
-    def remind(self, request: Request, text: str) -> Sequence[Memory]:
+    def remind(self, request: Request, text: str) -> Sequence[Statement]:
         """What the reply to `text` is to be reminded of, the best first; see Service.chat."""
-        memories = [memory for memory in self._store.all(self._whose) if memory.replaced is None]
-        if not memories:
+        held = self._store.held(self._whose, vector_model(request.codec))
+        if not held.statements:
             return ()
-        vector = vector_of(request, text)
-        return recalled(memories, text, self._store.likest(self._whose, vector_model(request.codec), vector))
+        return recalled(held.statements, text, held.likest(vector_of(request, text)))
 
     def note(self, answer: ChatAnswer) -> None:
         """Have what the user told of himself found later. Words of despair are kept by nobody."""

@@ -7,6 +7,7 @@ few of the user's memories have count most, and those that many have not at all.
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
 import unicodedata
@@ -17,7 +18,7 @@ import numpy as np
 
 from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.request import Request
-from qwen_allinone.state import Memory
+from qwen_allinone.state import Memory, Statement
 from qwen_allinone.tasks import short_hash
 
 MOST = 5
@@ -48,20 +49,20 @@ def vector_of(request: Request, text: str) -> bytes:
     return (state / max(float(np.linalg.norm(state)), 1e-9)).astype(np.float16).tobytes()
 
 
-def recalled(memories: Sequence[Memory], text: str, likest: Sequence[str]) -> list[Memory]:
-    """Of `memories`, the newest first, the MOST that matter to `text`, the best first.
+def recalled(statements: Sequence[Statement], text: str, likest: Sequence[int]) -> list[Statement]:
+    """Of `statements`, the newest first, the MOST that matter to `text`, the best first.
 
-    `likest`: ids of those whose vectors are likest to the text's, the best first. Of the others words decide alone.
+    `likest`: places of those whose vectors are likest to the text's, the best first. Of the others words decide alone.
     """
-    points = dict.fromkeys(range(len(memories)), 0.0)
-    places = {memory.id: place for place, memory in enumerate(memories)}
-    for ranking in (by_words(memories, text, COMMON), [places[id] for id in likest if id in places]):
+    points = [0.0] * len(statements)
+    for ranking in (by_words(statements, text, COMMON), likest):
         for rank, place in enumerate(ranking, 1):
             points[place] += 1 / (_RANK + rank)
-    return [memories[place] for place in sorted(points, key=lambda place: -points[place])[:MOST]]
+    best = heapq.nsmallest(MOST, range(len(points)), key=lambda place: (-points[place], place))
+    return [statements[place] for place in best]
 
 
-def by_words(memories: Sequence[Memory], text: str, common: float = 1.0) -> list[int]:
+def by_words(memories: Sequence[Memory | Statement], text: str, common: float = 1.0) -> list[int]:
     """Places of the memories that have words in common with `text`, the best first.
 
     Words that more than the share `common` of them have do not count, unless it is one memory.

@@ -18,7 +18,7 @@ from qwen_allinone.service.completions import (
 )
 from qwen_allinone.service.request import Request
 from qwen_allinone.service.service import Service
-from qwen_allinone.state import Memory
+from qwen_allinone.state import Statement
 from qwen_allinone.tasks import Input, is_blank
 
 # Of a text that memories are looked for by: its end. Each word of it is looked for in each memory.
@@ -38,7 +38,7 @@ class Reminded:
     """Replies, and the memories that their prompt was told. `said` is None where nothing is to be kept."""
 
     answers: list[Answer]
-    recalled: tuple[Memory, ...] = ()
+    recalled: tuple[Statement, ...] = ()
     said: Said | None = None
 
 
@@ -56,7 +56,7 @@ def complete_reminded(
         text = messages[place][1]
         said = _to_keep(service, request, text)
         recalled, heard = remind(request, text[-_MOST_CHARS:]), service.memories_input
-        known: tuple[Memory, ...] = ()
+        known: tuple[Statement, ...] = ()
         if heard and recalled:
             ids, known = _told(request.codec, heard, messages, place, ids, recalled, wanted)
         return Reminded(replies_to(request, [ids], wanted), known, said)
@@ -99,9 +99,9 @@ def _told(
     messages: Sequence[Utterance],
     place: int,
     ids: list[int],
-    recalled: Sequence[Memory],
+    recalled: Sequence[Statement],
     wanted: Wanted,
-) -> tuple[list[int], tuple[Memory, ...]]:
+) -> tuple[list[int], tuple[Statement, ...]]:
     """Token ids with as many of the memories as there is room for, and these; `ids` and none if there is none.
 
     No reply is cut for them, unless its limit is above the usual one.

@@ -22,7 +22,7 @@ from qwen_allinone.service.prompt_history import remember
 from qwen_allinone.service.reply import Replies, Restoring
 from qwen_allinone.service.request import MOST_AT_ONCE, Request
 from qwen_allinone.service.result_cache import ResultCache, without_cost
-from qwen_allinone.state import Memory, Turn
+from qwen_allinone.state import Statement, Turn
 from qwen_allinone.tasks import CARE, CHAT, MEMORIES, ROUTE, Input, Masking, Registry, Task, chat_tasks, routes_of
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Service:
             told = self._mood(sentiment)
             if request.terms.listener:
                 request.terms.listener.labelled(sentiment, care)
-            recalled: tuple[Memory, ...] = ()
+            recalled: tuple[Statement, ...] = ()
             if care and care.fired:
                 reply, first = self._vetted(request, text), history[-1].first if history else 0
             else:
@@ -231,8 +231,8 @@ class Service:
         return label
 
     def _known(
-        self, request: Request, text: str, mood: str, recalled: Sequence[Memory]
-    ) -> tuple[Mapping[str, str], tuple[Memory, ...]]:
+        self, request: Request, text: str, mood: str, recalled: Sequence[Statement]
+    ) -> tuple[Mapping[str, str], tuple[Statement, ...]]:
         """What the prompt of a reply is told beside the text, and those of the memories that it has room for."""
         spec, codec = self._chat.spec, request.codec
         known = {"sentiment": mood} if "sentiment" in spec.inputs else {}

@@ -5,7 +5,7 @@ remembered answers (cache.py)."""
 from qwen_allinone.state.batches import Batch, Draft, HeldLine, InputLine, LineProblem, Quota, StoredFile, outcome
 from qwen_allinone.state.conversations import Conversation, Session, Sessions, Store, Turn, now
 from qwen_allinone.state.corrections import Correction, Corrections, LabelAnswer
-from qwen_allinone.state.memories import Memory, MemoryStore, Note, Whose
+from qwen_allinone.state.memories import Held, Memory, MemoryStore, Note, Statement, Whose
 from qwen_allinone.state.once import OnceStore
 from qwen_allinone.state.outbox import AlertEvent, Message, Outcome
 from qwen_allinone.state.postgres_conversations import PostgresStore
@@ -32,9 +32,11 @@ __all__ = [
     "SqliteOutbox",
     "Batch",
     "Conversation",
+    "Held",
     "Memory",
     "MemoryStore",
     "Note",
+    "Statement",
     "Correction",
     "Counted",
     "Counts",

@@ -13,14 +13,16 @@ FEW = 5
 Floats = NDArray[np.float32]
 
 
-def likest(vectors: Sequence[bytes], vector: bytes) -> list[int]:
-    """Places of `vectors`, the likest to `vector` first, of equals the first; all float16 and of one model."""
-    if not vectors:
+def likest(vectors: Sequence[bytes | None], vector: bytes) -> list[int]:
+    """Places of the `vectors` that are there, the likest to `vector` first, of equals the first; all float16 and of one
+    model."""
+    places = [place for place, kept in enumerate(vectors) if kept]
+    if not places:
         return []
-    rows = np.frombuffer(b"".join(vectors), np.float16).reshape(len(vectors), -1).astype(np.float32)
-    middle = rows.mean(axis=0) if len(vectors) > FEW else np.zeros(rows.shape[1], np.float32)
+    rows = np.frombuffer(b"".join(filter(None, vectors)), np.float16).reshape(len(places), -1).astype(np.float32)
+    middle = rows.mean(axis=0) if len(places) > FEW else np.zeros(rows.shape[1], np.float32)
     likeness = _unit(rows - middle) @ _unit(np.frombuffer(vector, np.float16).astype(np.float32) - middle)
-    return [int(place) for place in np.argsort(-likeness, kind="stable")]
+    return [places[rank] for rank in np.argsort(-likeness, kind="stable").tolist()]
 
 
 def _unit(rows: Floats) -> Floats:

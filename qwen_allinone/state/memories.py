@@ -11,9 +11,9 @@ import hashlib
 import re
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 # What a statement takes beside its text and its vector, as owners' shares count it.
 AROUND_BYTES = 300
@@ -55,6 +55,22 @@ class Memory:
     replaced: float | None = None
 
 
+class Statement(NamedTuple):
+    """What a reply can be told of a memory."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Held:
+    """What holds of a user, the newest first. `likest(vector)`: places of those statements that have a vector of the
+    model asked for, the likest to `vector` first; raises MemoryUnavailable."""
+
+    statements: Sequence[Statement]
+    likest: Callable[[bytes], list[int]]
+
+
 @dataclass(frozen=True)
 class Note:
     """What a user wrote at `at`, in which what is worth keeping is still to be found."""
@@ -83,8 +99,11 @@ class MemoryStore(Protocol):
     def all(self, whose: Whose) -> list[Memory]:
         """All statements about a user that have not expired, the newest first; replaced ones too."""
 
-    def likest(self, whose: Whose, model: str, vector: bytes) -> list[str]:
-        """Ids of those of a user's statements that hold and have a vector of `model`, the likest to `vector` first."""
+    def held(self, whose: Whose, model: str) -> Held:
+        """A user's statements that hold, to be found by their words and by what `model` makes of them.
+
+        Every chat of a user asks this, of as many as a thousand: one question, and no more of each than is needed.
+        """
 
     def delete(self, whose: Whose, id: str) -> None:
         """Forget one statement; raises MemoryNotFound."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from qwen_allinone.errors import MemoryFull, MemoryNotFound, MemoryUnavailable
 from qwen_allinone.postgres_link import Connection, PostgresLink
 from qwen_allinone.state.likeness import FEW, likest
-from qwen_allinone.state.memories import AROUND_BYTES, Memory, Note, Source, Whose, form, now, topic
+from qwen_allinone.state.memories import AROUND_BYTES, Held, Memory, Note, Source, Statement, Whose, form, now, topic
 from qwen_allinone.state.postgres_tables import ERASE_EVERY_S, LOCKS, PostgresTables, has_table
 
 log = logging.getLogger(__name__)
@@ -65,10 +66,13 @@ _TRIGGERS = {
 
 _OF = "owner = %s AND user_name = %s"
 _COLUMNS = "id, text, source, mood, at, expires, replaced"
-_HOLDS = f"{_OF} AND expires > %s AND model = %s AND replaced IS NULL AND vector IS NOT NULL"
+_HOLDS = f"{_OF} AND expires > %s AND replaced IS NULL"
+_NEWEST_FIRST = "ORDER BY at DESC, number DESC"
 # A row without a direction is like nothing, and not unlike either.
 _LIKEST = f"""
-WITH known AS MATERIALIZED (SELECT id, at, number, vector FROM qaio_memories WHERE {_HOLDS}),
+WITH known AS MATERIALIZED (
+         SELECT id, at, number, vector FROM qaio_memories WHERE {_HOLDS} AND model = %s AND vector IS NOT NULL
+     ),
      middle AS (SELECT count(*) AS rows, avg(vector) AS vector FROM known)
 SELECT known.id FROM known, middle, (SELECT %s::vector AS vector) AS asked
 ORDER BY coalesce(nullif(CASE WHEN middle.rows > {FEW}
@@ -122,15 +126,26 @@ class PostgresMemories(PostgresTables):
             )
             return [Memory(*row) for row in rows]
 
-    def likest(self, whose: Whose, model: str, vector: bytes) -> list[str]:
+    def held(self, whose: Whose, model: str) -> Held:
         with self._asking() as db:
-            of = (*_key(whose), now(), model)
+            of = (*_key(whose), now())
             if self._has_pgvector:
-                return [id for (id,) in db.execute(_LIKEST, (*of, _written(vector)))]
+                rows = db.execute(f"SELECT id, text FROM qaio_memories WHERE {_HOLDS} {_NEWEST_FIRST}", of)
+                statements = [Statement(*row) for row in rows]
+                places = {statement.id: place for place, statement in enumerate(statements)}
+                return Held(statements, partial(self._likest, (*of, model), places))
             rows = db.execute(
-                f"SELECT id, vector FROM qaio_memories WHERE {_HOLDS} ORDER BY at DESC, number DESC", of
+                "SELECT id, text, CASE model WHEN %s THEN vector END FROM qaio_memories"
+                f" WHERE {_HOLDS} {_NEWEST_FIRST}",
+                (model, *of),
             ).fetchall()
-            return [rows[place][0] for place in likest([bytes(kept) for _, kept in rows], vector)]
+            vectors = [kept and bytes(kept) for _, _, kept in rows]
+        return Held([Statement(id, text) for id, text, _ in rows], partial(likest, vectors))
+
+    def _likest(self, of: tuple[Any, ...], places: Mapping[str, int], vector: bytes) -> list[int]:
+        """As the database finds them, of the statements that were there a moment ago."""
+        with self._asking() as db:
+            return [places[id] for (id,) in db.execute(_LIKEST, (*of, _written(vector))) if id in places]
 
     def delete(self, whose: Whose, id: str) -> None:
         with self._writing(whose) as db:

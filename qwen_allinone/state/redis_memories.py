@@ -12,6 +12,7 @@ import math
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 from urllib.parse import quote, unquote
 
@@ -23,7 +24,7 @@ from qwen_allinone.errors import MemoryFull, MemoryNotFound, MemoryUnavailable
 from qwen_allinone.redis_link import RedisLink
 from qwen_allinone.state import redis_memory_steps as steps
 from qwen_allinone.state.likeness import likest
-from qwen_allinone.state.memories import Memory, Note, Source, Whose, form, now, topic
+from qwen_allinone.state.memories import Held, Memory, Note, Source, Statement, Whose, form, now, topic
 
 log = logging.getLogger(__name__)
 
@@ -88,14 +89,14 @@ class RedisMemories:
             )
             return [memory for memory in found if memory.expires > now()]
 
-    def likest(self, whose: Whose, model: str, vector: bytes) -> list[str]:
+    def held(self, whose: Whose, model: str) -> Held:
         with _understood():
-            newest, replaced, there, vectors = self._ask(steps.VECTORS, whose)
-            known, begins = _pairs(vectors), f"{quote(model)}\n".encode()
+            newest, replaced, there, rows, vectors = self._ask(steps.HELD, whose)
+            texts, known, begins = _pairs(rows), _pairs(vectors), f"{quote(model)}\n".encode()
             hold = set(there) - set(replaced)
-            ids = [id for id in newest if id in hold and known.get(id, b"").startswith(begins)]
-            order = likest([known[id].removeprefix(begins) for id in ids], vector)
-            return [ids[place].decode() for place in order]
+            ids = [id for id in newest if id in hold]
+            of_model = [kept[len(begins) :] if (kept := known.get(id, b"")).startswith(begins) else None for id in ids]
+            return Held([Statement(id.decode(), _text(texts[id])) for id in ids], partial(_likest, of_model))
 
     def delete(self, whose: Whose, id: str) -> None:
         if not self._ask(steps.DELETE, whose, id):
@@ -289,6 +290,11 @@ def _key(part: str, whose: Whose) -> str:
     return f"{home}:{quote(whose.owner or '', safe='')}" + (f":{whose.user}" if part in steps.USERS else "")
 
 
+def _likest(vectors: Sequence[bytes | None], vector: bytes) -> list[int]:
+    with _understood():
+        return likest(vectors, vector)
+
+
 def _number(note: Note) -> str:
     return f"{note.id:016d}"
 
@@ -299,8 +305,15 @@ def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
 
 def _memory(told: Sequence[bytes]) -> Memory:
     id, row, mood, at, expires, replaced = told
-    text, source, *_ = json.loads(row)
-    if not isinstance(text, str) or not all(map(math.isfinite, (float(at), float(expires)))):
+    if not all(map(math.isfinite, (float(at), float(expires)))):
         raise ValueError("not a statement")
     since = float(replaced) if replaced else None
-    return Memory(id.decode(), text, source, mood.decode() or None, float(at), float(expires), since)
+    source = json.loads(row)[1]
+    return Memory(id.decode(), _text(row), source, mood.decode() or None, float(at), float(expires), since)
+
+
+def _text(row: bytes) -> str:
+    text = json.loads(row)[0]
+    if not isinstance(text, str):
+        raise ValueError("not a statement")
+    return text

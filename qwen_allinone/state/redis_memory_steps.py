@@ -141,10 +141,11 @@ return {{redis.call('HGETALL', rows), redis.call('HGETALL', moods),
   redis.call('ZREVRANGE', ages, 0, -1, 'WITHSCORES'), redis.call('ZRANGE', expiries, 0, -1, 'WITHSCORES'),
   redis.call('ZRANGE', replaced, 0, -1, 'WITHSCORES')}}
 """
-# Ids, the newest first; of those that hold no more; of those that have not expired; all vectors.
-VECTORS = f"""{_TOOLS}
+# Ids, the newest first; of those that hold no more; of those that have not expired; all rows and vectors.
+HELD = f"""{_TOOLS}
 return {{redis.call('ZREVRANGE', ages, 0, -1), redis.call('ZRANGE', replaced, 0, -1),
-  redis.call('ZRANGEBYSCORE', expiries, '(' .. now, '+inf'), redis.call('HGETALL', vectors)}}
+  redis.call('ZRANGEBYSCORE', expiries, '(' .. now, '+inf'), redis.call('HGETALL', rows),
+  redis.call('HGETALL', vectors)}}
 """
 # ARGV[4]: the id.
 DELETE = f"""{_TOOLS}

@@ -9,11 +9,12 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from qwen_allinone.errors import MemoryFull, MemoryNotFound, MemoryUnavailable
 from qwen_allinone.state.likeness import likest
-from qwen_allinone.state.memories import AROUND_BYTES, Memory, Note, Source, Whose, form, now, topic
+from qwen_allinone.state.memories import AROUND_BYTES, Held, Memory, Note, Source, Statement, Whose, form, now, topic
 from qwen_allinone.state.sqlite_erasing import ERASE_EVERY_S, Erasing
 from qwen_allinone.state.sqlite_file import BUSY_S, SqliteFile, has_table
 
@@ -108,14 +109,15 @@ class SqliteMemories(SqliteFile):
             )
             return [Memory(*row) for row in rows]
 
-    def likest(self, whose: Whose, model: str, vector: bytes) -> list[str]:
+    def held(self, whose: Whose, model: str) -> Held:
         with self._connection() as db:
             rows = db.execute(
-                "SELECT id, vector FROM memories WHERE owner = ? AND user = ? AND expires > ? AND model = ?"
-                " AND replaced IS NULL ORDER BY at DESC, rowid DESC",
-                (*_key(whose), now(), model),
+                "SELECT id, text, CASE model WHEN ? THEN vector END FROM memories WHERE owner = ? AND user = ?"
+                " AND expires > ? AND replaced IS NULL ORDER BY at DESC, rowid DESC",
+                (model, *_key(whose), now()),
             ).fetchall()
-        return [rows[place][0] for place in likest([kept for _, kept in rows], vector)]
+        vectors = [vector for _, _, vector in rows]
+        return Held([Statement(id, text) for id, text, _ in rows], partial(likest, vectors))
 
     def delete(self, whose: Whose, id: str) -> None:
         with self._writing() as db:

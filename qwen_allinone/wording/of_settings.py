@@ -109,6 +109,10 @@ OF_SETTINGS: dict[str, tuple[str, str]] = {
         "有其他调用者时，一次前向计算最多计算同一调用者的多少个提示 token",
         "Most tokens of one caller's prompts that a forward pass computes while other callers are about",
     ),
+    "caller_slots": (
+        "同一调用者最多占一个 worker 的百分之多少个槽位；总有一个留给别人",
+        "Most of a worker's slots that one caller may have, in percent; one is always left to others",
+    ),
     "max_waiting": (
         "每个 worker 中可以排队等槽位的请求数；超出：503",
         "Requests that may wait for a slot, per worker; beyond: 503",

@@ -91,13 +91,14 @@ class Bench:
         kv_tokens: int = 256,
         step_tokens: int = 16,
         share_tokens: int = 16,
+        caller_slots: int = 87,
         shares: Mapping[str, int] = MappingProxyType({}),
         drafting: Drafting | None = None,
         looks_back: int | None = None,
     ) -> None:
         self.model = FakeModel(context, looks_back=looks_back)
         self.cache = self.model.new_cache(slots)
-        self.slots = SlotTable(self.cache, slots, kv_tokens)
+        self.slots = SlotTable(self.cache, slots, kv_tokens, caller_slots)
         self.scheduler = Scheduler(
             self.slots,
             step_tokens=step_tokens,

@@ -6,12 +6,19 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from qwen_allinone.errors import MemoryFull, MemoryNotFound
-from qwen_allinone.state import Memory, Note, Whose
+from qwen_allinone.state import Held, Memory, MemoryStore, Note, Statement, Whose
 from qwen_allinone.state.memories import AROUND_BYTES, form, topic
+
+
+def likest_ids(store: MemoryStore, whose: Whose, model: str, vector: bytes) -> list[str]:
+    """Of a user's statements that hold and have a vector of `model`, the likest to `vector` first."""
+    held = store.held(whose, model)
+    return [held.statements[place].id for place in held.likest(vector)]
 
 
 class NaiveMemories:
@@ -41,9 +48,13 @@ class NaiveMemories:
         found = [memory for owner, memory in reversed(self._kept) if owner == whose and memory.expires > now]
         return sorted(found, key=lambda memory: -memory.at)
 
-    def likest(self, whose: Whose, model: str, vector: bytes) -> list[str]:
+    def held(self, whose: Whose, model: str) -> Held:
+        found = [memory for memory in self.all(whose) if memory.replaced is None]
+        return Held([Statement(m.id, m.text) for m in found], partial(self._likest, found, model))
+
+    def _likest(self, statements: list[Memory], model: str, vector: bytes) -> list[int]:
         """Vectors in tests are whole numbers, so that all stores compute alike."""
-        found = [m for m in self.all(whose) if m.replaced is None and self._vector(m)[0] == model]
+        found = [m for m in statements if self._vector(m)[0] == model]
         rows = [list(np.frombuffer(self._vector(m)[1], np.float16).astype(float)) for m in found]
         middle = [sum(column) / len(rows) for column in zip(*rows, strict=True)] if len(rows) > 5 else None
 
@@ -54,7 +65,8 @@ class NaiveMemories:
 
         asked = list(np.frombuffer(vector, np.float16).astype(float))
         points = [round(likeness(row, asked), 5) for row in rows]
-        return [found[place].id for place in sorted(range(len(found)), key=lambda place: -points[place])]
+        order = sorted(range(len(found)), key=lambda place: -points[place])
+        return [statements.index(found[place]) for place in order]
 
     def delete(self, whose: Whose, id: str) -> None:
         left = [(owner, memory) for owner, memory in self._kept if (owner, memory.id) != (whose, id)]

@@ -203,6 +203,16 @@ def test_a_share_that_its_caller_does_not_use_is_the_others() -> None:
     assert hers.started
 
 
+@pytest.mark.parametrize(("percent", "expected"), [(1, 1), (25, 2), (50, 4), (87, 7), (100, 7)])
+def test_a_caller_has_at_most_his_part_of_the_slots_also_where_nobody_else_asks(percent: int, expected: int) -> None:
+    bench = Bench(slots=8, kv_tokens=1024, caller_slots=percent)
+    tickets = [bench.submit(generate([number], 2), rank=number, caller="bob") for number in range(9)]
+    bench.step()
+    assert bench.scheduler.running == expected, "one is always left to others; and who has none is never kept waiting"
+    while not all(ticket.future.done() for ticket in tickets):
+        bench.step()
+
+
 def test_a_higher_priority_comes_before_whoever_waits_and_equal_ones_in_order() -> None:
     bench = Bench(slots=1)
     bench.submit(generate([1], 3))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qwen_allinone.service.recall import MOST, by_words, matching, recalled, words
-from qwen_allinone.state import Memory
+from qwen_allinone.state import Statement
 from qwen_allinone.state.likeness import likest
 
 
@@ -14,8 +14,8 @@ def vector(*values: float) -> bytes:
     return np.array(values, np.float16).tobytes()
 
 
-def memory(text: str) -> Memory:
-    return Memory(text, text, "hand", None, 0.0, 1.0)
+def memory(text: str) -> Statement:
+    return Statement(text, text)
 
 
 def test_words_are_pairs_of_chinese_characters_and_whole_words_of_others() -> None:
@@ -48,13 +48,14 @@ def test_the_likest_comes_first_and_what_all_have_in_common_does_not_count() -> 
     assert likest(kept, vector(*common, 0, 0, 0, 1, 0, 0))[0] == 3
     assert likest(kept[:2], vector(0, 0, 0, 1, 0, 0, 0, 0)) == [1, 0]
     assert likest([], vector(1)) == []
+    assert likest([None, kept[3], None, kept[0]], kept[0]) == [3, 1], "what has no vector is not like anything"
 
 
 def test_a_memory_without_a_vector_of_this_model_is_found_by_its_words() -> None:
     kept = [memory("用户喜欢爬山"), memory("用户住在杭州"), memory("用户养猫")]
-    found = recalled(kept, "杭州有什么好玩的", ["用户喜欢爬山", "it was deleted meanwhile"])
+    found = recalled(kept, "杭州有什么好玩的", [0])
     assert [one.text for one in found] == ["用户喜欢爬山", "用户住在杭州", "用户养猫"]  # of equals the newest
-    assert recalled([], "杭州", ["用户喜欢爬山"]) == []
+    assert recalled([], "杭州", []) == []
 
 
 def test_ranks_are_joined_as_the_plain_sum_of_their_reciprocals_says() -> None:
@@ -67,7 +68,7 @@ def test_ranks_are_joined_as_the_plain_sum_of_their_reciprocals_says() -> None:
         lists = by_words(kept, text), meant
         plain = [sum(1 / (61 + ranks.index(place)) for ranks in lists if place in ranks) for place in range(len(kept))]
         best = sorted(range(len(kept)), key=lambda place: (-plain[place], place))[:MOST]
-        assert recalled(kept, text, [kept[place].id for place in meant]) == [kept[place] for place in best]
+        assert recalled(kept, text, meant) == [kept[place] for place in best]
 
 
 @pytest.mark.parametrize(

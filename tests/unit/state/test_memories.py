@@ -32,7 +32,7 @@ from qwen_allinone.state.lease import Lease
 from qwen_allinone.state.memories import topic
 from qwen_allinone.state.sqlite_erasing import Erasing
 from tests.support.clock import Clock
-from tests.support.naive_memories import NaiveMemories
+from tests.support.naive_memories import NaiveMemories, likest_ids
 from tests.support.postgres_server import PostgresServer
 from tests.support.redis_server import RedisServer
 from tests.unit.state.stores import links
@@ -303,12 +303,12 @@ def test_a_vector_is_of_one_model_and_another_makes_it_anew(make: Make) -> None:
     store.put_vector(XIAO, memory, "one", vector(1))
     store.put_vector(XIAO, replace(memory, text="another text"), "two", vector(1))
     store.put_vector(SAME_NAME, memory, "two", vector(1))
-    assert store.unread("one", 10) == [] and store.likest(XIAO, "one", vector(1)) == [memory.id]
-    assert store.likest(XIAO, "two", vector(1)) == [] == store.likest(SAME_NAME, "one", vector(1))
+    assert store.unread("one", 10) == [] and likest_ids(store, XIAO, "one", vector(1)) == [memory.id]
+    assert likest_ids(store, XIAO, "two", vector(1)) == [] == likest_ids(store, SAME_NAME, "one", vector(1))
     for model in ("two", "o", "on", "onee", ""):
         assert store.unread(model, 10) == [(XIAO, memory)]
     store.put_vector(XIAO, memory, "two", vector(1, 2))
-    assert store.unread("two", 10) == [] and store.likest(XIAO, "two", vector(1, 1)) == [memory.id]
+    assert store.unread("two", 10) == [] and likest_ids(store, XIAO, "two", vector(1, 1)) == [memory.id]
 
 
 def test_of_many_without_a_vector_some_are_named(make: Make) -> None:
@@ -335,12 +335,12 @@ def test_the_likest_come_first_of_what_holds_and_what_all_have_in_common_does_no
         kept[text] = store.add(XIAO, text)
         store.put_vector(XIAO, kept[text], "m", vector(9, 9, *np.eye(6)[number]))
     first = [kept[text].id for text in ("用户有猫", "用户看海", "用户爬山", "用户有狗", "用户住在杭州")]
-    assert store.likest(XIAO, "m", vector(9, 9, 0, 0, 1, 0, 0, 0)) == first, "five left: of equals the newest"
+    assert likest_ids(store, XIAO, "m", vector(9, 9, 0, 0, 1, 0, 0, 0)) == first, "five left: of equals the newest"
     store.put_vector(XIAO, store.add(XIAO, "用户下棋"), "m", vector(9, 9, 0, 0, 0, 0, 0, 0))
     asked = vector(9, 8, 0, 0, 0, 0, 0, 2)
-    assert store.likest(XIAO, "m", asked)[0] == kept["用户看海"].id
+    assert likest_ids(store, XIAO, "m", asked)[0] == kept["用户看海"].id
     clock.now += HOUR
-    assert store.likest(XIAO, "m", asked) == []
+    assert likest_ids(store, XIAO, "m", asked) == []
 
 
 # None as like to (3, 1, 2) as another, so that no rounding decides.
@@ -359,7 +359,7 @@ def test_all_do_the_same_whatever_is_done(make_real: Make, clock: Clock) -> None
         rows: list[object] = []
         for whose in users:
             kept = store.all(whose)
-            likest = store.likest(whose, "m", vector(3, 1, 2))
+            likest = likest_ids(store, whose, "m", vector(3, 1, 2))
             rows += [(m.text, m.source, m.mood, m.at, m.expires, m.replaced) for m in kept]
             rows += [[m.id for m in kept].index(id) for id in likest]
         unread = [

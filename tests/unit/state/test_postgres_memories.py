@@ -12,6 +12,7 @@ from qwen_allinone import postgres_link
 from qwen_allinone.errors import MemoryUnavailable, StartupError
 from qwen_allinone.postgres_link import PostgresLink
 from qwen_allinone.state import PostgresMemories, Whose
+from tests.support.naive_memories import likest_ids
 from tests.support.postgres_server import PASSWORD, PostgresServer
 
 XIAO, OTHER = Whose("alice", "u-1"), Whose(None, "u-1")
@@ -68,7 +69,7 @@ def test_a_postgres_that_is_gone_is_a_store_that_cannot_be_used_until_it_is_back
     steps: list[Callable[[], object]] = [
         lambda: store.check_room(XIAO),
         lambda: store.all(XIAO),
-        lambda: store.likest(XIAO, "m", vector(1)),
+        lambda: likest_ids(store, XIAO, "m", vector(1)),
         lambda: store.unread("m", 5),
         lambda: store.add(XIAO, "用户住在杭州"),
         lambda: store.note(XIAO, "我有猫", None),
@@ -110,15 +111,15 @@ def test_an_extension_that_comes_later_has_the_vectors_made_anew(
         before = make(url)
         memory = before.add(XIAO, "用户有猫")
         before.put_vector(XIAO, memory, "m", vector(1, 0))
-        assert before.likest(XIAO, "m", vector(1, 0)) == [memory.id]
+        assert likest_ids(before, XIAO, "m", vector(1, 0)) == [memory.id]
     assert "pgvector is not there" in caplog.text
     after = make(url)
-    assert after.unread("m", 5) == [(XIAO, memory)] and after.likest(XIAO, "m", vector(1, 0)) == []
+    assert after.unread("m", 5) == [(XIAO, memory)] and likest_ids(after, XIAO, "m", vector(1, 0)) == []
     after.put_vector(XIAO, memory, "m", vector(1, 0))
-    assert after.likest(XIAO, "m", vector(1, 0)) == [memory.id]
+    assert likest_ids(after, XIAO, "m", vector(1, 0)) == [memory.id]
     with pytest.raises(MemoryUnavailable):
-        before.likest(XIAO, "m", vector(1, 0))
-    assert before.likest(XIAO, "m", vector(1, 0)) == [memory.id], "it has looked anew"
+        likest_ids(before, XIAO, "m", vector(1, 0))
+    assert likest_ids(before, XIAO, "m", vector(1, 0)) == [memory.id], "it has looked anew"
     (share,) = shared_postgres.execute("SELECT bytes FROM qaio_memory_shares", "later")
     (bytes_kept,) = shared_postgres.execute("SELECT bytes FROM qaio_memories", "later")
     assert share == bytes_kept

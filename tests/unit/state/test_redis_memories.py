@@ -13,6 +13,7 @@ import pytest
 from qwen_allinone.errors import MemoryFull, MemoryNotFound, MemoryUnavailable
 from qwen_allinone.state import Memory, RedisMemories, Whose
 from qwen_allinone.state.memories import AROUND_BYTES
+from tests.support.naive_memories import likest_ids
 from tests.support.redis_server import BINARY, WHY_NOT, RedisServer
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason=WHY_NOT)
@@ -142,7 +143,7 @@ def steps_on(store: RedisMemories, memory: Memory) -> list[Callable[[], object]]
     return [
         lambda: store.check_room(XIAO),
         lambda: store.all(XIAO),
-        lambda: store.likest(XIAO, "m", bytes(8)),
+        lambda: likest_ids(store, XIAO, "m", bytes(8)),
         lambda: store.unread("m", 5),
         lambda: store.add(XIAO, "用户住在杭州"),
         lambda: store.note(XIAO, "我有猫", None),
