@@ -31,12 +31,14 @@ from demo.losses import arithmetic
 from demo.model import DemoModel
 from demo.prompts import Prompts
 from demo.train import begin_at
+from qwen_allinone.engine.slots import common_prefix
 from qwen_allinone.model.tokenizer import Tokenizer
 
 WATCHED = 0.1  # of the messages are not learned: how many of their pairs come in the right order is printed
 WARM_UP = 0.05
 
-System = Callable[[str], str]  # the system prompt that tells a mood
+System = Callable[[Judged, str], str]  # the system prompt that tells a mood, and what is known of the user
+_KNOWN = "{known}"  # of the user
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class Reader:
         self._prompts, self._rng = prompts, rng
 
     def groups(self, judged: Sequence[Judged], replies: int) -> Iterator[tuple[System, list[Judged]]]:
-        """All messages in groups that have some `replies` together, each with a system prompt. Those of a group stand
-        equally far into a conversation, which began in the same mood."""
+        """All messages in groups that have some `replies` together, each with its system prompts. Those of a group stand
+        equally far into a conversation, which began in the same mood; of each user something is known, or of none."""
         left, groups = list(judged), list[list[Judged]]()
         self._rng.shuffle(left)
         for alike in sorted({_begins(one) for one in left}):
@@ -78,25 +80,30 @@ class Reader:
                     groups.append([])
                 groups[-1].append(one)
         self._rng.shuffle(groups)
-        return ((self._system(group[0].moods[0]), group) for group in groups)
+        return ((self._system(group[0]), group) for group in groups)
 
-    def _system(self, mood: str) -> System:
+    def _system(self, first: Judged) -> System:
+        """Of a group that begins with `first`."""
         [door] = self._rng.choices(DOORS, DOOR_WEIGHTS)
         if door == "chat":
-            return self._prompts.shipped_system
-        made = "" if door == "none" else self._prompts.system(mood, (), self._rng)
-        return lambda mood: made
+            return shipped(self._prompts)
+        if door == "none" and not first.memories:
+            return lambda one, mood: ""
+        made = self._prompts.system(first.moods[0], [_KNOWN] * bool(first.memories), self._rng)
+        return lambda one, mood: made.replace(_KNOWN, "\n- ".join(one.memories))
 
     def scores(self, model: DemoModel, system: System, group: Sequence[Judged]) -> tuple[Tensor, Tensor]:
         """Log-probabilities [replies] of all replies to a group, and their tokens [replies]: of each message first those
         that fit, then the others."""
-        encode, before = self._prompts.tokenizer.encode, self._prompts.conversation(system(group[0].moods[0])).before
+        encode = self._prompts.tokenizer.encode
         rows, starts = list[list[int]](), list[int]()
         for one in group:
             said = self._said(one, system)
             for reply in (*one.fitting, *one.unfit):
                 starts.append(len(said))
                 rows.append([*said, *encode(reply), self._prompts.ends[1]])
+        shared = min([common_prefix(rows[0], row) for row in rows[1:]] + [min(starts) - 1])
+        before, rows, starts = rows[0][:shared], [row[shared:] for row in rows], [start - shared for start in starts]
         longest = max(map(len, rows))
         padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
         places, ends = torch.arange(longest), torch.tensor([len(row) for row in rows])
@@ -109,19 +116,23 @@ class Reader:
         return sums, is_reply.sum(1)
 
     def _said(self, one: Judged, system: System) -> list[int]:
-        """Ids from the user's first text up to the reply. As the service does it, the system prompt is told again where
-        another mood changes it."""
-        prompts, encode, told = self._prompts, self._prompts.tokenizer.encode, system(one.moods[0])
-        ids = [*encode(one.said[0]), *prompts.to_reply]
+        """Ids up to the reply. As the service does it, the system prompt is told again where another mood changes it."""
+        prompts, encode, told = self._prompts, self._prompts.tokenizer.encode, system(one, one.moods[0])
+        ids = [*prompts.conversation(told).before, *encode(one.said[0]), *prompts.to_reply]
         for mood, reply, text in zip(one.moods[1:], one.said[1::2], one.said[2::2], strict=True):
-            again, told = told != system(mood), system(mood)
+            again, told = told != system(one, mood), system(one, mood)
             ids += [*encode(reply), prompts.ends[1], *(prompts.late_system(told) if again else prompts.to_user)]
             ids += [*encode(text), *prompts.to_reply]
         return ids
 
 
-def _begins(one: Judged) -> tuple[int, str]:
-    return len(one.moods), one.moods[0]
+def shipped(prompts: Prompts) -> System:
+    """As /chat writes it."""
+    return lambda one, mood: prompts.shipped_system(mood, one.memories)
+
+
+def _begins(one: Judged) -> tuple[int, str, bool]:
+    return len(one.moods), one.moods[0], bool(one.memories)
 
 
 def prefer(options: argparse.Namespace) -> None:
@@ -167,7 +178,7 @@ def watch(model: DemoModel, first: DemoModel, prompts: Prompts, judged: Sequence
     """The share of pairs whose fitting reply gained more than the other, as /chat reads them; each message counts 1."""
     right, reader = 0.0, Reader(prompts, Random(0))
     for one in judged:
-        system, pairs = prompts.shipped_system, Pairs.of([one])
+        system, pairs = shipped(prompts), Pairs.of([one])
         gained = reader.scores(model, system, [one])[0] - reader.scores(first, system, [one])[0]
         right += float(((gained[pairs.fitting] > gained[pairs.unfit]) * pairs.weights).sum())
     return right / max(1, len(judged))

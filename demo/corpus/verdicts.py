@@ -20,13 +20,14 @@ BETWEEN = " ⏎ "
 
 @dataclass
 class Judged:
-    """What was said, by the user and the model in turn, the user last; the mood told with each of his messages; and
-    replies to the last one, without their ends."""
+    """What was said, by the user and the model in turn, the user last; the mood told with each of his messages; replies
+    to the last one, without their ends; and what was told of the user."""
 
     said: tuple[str, ...]
     moods: tuple[str, ...]
     fitting: list[str] = field(default_factory=list)
     unfit: list[str] = field(default_factory=list)
+    memories: tuple[str, ...] = ()
 
 
 def read_verdicts(name: str = "*", folder: Path = HERE) -> list[Judged]:

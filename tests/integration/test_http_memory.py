@@ -120,6 +120,13 @@ def test_a_stream_says_what_it_was_reminded_of_and_keeps_what_is_told(server: Se
     assert "过敏" in texts(server, "u-stream")[0]
 
 
+def test_what_is_looked_for_beside_the_labels_is_no_begin_of_an_answer_that_is_refused(server: Server) -> None:
+    add(server, "u-refused", "用户养了一只叫煤球的猫")
+    for text, code in (("猫" * 3000, "input_too_long"), ("  ", "empty_input")):
+        answer = chat(server, text, "u-refused", stream=True)
+        assert (answer.status_code, answer.get_json()["code"]) == (400, code)
+
+
 def test_in_a_session_memories_are_told_with_the_new_text_only(server: Server, prompts: list[str]) -> None:
     add(server, "u-session", "用户住在哈尔滨")
     first = chat(server, "今天好冷", "u-session", session=True).get_json()

@@ -14,7 +14,7 @@ from demo.corpus.apart import Apart, measured_sentences
 from demo.corpus.dialogues import Dialogue, Turn
 from demo.corpus.verdicts import Judged, read_verdicts
 from demo.model import DemoModel
-from demo.prefer import Pairs, Reader
+from demo.prefer import Pairs, Reader, shipped
 from demo.prompts import Prompts
 from demo.texts import well_said
 from qwen_allinone.model.tokenizer import Tokenizer
@@ -73,19 +73,24 @@ def test_every_reply_that_fits_stands_against_every_one_that_does_not_and_each_m
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("memories", [(), ("用户养猫", "用户叫小林")])
 @pytest.mark.parametrize("moods", [("负面",), ("负面", "正面"), ("正面", "正面", "平静")])
 @torch.no_grad()
-def test_a_reply_s_score_is_that_of_its_tokens_as_the_service_lays_them_out(moods: tuple[str, ...]) -> None:
+def test_a_reply_s_score_is_that_of_its_tokens_as_the_service_lays_them_out(
+    moods: tuple[str, ...], memories: tuple[str, ...]
+) -> None:
     model, prompts = DemoModel.load(CHECKPOINT), Prompts(Tokenizer.load(CHECKPOINT))
     said = ("猫丢了", "先别急。", "找到了", "真好！", "在床底下")[: 2 * len(moods) - 1]
     replies = ["先别急。", "太好了，真为你高兴！"]
-    group = [Judged(said, moods, replies[:1], replies[1:]), Judged(("考砸了",) * len(said), moods, ["嗯"], ["好"])]
-    scores, tokens = Reader(prompts, Random(1)).scores(model, prompts.shipped_system, group)
+    other = Judged(("考砸了",) * len(said), moods, ["嗯"], ["好"], memories[1:])
+    group = [Judged(said, moods, replies[:1], replies[1:], memories), other]
+    scores, tokens = Reader(prompts, Random(1)).scores(model, shipped(prompts), group)
+    known = {"memories": prompts.chat.spec.inputs["memories"].block(memories)}
     earlier = [
-        Exchange({"text": text, "sentiment": mood}, reply)
+        Exchange({"text": text, "sentiment": mood} | known, reply)
         for text, mood, reply in zip(said[::2], moods, said[1::2], strict=False)
     ]
-    chat = render_turns(prompts.chat, earlier, {"text": said[-1], "sentiment": moods[-1]}, restate=True)
+    chat = render_turns(prompts.chat, earlier, {"text": said[-1], "sentiment": moods[-1]} | known, restate=True)
     ids = prompts.tokenizer.encode_rendered(chat)
     for number, reply in enumerate(replies):
         answer = [*prompts.tokenizer.encode(reply), prompts.ends[1]]
