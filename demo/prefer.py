@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from demo.batches import DOOR_WEIGHTS, DOORS
-from demo.corpus.verdicts import Judged, read_verdicts
+from demo.corpus.verdicts import Judged, read_pairs, read_verdicts
 from demo.losses import arithmetic
 from demo.model import DemoModel
 from demo.prompts import Prompts
@@ -98,7 +98,7 @@ class Reader:
         encode = self._prompts.tokenizer.encode
         rows, starts = list[list[int]](), list[int]()
         for one in group:
-            said = self._said(one, system)
+            said = up_to_reply(self._prompts, one, system)
             for reply in (*one.fitting, *one.unfit):
                 starts.append(len(said))
                 rows.append([*said, *encode(reply), self._prompts.ends[1]])
@@ -115,15 +115,16 @@ class Reader:
         sums = torch.zeros(is_reply[:, 1:].numel()).index_put((predicted,), -losses).view(len(rows), -1).sum(1)
         return sums, is_reply.sum(1)
 
-    def _said(self, one: Judged, system: System) -> list[int]:
-        """Ids up to the reply. As the service does it, the system prompt is told again where another mood changes it."""
-        prompts, encode, told = self._prompts, self._prompts.tokenizer.encode, system(one, one.moods[0])
-        ids = [*prompts.conversation(told).before, *encode(one.said[0]), *prompts.to_reply]
-        for mood, reply, text in zip(one.moods[1:], one.said[1::2], one.said[2::2], strict=True):
-            again, told = told != system(one, mood), system(one, mood)
-            ids += [*encode(reply), prompts.ends[1], *(prompts.late_system(told) if again else prompts.to_user)]
-            ids += [*encode(text), *prompts.to_reply]
-        return ids
+
+def up_to_reply(prompts: Prompts, one: Judged, system: System) -> list[int]:
+    """Ids. As the service does it, the system prompt is told again where another mood changes it."""
+    encode, told = prompts.tokenizer.encode, system(one, one.moods[0])
+    ids = [*prompts.conversation(told).before, *encode(one.said[0]), *prompts.to_reply]
+    for mood, reply, text in zip(one.moods[1:], one.said[1::2], one.said[2::2], strict=True):
+        again, told = told != system(one, mood), system(one, mood)
+        ids += [*encode(reply), prompts.ends[1], *(prompts.late_system(told) if again else prompts.to_user)]
+        ids += [*encode(text), *prompts.to_reply]
+    return ids
 
 
 def shipped(prompts: Prompts) -> System:
@@ -140,7 +141,8 @@ def prefer(options: argparse.Namespace) -> None:
     begin_at(options)
     torch.manual_seed(options.seed)
     prompts, rng = Prompts(Tokenizer.load(options.begin)), Random(options.seed)
-    judged = [one for one in read_verdicts(options.verdicts) if one.fitting and one.unfit]
+    judged = read_pairs(options.pairs) if options.pairs else read_verdicts(options.verdicts)
+    judged = [one for one in judged if one.fitting and one.unfit]
     rng.shuffle(judged)
     watched, learned = judged[: int(len(judged) * WATCHED)], judged[int(len(judged) * WATCHED) :]
     model = DemoModel.load(options.begin)
@@ -190,6 +192,7 @@ def main() -> None:
     parser.add_argument("--begin", type=Path, default=Path("demo/checkpoint"), metavar="MODEL")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--verdicts", default="*", metavar="NAME", help="of the files to learn from, such as 5_fifth")
+    parser.add_argument("--pairs", type=Path, metavar="FILE", help="of demo.pairs: learn from these instead")
     parser.add_argument("--rounds", type=int, default=1, help="through all messages")
     parser.add_argument("--replies", type=int, default=48, help="a step")
     parser.add_argument("--rate", type=float, default=3e-5, help="peak learning rate")

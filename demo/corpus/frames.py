@@ -40,13 +40,13 @@ class Frames:
     def draw(self, topic: str, rng: Random, recall: str = "") -> str:
         """One of them, its gap filled with `topic`; "" is none. Before it stands what is recalled of the user."""
         if recall:
-            return _recalled(recall, rng) + rng.choice(self.whole)
+            return recalled(recall, rng) + rng.choice(self.whole)
         if topic and self.gapped and (not self.whole or rng.random() < NAMED):
             return _filled(rng.choice(self.gapped), topic)
         return rng.choice(self.whole)
 
 
-def _recalled(memory: str, rng: Random) -> str:
+def recalled(memory: str, rng: Random) -> str:
     """`memory` as it is said to its user, whom it calls 用户; by his name, if that is what is known."""
     name = memory.removeprefix("用户叫")
     if name != memory:

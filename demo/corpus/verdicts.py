@@ -8,7 +8,9 @@ user's messages, with `BETWEEN` between them.
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from demo.corpus.dialogues import MOODS
@@ -55,6 +57,18 @@ def read_verdicts(name: str = "*", folder: Path = HERE) -> list[Judged]:
                 judged = found.setdefault(said, Judged(said, moods))
                 (judged.fitting if fits == "1" else judged.unfit).append(reply)
     return list(found.values())
+
+
+def write_pairs(judged: Iterable[Judged], file: Path) -> None:
+    """For `read_pairs`: what nobody has judged, as demo/pairs.py makes it."""
+    file.write_text("".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in judged), encoding="utf-8")
+
+
+def read_pairs(file: Path) -> list[Judged]:
+    """What `write_pairs` wrote."""
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    texts = ("said", "moods", "memories")
+    return [Judged(**row | {name: tuple(row[name]) for name in texts}) for row in rows]
 
 
 def _is_verdict(row: list[str]) -> bool:

@@ -106,7 +106,7 @@ def test_a_round_raises_what_fits_above_what_does_not(tmp_path: Path, monkeypatc
     ]
     monkeypatch.setattr(prefer, "read_verdicts", lambda _: judged)
     how = {"rounds": 2, "replies": 12, "rate": 1e-4, "beta": 0.1, "plain": 0.1}
-    options = Namespace(begin=CHECKPOINT, out=tmp_path, verdicts="*", seed=1, **how)
+    options = Namespace(begin=CHECKPOINT, out=tmp_path, verdicts="*", pairs=None, seed=1, **how)
     prefer.prefer(options)
     prompts, was, now = Prompts(Tokenizer.load(tmp_path)), DemoModel.load(CHECKPOINT), DemoModel.load(tmp_path)
     assert prefer.watch(now, was, prompts, judged) > 0.9

@@ -1,0 +1,154 @@
+"""What thousands of verdicts say of a reply: whether readers would find that it fits.
+
+A small network reads the teacher's vectors of what was said and of the reply (demo/teacher.py), and the mood. It tells
+which of a model's replies to one message are the better ones; in training only, nothing of it is shipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+from torch.nn import functional
+
+from demo.corpus.dialogues import MOODS
+from demo.corpus.verdicts import Judged
+from demo.teacher import Teacher
+
+NETWORKS, EPOCHS, ROWS, RATE, DECAY = 4, 5, 512, 1e-3, 0.05
+_VECTOR, _NARROW, _WIDE = 384, 128, 512
+_CERTAIN = 0.94  # of a verdict: readers differ
+
+
+@dataclass(frozen=True)
+class Case:
+    """A reply to what was said, by user and model in turn, the user last; and the mood of that."""
+
+    said: tuple[str, ...]
+    mood: str
+    reply: str
+
+    @property
+    def texts(self) -> tuple[str, str, str]:
+        """What vectors are wanted of: what the user says, that behind what he said before, and the reply."""
+        return self.said[-1], "。".join(self.said[-3::2]), self.reply
+
+
+class Vectors:
+    """The teacher's, of all texts that were asked for so far, centred; kept in a file."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        kept = torch.load(file) if file.exists() else {"texts": [], "vectors": torch.empty(0, _VECTOR)}
+        self._places = {text: place for place, text in enumerate(kept["texts"])}
+        self._vectors = kept["vectors"]
+
+    def learn(self, texts: Iterable[str], at_once: int = 2000) -> None:
+        """Have the vectors of these; it takes a second for a hundred."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._places]
+        teacher = Teacher() if new else None
+        for start in track(range(0, len(new), at_once), "vectors", disable=not new):
+            some = new[start : start + at_once]
+            assert teacher
+            self._vectors = torch.cat([self._vectors, teacher.vectors(some)])
+            self._places |= {text: len(self._places) + place for place, text in enumerate(some)}
+            torch.save({"texts": list(self._places), "vectors": self._vectors}, self._file)
+
+    def centred(self) -> Tensor:
+        """All of them, of length one, without what they have in common."""
+        return functional.normalize(self._vectors - self._vectors.mean(0), dim=1)
+
+    def places(self, texts: Sequence[str]) -> Tensor:
+        """Where they stand."""
+        return torch.tensor([self._places[text] for text in texts])
+
+
+class Network(nn.Module):
+    """Says of message, message in its conversation, and reply, [rows, 384] each, and what else there is, how well the
+    reply fits: [rows], above 0 if it does."""
+
+    def __init__(self, others: int) -> None:
+        super().__init__()
+        self.message, self.talk, self.reply = (nn.Linear(_VECTOR, _NARROW) for _ in range(3))
+        read = 2 * _VECTOR + 5 * _NARROW + 2 + others
+        self.verdict = nn.Sequential(
+            nn.Linear(read, _WIDE), nn.GELU(), nn.Dropout(0.4),
+            nn.Linear(_WIDE, _WIDE // 2), nn.GELU(), nn.Dropout(0.3),
+            nn.Linear(_WIDE // 2, 1),
+        )  # fmt: skip
+        self.dropout = nn.Dropout(0.2)
+
+    def forward(self, message: Tensor, talk: Tensor, reply: Tensor, others: Tensor) -> Tensor:
+        likeness = [(one * reply).sum(1, keepdim=True) for one in (message, talk)]
+        message, talk, reply = (self.dropout(8 * one) for one in (message, talk, reply))  # of a size with weights
+        m, t, r = self.message(message), self.talk(talk), self.reply(reply)
+        read = [message, reply, m * r, (m - r).abs(), t * r, m, r, others, *likeness]
+        verdict: Tensor = self.verdict(torch.cat(read, 1))
+        return verdict.squeeze(1)
+
+
+class Reward:
+    """Several networks that have learned from `judged`, each from another beginning: their mean is better than any."""
+
+    def __init__(
+        self,
+        judged: Sequence[Judged],
+        vectors: Vectors,
+        *,
+        seed: int = 7,
+        networks: int = NETWORKS,
+        epochs: int = EPOCHS,
+    ) -> None:
+        self._vectors = vectors
+        verdicts = [
+            (Case(one.said, one.moods[-1], reply), float(fits))
+            for one in judged
+            for replies, fits in ((one.fitting, 1), (one.unfit, 0))
+            for reply in replies
+        ]
+        cases = [case for case, _ in verdicts]
+        vectors.learn(text for case in cases for text in case.texts)
+        read, fits = self._read(cases), torch.tensor([fits for _, fits in verdicts])
+        told = range(seed, seed + networks)
+        self._networks = [_learned(read, fits, number, epochs) for number in track(told, "verdicts")]
+
+    @torch.no_grad()
+    def of(self, cases: Sequence[Case]) -> list[float]:
+        """How likely readers would find that each reply fits."""
+        self._vectors.learn(text for case in cases for text in case.texts)
+        found = list[Tensor]()
+        for start in range(0, len(cases), 8 * ROWS):
+            read = self._read(cases[start : start + 8 * ROWS])
+            found.append(torch.stack([network(*read) for network in self._networks]).mean(0).sigmoid())
+        return torch.cat(found).tolist() if found else []
+
+    def _read(self, cases: Sequence[Case]) -> tuple[Tensor, ...]:
+        centred = self._vectors.centred()
+        vectors = [centred[self._vectors.places(texts)] for texts in zip(*(case.texts for case in cases), strict=True)]
+        others = [
+            [*(float(case.mood == mood) for mood in MOODS), float(len(case.said) > 1), len(case.reply) / 30,
+             len(case.said[-1]) / 30]
+            for case in cases
+        ]  # fmt: skip
+        return *vectors, torch.tensor(others)
+
+
+def _learned(read: tuple[Tensor, ...], fits: Tensor, seed: int, epochs: int) -> Network:
+    torch.manual_seed(seed)
+    network, count = Network(read[-1].shape[1]), len(fits)
+    adam = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
+    wanted, total = fits * _CERTAIN + (1 - _CERTAIN) / 2, epochs * max(1, count // ROWS)
+    order = torch.cat([torch.randperm(count) for _ in range(epochs)])
+    for step in range(total):
+        chosen = order[step * ROWS : (step + 1) * ROWS]
+        verdicts = network(*(part[chosen] for part in read))
+        functional.binary_cross_entropy_with_logits(verdicts, wanted[chosen]).backward()  # type: ignore[no-untyped-call]
+        for part in adam.param_groups:
+            part["lr"] = RATE * min(1.0, 8 * (step + 1) / total, 1.2 * (total - step) / total)
+        adam.step()
+        adam.zero_grad()
+    return network.eval()
