@@ -22,14 +22,14 @@ from rich.progress import track
 
 from demo.corpus.apart import Apart, measured_sentences
 from demo.corpus.dialogues import Dialogue, read_dialogues
-from demo.corpus.frames import recalled
+from demo.corpus.frames import read_frames, recalled
 from demo.corpus.messages import read_messages
 from demo.corpus.remembered import Remembered, of_dialogues, read_remembered
 from demo.corpus.verdicts import Judged, read_verdicts, write_pairs
 from demo.draw import Drawer
 from demo.prefer import shipped, up_to_reply
 from demo.prompts import Prompts
-from demo.reward import Case, Reward, Vectors
+from demo.reward import Case, Reward, Vectors, Written, of_kinds, of_verdicts
 
 OF_A_KIND = 44  # messages at most
 REPLIES, LAST_REPLIES, OWN_REPLIES = 6, 5, 3  # to a message, last in a conversation, where something is remembered
@@ -85,7 +85,11 @@ class Maker:
 
     def best_and_worst(self, drawn: Sequence[Judged]) -> list[Judged]:
         """Of those that have a pair, as the reward finds."""
-        reward = Reward(self._judged, Vectors(self._work / "vectors.pt"))
+        frames, messages = read_frames(), [one for one in read_messages() if self._apart.clear(one.turns[0].texts[0])]
+        replies = [reply for one in read_dialogues() for turn in one.turns for reply in turn.replies]
+        written = Written([*replies, *(frame for kind in frames.values() for frame in (*kind.gapped, *kind.whole))])
+        known = [*of_verdicts(self._judged), *of_kinds(messages, frames, self._rng)]
+        reward = Reward(known, Vectors(self._work / "vectors.pt"), written)
         cases = [
             (one, Case(one.said, one.moods[-1], text)) for one in drawn for text in one.fitting if len(text) <= LONGEST
         ]

@@ -1,27 +1,34 @@
 """What thousands of verdicts say of a reply: whether readers would find that it fits.
 
-A small network reads the teacher's vectors of what was said and of the reply (demo/teacher.py), and the mood. It tells
-which of a model's replies to one message are the better ones; in training only, nothing of it is shipped.
+A small network reads the teacher's vectors of what was said and of the reply (demo/teacher.py), the mood, and how many
+runs of characters the reply has that nobody wrote. It tells which of a model's replies to one message are the better
+ones; in training only, nothing of it is shipped. It learns from verdicts, and from messages whose kind is known: a frame
+of that kind fits, one of another does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import torch
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
 
-from demo.corpus.dialogues import MOODS
+from demo.corpus.dialogues import MOODS, Dialogue
+from demo.corpus.frames import Frames
 from demo.corpus.verdicts import Judged
 from demo.teacher import Teacher
 
 NETWORKS, EPOCHS, ROWS, RATE, DECAY = 4, 5, 512, 1e-3, 0.05
 _VECTOR, _NARROW, _WIDE = 384, 128, 512
 _CERTAIN = 0.94  # of a verdict: readers differ
+
+
+Fit = tuple["Case", bool]  # whether it fits
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,33 @@ class Vectors:
         return torch.tensor([self._places[text] for text in texts])
 
 
+class Written:
+    """Which runs of two and three characters stand in what people wrote: a broken reply has others."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._pairs, self._threes = set[str](), set[str]()
+        for text in texts:
+            self._pairs.update(_runs(text, 2))
+            self._threes.update(_runs(text, 3))
+
+    def read(self, case: Case) -> list[float]:
+        """Runs nobody wrote, of three, those with nothing of the message in them, and of two; runs that come again;
+        runs of the message; whether there are any of these, and none of the first; whether it was said before."""
+        pairs, said = _runs(case.reply, 2), case.said[-1]
+        strange = [run for run in _runs(case.reply, 3) if run not in self._threes]
+        own = [run for run in strange if run[:2] not in said and run[1:] not in said]
+        unknown = [run for run in pairs if run not in self._pairs]
+        copied = [run for run in pairs if run in said]
+        again = 1 - len(set(pairs)) / len(pairs)
+        counts = [len(strange) / 5, len(own) / 5, len(unknown) / 3, again * 5, len(copied) / 4]
+        return [*counts, float(bool(copied)), float(not strange), float(case.reply in "".join(case.said))]
+
+
+def _runs(text: str, length: int) -> list[str]:
+    text = f"^{text}$"
+    return [text[place : place + length] for place in range(len(text) - length + 1)]
+
+
 class Network(nn.Module):
     """Says of message, message in its conversation, and reply, [rows, 384] each, and what else there is, how well the
     reply fits: [rows], above 0 if it does."""
@@ -91,28 +125,44 @@ class Network(nn.Module):
         return verdict.squeeze(1)
 
 
+def of_verdicts(judged: Sequence[Judged]) -> list[Fit]:
+    """Every reply that readers judged."""
+    return [
+        (Case(one.said, one.moods[-1], reply), fits)
+        for one in judged
+        for replies, fits in ((one.fitting, True), (one.unfit, False))
+        for reply in replies
+    ]
+
+
+def of_kinds(messages: Sequence[Dialogue], frames: Mapping[str, Frames], rng: Random) -> list[Fit]:
+    """Of each first message a frame of its kind, which fits, and one of another, which does not."""
+    found, kinds = list[Fit](), sorted(frames)
+    for turn in (message.turns[0] for message in messages):
+        for kind in dict.fromkeys((turn.kind, rng.choice(kinds))):
+            case = Case(turn.texts[:1], turn.mood, rng.choice(frames[kind].whole))
+            found.append((case, kind == turn.kind))
+    return found
+
+
 class Reward:
-    """Several networks that have learned from `judged`, each from another beginning: their mean is better than any."""
+    """Several networks that have learned from what is `known`, each from another beginning: their mean is better than any
+    of them."""
 
     def __init__(
         self,
-        judged: Sequence[Judged],
+        known: Sequence[Fit],
         vectors: Vectors,
+        written: Written,
         *,
         seed: int = 7,
         networks: int = NETWORKS,
         epochs: int = EPOCHS,
     ) -> None:
-        self._vectors = vectors
-        verdicts = [
-            (Case(one.said, one.moods[-1], reply), float(fits))
-            for one in judged
-            for replies, fits in ((one.fitting, 1), (one.unfit, 0))
-            for reply in replies
-        ]
-        cases = [case for case, _ in verdicts]
+        self._vectors, self._written = vectors, written
+        cases = [case for case, _ in known]
         vectors.learn(text for case in cases for text in case.texts)
-        read, fits = self._read(cases), torch.tensor([fits for _, fits in verdicts])
+        read, fits = self._read(cases), torch.tensor([float(fits) for _, fits in known])
         told = range(seed, seed + networks)
         self._networks = [_learned(read, fits, number, epochs) for number in track(told, "verdicts")]
 
@@ -131,7 +181,7 @@ class Reward:
         vectors = [centred[self._vectors.places(texts)] for texts in zip(*(case.texts for case in cases), strict=True)]
         others = [
             [*(float(case.mood == mood) for mood in MOODS), float(len(case.said) > 1), len(case.reply) / 30,
-             len(case.said[-1]) / 30]
+             len(case.said[-1]) / 30, *self._written.read(case)]
             for case in cases
         ]  # fmt: skip
         return *vectors, torch.tensor(others)

@@ -11,8 +11,8 @@ import torch
 
 from demo import pairs as module
 from demo.corpus.apart import Apart, measured_sentences
-from demo.corpus.dialogues import read_dialogues
-from demo.corpus.frames import RECALLED
+from demo.corpus.dialogues import Dialogue, Turn, read_dialogues
+from demo.corpus.frames import RECALLED, Frames
 from demo.corpus.remembered import COLUMNS, Remembered, of_dialogues, read_remembered
 from demo.corpus.verdicts import Judged, read_pairs, write_pairs
 from demo.draw import LONGEST, SLOTS, Drawer
@@ -20,7 +20,7 @@ from demo.model import DemoModel
 from demo.pairs import Maker
 from demo.prefer import shipped, up_to_reply
 from demo.prompts import ROOT, Prompts
-from demo.reward import Case, Reward, Vectors
+from demo.reward import Case, Reward, Vectors, Written, of_kinds, of_verdicts
 
 CHECKPOINT = ROOT / "demo" / "checkpoint"
 TEXTS = ("今天考试没考好", "我升职了", "猫不吃饭，急死我了", "下班路上看到彩虹", "你好")
@@ -79,10 +79,28 @@ def test_a_reward_has_learned_from_verdicts_which_reply_fits_what_it_has_not_rea
         return Judged((text,), ("平静",), [right], [wrong])
 
     every = [judged(text, number) for number, text in enumerate(said)]
-    reward = Reward(every[200:], vectors, networks=2, epochs=25)
+    reward = Reward(of_verdicts(every[200:]), vectors, Written(replies), networks=2, epochs=25)
     likely = reward.of([Case(one.said, "平静", text) for one in every[:200] for text in (*one.fitting, *one.unfit)])
     assert min(likely[::2]) > 0.8 and max(likely[1::2]) < 0.2
     assert reward.of([]) == []
+
+
+def test_what_nobody_wrote_is_counted_and_what_is_of_the_message_apart() -> None:
+    written = Written(["猫真好，慢慢来。"])
+    assert written.read(Case(("嗯",), "平静", "猫真好，慢慢来。"))[:3] == [0, 0, 0]
+    strange, own, unknown, again, copied, copies, known, before = written.read(
+        Case(("小狗",), "平静", "小狗真好，慢慢来。")
+    )
+    assert strange == pytest.approx(3 / 5) and own == pytest.approx(1 / 5) and unknown == pytest.approx(3 / 3)
+    assert (again, copied, copies, known, before) == (0, 1 / 4, 1, 0, 0)
+    assert written.read(Case(("甲", "慢慢来。", "乙"), "平静", "慢慢来。"))[-1] == 1
+
+
+def test_a_frame_of_a_message_s_kind_fits_and_one_of_another_does_not() -> None:
+    frames = {"cat": Frames((), ("猫好",)), "dog": Frames((), ("狗好",))}
+    message = Dialogue((Turn("平静", ("我的猫",), (), "cat", "猫"),))
+    found = set(of_kinds([message] * 20, frames, Random(1)))
+    assert found == {(Case(("我的猫",), "平静", "猫好"), True), (Case(("我的猫",), "平静", "狗好"), False)}
 
 
 @pytest.fixture
