@@ -46,7 +46,7 @@ class Case:
 
 
 class Vectors:
-    """The teacher's, of all texts that were asked for so far, centred; kept in a file."""
+    """The teacher's, of all texts that were asked for so far; kept in a file."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -65,13 +65,13 @@ class Vectors:
             self._places |= {text: len(self._places) + place for place, text in enumerate(some)}
             torch.save({"texts": list(self._places), "vectors": self._vectors}, self._file)
 
-    def centred(self) -> Tensor:
-        """All of them, of length one, without what they have in common."""
-        return functional.normalize(self._vectors - self._vectors.mean(0), dim=1)
+    def of(self, texts: Sequence[str]) -> Tensor:
+        """[texts, 384]"""
+        return self._vectors[[self._places[text] for text in texts]]
 
-    def places(self, texts: Sequence[str]) -> Tensor:
-        """Where they stand."""
-        return torch.tensor([self._places[text] for text in texts])
+    def middle(self) -> Tensor:
+        """What all have in common, [384]."""
+        return self._vectors.mean(0)
 
 
 class Written:
@@ -162,6 +162,7 @@ class Reward:
         self._vectors, self._written = vectors, written
         cases = [case for case, _ in known]
         vectors.learn(text for case in cases for text in case.texts)
+        self._middle = vectors.middle()
         read, fits = self._read(cases), torch.tensor([float(fits) for _, fits in known])
         told = range(seed, seed + networks)
         self._networks = [_learned(read, fits, number, epochs) for number in track(told, "verdicts")]
@@ -177,8 +178,8 @@ class Reward:
         return torch.cat(found).tolist() if found else []
 
     def _read(self, cases: Sequence[Case]) -> tuple[Tensor, ...]:
-        centred = self._vectors.centred()
-        vectors = [centred[self._vectors.places(texts)] for texts in zip(*(case.texts for case in cases), strict=True)]
+        texts = zip(*(case.texts for case in cases), strict=True)
+        vectors = [functional.normalize(self._vectors.of(some) - self._middle, dim=1) for some in texts]
         others = [
             [*(float(case.mood == mood) for mood in MOODS), float(len(case.said) > 1), len(case.reply) / 30,
              len(case.said[-1]) / 30, *self._written.read(case)]
