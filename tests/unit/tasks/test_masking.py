@@ -80,6 +80,6 @@ def test_a_piece_that_is_no_word_is_not_held_back() -> None:
 
 @pytest.mark.parametrize("part", ["1", "1 ", "a.", "a@", "单号", "单:1-", "+1 ", "０", "1\u200b"])
 def test_no_text_takes_long(part: str) -> None:
-    began = time.process_time()
+    began = time.thread_time()  # other tests may have left threads that compute
     Masking().hide(part * (16_000 // len(part)), ALL)
-    assert time.process_time() - began < 1.0
+    assert time.thread_time() - began < 1.0
