@@ -12,13 +12,10 @@ import math
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 
-from qwen_allinone.service.answer_types import Remind
 from qwen_allinone.service.codec import Codec
 from qwen_allinone.service.request import Request
 from qwen_allinone.state import Memory, Statement
@@ -28,8 +25,8 @@ MOST = 5
 # Measured with benchmarks/recall.py: better than the mean of the text's states, and than other wordings.
 _CHINESE, _ENGLISH = ("话：", "\n说的是："), ('This sentence: "', '" means in one word: "')
 _PROMPT = short_hash("".join(_CHINESE + _ENGLISH))
-# What is read of a text: its end, as each word of it is looked for in each memory; and for its meaning the last tokens.
-_MOST_CHARS, _MOST_TOKENS = 1024, 256
+# Tokens that are read for the meaning of a text: the last ones.
+_MOST_TOKENS = 256
 # Of reciprocal ranks, as they are commonly joined: the first of one list weighs little more than the second.
 _RANK = 60
 _WORD = re.compile(r"[^\W_]+")
@@ -37,17 +34,6 @@ _SHORTEST = 3  # letters of a word that may say something: cat, not is or of
 # Share of the memories from which on a word is one that all are told with, such as 用户 or user.
 COMMON = 1 / 3
 _HAN = re.compile(r"[\u3400-\u9fff\U00020000-\U0003ffff]+")
-
-
-@contextmanager
-def beside(remind: Remind | None, request: Request, text: str) -> Iterator[Callable[[], Sequence[Statement]]]:
-    """Has `remind` look for what matters to the end of `text` while the caller's labels are computed, in the same steps
-    and while they are waited for; what it yields waits for the rest, and raises what `remind` raised."""
-    if remind is None:
-        yield tuple
-        return
-    with ThreadPoolExecutor(1, "remind") as thread:
-        yield thread.submit(remind, request.beside(), text[-_MOST_CHARS:]).result
 
 
 def vector_model(codec: Codec) -> str:

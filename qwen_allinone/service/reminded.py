@@ -16,11 +16,13 @@ from qwen_allinone.service.completions import (
     checked_ids,
     replies_to,
 )
-from qwen_allinone.service.recall import beside
 from qwen_allinone.service.request import Request
 from qwen_allinone.service.service import Service
 from qwen_allinone.state import Statement
 from qwen_allinone.tasks import Input, is_blank
+
+# Of a text that memories are looked for by: its end. Each word of it is looked for in each memory.
+_MOST_CHARS = 1024
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,8 @@ def complete_reminded(
         if place is None:
             return Reminded(replies_to(request, [ids], wanted))
         text = messages[place][1]
-        with beside(remind, request, text) as reminded:
-            said = _to_keep(service, request, text)
-            recalled, heard = reminded(), service.memories_input
+        said = _to_keep(service, request, text)
+        recalled, heard = remind(request, text[-_MOST_CHARS:]), service.memories_input
         known: tuple[Statement, ...] = ()
         if heard and recalled:
             ids, known = _told(request.codec, heard, messages, place, ids, recalled, wanted)

@@ -98,10 +98,6 @@ class Request:
         """The hidden state after each prompt, see Embed. Others find a slot beside them."""
         return self.compute(name, [Embed(prompt) for prompt in prompts])
 
-    def beside(self) -> Request:
-        """For what another thread asks within the same request, which the listener does not hear of."""
-        return Request(self._engine, self.permit, replace(self.terms, listener=None))
-
     def piece(self) -> AbstractContextManager[None]:
         """For one of many pieces of work in Python, as encoding a text is: see Pace."""
         return self._engine.pace.piece(self.permit.caller)

@@ -19,7 +19,6 @@ from qwen_allinone.service.gold_fit import GoldFit
 from qwen_allinone.service.input_checks import check_length, prepare
 from qwen_allinone.service.label_answer import Probabilities
 from qwen_allinone.service.prompt_history import remember
-from qwen_allinone.service.recall import beside
 from qwen_allinone.service.reply import Replies, Restoring
 from qwen_allinone.service.request import MOST_AT_ONCE, Request
 from qwen_allinone.service.result_cache import ResultCache, without_cost
@@ -89,7 +88,7 @@ class Service:
         The labels may come from the cache. The reply is made anew: a conversation goes on from its tokens. Where the
         task `care` fires it is the vetted text, and nothing more is computed.
         """
-        with self.request(terms or Terms()) as request, beside(remind, request, text) as reminded:
+        with self.request(terms or Terms()) as request:
             sentiment, care = self.label(request, text)
             told = self._mood(sentiment)
             if request.terms.listener:
@@ -98,7 +97,7 @@ class Service:
             if care and care.fired:
                 reply, first = self._vetted(request, text), history[-1].first if history else 0
             else:
-                known, recalled = self._known(request, text, told, reminded())
+                known, recalled = self._known(request, text, told, remind(request, text) if remind else ())
                 reply, first = self._reply(request, text, known, history, seed)
                 request.terms.answers.append(reply)
             turn = Turn(text, str(sentiment.label), told, reply.text, reply.result.ids, first, at=time.time())

@@ -120,7 +120,7 @@ def test_a_stream_says_what_it_was_reminded_of_and_keeps_what_is_told(server: Se
     assert "过敏" in texts(server, "u-stream")[0]
 
 
-def test_what_is_looked_for_beside_the_labels_is_no_begin_of_an_answer_that_is_refused(server: Server) -> None:
+def test_a_text_that_is_refused_is_so_before_a_stream_begins(server: Server) -> None:
     add(server, "u-refused", "用户养了一只叫煤球的猫")
     for text, code in (("猫" * 3000, "input_too_long"), ("  ", "empty_input")):
         answer = chat(server, text, "u-refused", stream=True)

@@ -83,7 +83,7 @@ def test_of_what_a_model_found_only_statements_are_kept() -> None:
 
 def test_a_long_text_is_looked_through_in_no_time() -> None:
     """None of the patterns goes back and forth over what nearly fits."""
-    began = time.process_time()
+    began = time.thread_time()
     for piece in ("1 ", "a", "a1_", "密码", "eyJ.", "-", "pin ", "AB12 ", "一二"):
         has_secret(piece * 20_000)
-    assert time.process_time() - began < 15
+    assert time.thread_time() - began < 15

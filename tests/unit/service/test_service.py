@@ -240,20 +240,20 @@ def test_a_text_that_cannot_be_used_is_refused_within_a_second(
     service: Service, submitted: list[Any], task: str, text: str, error: type[InvalidInput], code: str
 ) -> None:
     inputs = {"text": text} if task == "sentiment" else {"text": text, "sentiment": "正面"}
-    began = time.process_time()
+    began = time.thread_time()
     with pytest.raises(error) as caught:
         service.run(task, inputs)
-    assert time.process_time() - began < 1.0
+    assert time.thread_time() - began < 1.0
     assert (caught.value.status, caught.value.code, caught.value.param) == (400, code, "text")
     assert type(caught.value) is error and submitted == []
 
 
 @pytest.mark.parametrize("mark", ["\u0301", "\u0315\u0300\u05ae", "\u200d", "👨\u200d"])
 def test_ten_thousand_hostile_characters_are_answered_or_refused_within_a_second(service: Service, mark: str) -> None:
-    began = time.process_time()
+    began = time.thread_time()
     with pytest.raises(InvalidInput):
         service.run("sentiment", {"text": mark * (10_000 // len(mark))})
-    assert time.process_time() - began < 1.0
+    assert time.thread_time() - began < 1.0
 
 
 def test_a_text_of_just_the_tokens_allowed_is_taken(service: Service) -> None:

@@ -141,6 +141,6 @@ def test_clean_text_holds_no_control_characters_and_no_runs(text: str) -> None:
     ids=["one mark", "marks out of order", "joiners", "joined emoji", "blank lines", "one sign", "two signs", "blanks", "expanding", "a hundred thousand marks"],
 )  # fmt: skip
 def test_ten_thousand_hostile_characters_take_less_than_a_second(text: str) -> None:
-    began = time.process_time()
+    began = time.thread_time()
     clean(text)
-    assert time.process_time() - began < 1.0
+    assert time.thread_time() - began < 1.0
