@@ -12,6 +12,7 @@ same without that, or with what does not matter. Everything is kept in the folde
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from demo.prefer import shipped, up_to_reply
 from demo.prompts import Prompts
 from demo.reward import Case, Reward, Vectors, Written, of_kinds, of_verdicts
 
+PARTS = ("judged", "remembered")
 OF_A_KIND = 44  # messages at most
 REPLIES, LAST_REPLIES, OWN_REPLIES = 6, 5, 3  # to a message, last in a conversation, where something is remembered
 WIDER, AS_SERVED = (0.8, 0.92), (0.7, 0.9)  # temperature and top_p: of what is judged, of what leads there
@@ -44,6 +46,7 @@ class Maker:
 
     def __init__(self, model: Path, work: Path, seed: int) -> None:
         self._drawer, self._work, self._rng = Drawer(model, seed=seed), work, Random(seed)
+        self._model = hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()[:8]
         self._prompts = Prompts(self._drawer.tokenizer)
         self._apart = Apart(measured_sentences())
         self._judged = read_verdicts()
@@ -69,18 +72,17 @@ class Maker:
         plain = [talk for talk in read_dialogues() if len(talk.turns) > 2 and not talk.system and not talk.memories]
         talks = sorted(map(told, self._some(plain, len(plain))), key=lambda talk: talk[0][0] in known)[:most]
         talks = [talk for talk in talks if all(map(self._apart.clear, talk[0]))]
-        left, ready = [Judged(texts[:1], moods[:1]) for texts, moods in talks], list[Judged]()
-        for turn in range(1, max((len(texts) for texts, _ in talks), default=0)):
-            said = self._drawn(f"talks, turn {turn}", left, 1, AS_SERVED)
-            left = []
-            for (texts, moods), one in zip(talks, said, strict=True):
-                if one.fitting:
-                    left.append(Judged((*one.said, one.fitting[0], texts[turn]), moods[: turn + 1]))
-            talks = [talk for talk, one in zip(talks, said, strict=True) if one.fitting]
-            ready += [one for (texts, _), one in zip(talks, left, strict=True) if len(texts) == turn + 1]
-            going = [len(texts) > turn + 1 for texts, _ in talks]
-            left = [one for one, goes in zip(left, going, strict=True) if goes]
-            talks = [talk for talk, goes in zip(talks, going, strict=True) if goes]
+        going, ready, turn = [(*talk, Judged(talk[0][:1], talk[1][:1])) for talk in talks], list[Judged](), 1
+        while going:
+            said = self._drawn(f"talks, turn {turn}", [one for *_, one in going], 1, AS_SERVED)
+            going = [
+                (texts, moods, Judged((*one.said, one.fitting[0], texts[turn]), moods[: turn + 1]))
+                for (texts, moods, _), one in zip(going, said, strict=True)
+                if one.fitting
+            ]
+            turn += 1
+            ready += [one for texts, _, one in going if len(texts) == turn]
+            going = [talk for talk in going if len(talk[0]) > turn]
         return self._drawn("talks, last", ready, LAST_REPLIES, WIDER)
 
     def best_and_worst(self, drawn: Sequence[Judged]) -> list[Judged]:
@@ -131,8 +133,8 @@ class Maker:
         return self._rng.sample(items, min(most, len(items)))
 
     def _drawn(self, name: str, asked: Sequence[Judged], count: int, how: tuple[float, float]) -> list[Judged]:
-        """The same with replies, as fitting ones; read from the folder if they were drawn before."""
-        file = self._work / f"{name.replace(', ', '-').replace(' ', '-')}.json"
+        """The same with replies, as fitting ones; read from the folder if this model's were drawn before."""
+        file = self._work / f"{name.replace(', ', '-').replace(' ', '-')}-{self._model}.json"
         kept: dict[str, list[str]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         if set(kept) != {_key(one) for one in asked}:
             prompts = (up_to_reply(self._prompts, one, shipped(self._prompts)) for one in asked)
@@ -152,11 +154,16 @@ def make(options: argparse.Namespace) -> None:
     """Draw, judge, write."""
     options.work.mkdir(parents=True, exist_ok=True)
     maker = Maker(options.model, options.work, options.seed)
-    parts = {"remembered": maker.of_remembered([*read_remembered(), *of_dialogues(read_dialogues())])}
-    drawn = [*maker.of_messages(options.messages), *maker.of_talks(options.talks)]
-    parts["judged"] = maker.best_and_worst(drawn)
-    print(", ".join(f"{len(pairs):,} {name}" for name, pairs in parts.items()), f"of {len(drawn):,} drawn")
-    write_pairs([one for name in options.parts for one in parts[name]], options.out)
+    pairs = list[Judged]()
+    if "judged" in options.parts:
+        drawn = [*maker.of_messages(options.messages), *maker.of_talks(options.talks)]
+        pairs += maker.best_and_worst(drawn)
+        print(f"{len(pairs):,} judged of {len(drawn):,} drawn")
+    if "remembered" in options.parts:
+        remembered = maker.of_remembered([*read_remembered(), *of_dialogues(read_dialogues())])
+        pairs += remembered
+        print(f"{len(remembered):,} remembered")
+    write_pairs(pairs, options.out)
 
 
 def main() -> None:
@@ -166,7 +173,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     parser.add_argument("--messages", type=int, default=13_000)
     parser.add_argument("--talks", type=int, default=1250)
-    parser.add_argument("--parts", nargs="+", default=["judged", "remembered"], help="what is written")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what is made")
     parser.add_argument("--work", type=Path, default=Path(".training/pairs"))
     parser.add_argument("--seed", type=int, default=7)
     make(parser.parse_args())

@@ -125,7 +125,7 @@ def test_what_matters_is_recalled_before_a_reply_and_nothing_else(
         assert one.unfit[0].endswith(one.fitting[0]) and set(one.memories) <= {cat, work}
     assert (
         maker.of_remembered(told)[0].unfit[0]
-        in json.loads((tmp_path / "remembered.json").read_text())[
+        in json.loads(next(tmp_path.glob("remembered-*.json")).read_text())[
             json.dumps([[told[0].text], ["平静"]], ensure_ascii=False)
         ]
     )
