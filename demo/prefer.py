@@ -7,7 +7,8 @@ likelier, the one that does not less likely, both against the model that it begi
 the fitting replies keeps those from becoming less likely as well (Pang et al. 2024). With a `--beta` of 0.1 a pair is
 content only when its replies are 20 nats apart, more than a whole reply has: all that the model could say well became
 unlikely, and 40 of 100 replies were no sentences. With 1.0 it takes three nats. What was said is read through the
-service's chat prompt, without any prompt, and through others, as in demo/batches.py.
+service's chat prompt, without any prompt, and through others, as in demo/batches.py. What the further tasks write is
+practised meanwhile: two rounds without that cost `suggest` three gold cases in ten.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from random import Random
 
@@ -25,9 +27,12 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn import functional
 
-from demo.batches import DOOR_WEIGHTS, DOORS
+from demo.batches import DOOR_WEIGHTS, DOORS, Batches, Tokens
+from demo.corpus.jobs.taught import taught
+from demo.corpus.lexicon import Lexicon
+from demo.corpus.pools import Pool
 from demo.corpus.verdicts import Judged, read_pairs, read_verdicts
-from demo.losses import arithmetic
+from demo.losses import arithmetic, of_written
 from demo.model import DemoModel
 from demo.prompts import Prompts
 from demo.train import begin_at
@@ -36,6 +41,11 @@ from qwen_allinone.model.tokenizer import Tokenizer
 
 WATCHED = 0.1  # of the messages are not learned: how many of their pairs come in the right order is printed
 WARM_UP = 0.05
+# What is practised, a task a step: nothing is nearer to a reply than what `suggest` writes.
+PRACTISED = (
+    "suggest", "summary", "suggest", "translate", "ticket", "suggest", "remember", "aspects", "care", "keywords",
+)  # fmt: skip
+SAMPLES, PRACTICE_TOKENS = 3000, 900  # of a task that has no end; of a batch
 
 System = Callable[[Judged, str], str]  # the system prompt that tells a mood, and what is known of the user
 _KNOWN = "{known}"  # of the user
@@ -116,6 +126,23 @@ class Reader:
         return sums, is_reply.sum(1)
 
 
+class Practice:
+    """What the further tasks write, one task after the other."""
+
+    def __init__(self, prompts: Prompts, seed: int) -> None:
+        jobs, nothing = taught(Lexicon.load(), seed * 3000, SAMPLES), Pool([], torch.empty(0), torch.empty(0))
+        size = Tokens(0, 0, PRACTICE_TOKENS, 0)
+        self._batches, self._tasks = Batches(prompts, nothing, [], jobs, seed, size, {}), cycle(PRACTISED)
+
+    def learn(self, model: DemoModel) -> None:
+        """Add the gradients of a batch."""
+        batch = self._batches.job(next(self._tasks))
+        with arithmetic():
+            hidden = model(batch.prefix, batch.rows).reshape(-1, model.shape.hidden)
+            _, loss = of_written(model, hidden, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+
+
 def up_to_reply(prompts: Prompts, one: Judged, system: System) -> list[int]:
     """Ids. As the service does it, the system prompt is told again where another mood changes it."""
     encode, told = prompts.tokenizer.encode, system(one, one.moods[0])
@@ -141,14 +168,15 @@ def prefer(options: argparse.Namespace) -> None:
     begin_at(options)
     torch.manual_seed(options.seed)
     prompts, rng = Prompts(Tokenizer.load(options.begin)), Random(options.seed)
-    judged = read_pairs(options.pairs) if options.pairs else read_verdicts(options.verdicts)
+    judged = read_pairs(options.pairs) if options.pairs else []
+    judged += read_verdicts(options.verdicts or "*") if options.verdicts or not options.pairs else []
     judged = [one for one in judged if one.fitting and one.unfit]
     rng.shuffle(judged)
     watched, learned = judged[: int(len(judged) * WATCHED)], judged[int(len(judged) * WATCHED) :]
     model = DemoModel.load(options.begin)
     first = copy.deepcopy(model).requires_grad_(False)
     adam = torch.optim.AdamW(model.parameters(), lr=options.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
-    reader = Reader(prompts, rng)
+    reader, practice = Reader(prompts, rng), Practice(prompts, options.seed)
     rounds = [list(reader.groups(learned, options.replies)) for _ in range(options.rounds)]
     total, step, began = sum(map(len, rounds)), 0, time.monotonic()
     print(f"{len(learned):,} messages with replies of both kinds, {total} steps", flush=True)
@@ -163,6 +191,7 @@ def prefer(options: argparse.Namespace) -> None:
             plain = -(scores / tokens)[pairs.fitting]
             loss = ((wrong + options.plain * plain) * pairs.weights).sum() / len(group)
             loss.backward()  # type: ignore[no-untyped-call]
+            practice.learn(model)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for part in adam.param_groups:
                 part["lr"] = options.rate * min(1.0, (step + 1) / (WARM_UP * total), 1.5 * (total - step) / total)
@@ -191,8 +220,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--begin", type=Path, default=Path("demo/checkpoint"), metavar="MODEL")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--verdicts", default="*", metavar="NAME", help="of the files to learn from, such as 5_fifth")
-    parser.add_argument("--pairs", type=Path, metavar="FILE", help="of demo.pairs: learn from these instead")
+    parser.add_argument(
+        "--verdicts", metavar="NAME", help="of the files to learn from, such as 5_fifth; all without --pairs"
+    )
+    parser.add_argument("--pairs", type=Path, metavar="FILE", help="of demo.pairs: learn from these")
     parser.add_argument("--rounds", type=int, default=1, help="through all messages")
     parser.add_argument("--replies", type=int, default=48, help="a step")
     parser.add_argument("--rate", type=float, default=3e-5, help="peak learning rate")

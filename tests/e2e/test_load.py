@@ -46,15 +46,15 @@ def slow(demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def full(service: Service) -> Iterator[list[socket.socket]]:
     """All places taken by clients that wait for their answer, and leave at the end.
 
-    More come than there are places: some may still be taken by those who left just before.
+    More come until one is refused: some places may be those of clients that left just before, and are free a moment later.
     """
     with ExitStack() as stack:
-        clients = []
-        for _ in range(2 * PLACES):
-            clients.append(stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=60)))
-            clients[-1].sendall(REQUEST)
-        time.sleep(0.2)
-        until(lambda: service.chat("满了吗").status == 503, "all places are taken")
+        clients = list[socket.socket]()
+        while not clients or service.chat("满了吗").status != 503:
+            for _ in range(2 * PLACES):
+                clients.append(stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=60)))
+                clients[-1].sendall(REQUEST)
+            time.sleep(0.2)
         yield clients
 
 
@@ -113,7 +113,7 @@ def test_a_refusal_reads_the_body_so_that_the_connection_is_not_reset(slow: Serv
             assert (reply.status, reply.json["code"]) == (503, "server_busy")
         assert slow.ask("POST", "/chat", b" " * 1_048_577, Content_Type="application/json").status == 413
         answers = Counter(client.recv(65536)[:12] for client in clients)
-        assert answers == {b"HTTP/1.1 200": PLACES, b"HTTP/1.1 503": PLACES}
+        assert set(answers) == {b"HTTP/1.1 200", b"HTTP/1.1 503"} and answers[b"HTTP/1.1 200"] >= PLACES
 
 
 def test_clients_that_leave_free_their_places(slow: Service) -> None:

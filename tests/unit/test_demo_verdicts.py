@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from demo import prefer
+from demo.batches import Batches
 from demo.corpus.apart import Apart, measured_sentences
 from demo.corpus.dialogues import Dialogue, Turn
+from demo.corpus.jobs.sample import Sample
 from demo.corpus.verdicts import Judged, read_verdicts
 from demo.model import DemoModel
 from demo.prefer import Pairs, Reader, shipped
@@ -100,16 +102,25 @@ def test_a_reply_s_score_is_that_of_its_tokens_as_the_service_lays_them_out(
         assert int(tokens[number]) == len(answer)
 
 
-def test_a_round_raises_what_fits_above_what_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_round_raises_what_fits_above_what_does_not_and_practises_the_further_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     judged = [
         Judged((f"{word}丢了",), ("负面",), ["先别急。", "别急"], ["太好了！"]) for word in "猫狗鱼书笔伞包表灯碗"
     ]
+    samples = {
+        task: [Sample("鞋子开胶了", "抱歉让您遇到这样的事。", ("负面", "抱怨"))] * 3 for task in prefer.PRACTISED
+    }
+    practised = list[str]()
     monkeypatch.setattr(prefer, "read_verdicts", lambda _: judged)
+    monkeypatch.setattr(prefer, "taught", lambda *_: samples)
+    monkeypatch.setattr(Batches, "job", lambda self, name, job=Batches.job: practised.append(name) or job(self, name))
     how = {"rounds": 2, "replies": 12, "rate": 1e-4, "beta": 0.1, "plain": 0.1}
     options = Namespace(begin=CHECKPOINT, out=tmp_path, verdicts="*", pairs=None, seed=1, **how)
     prefer.prefer(options)
     prompts, was, now = Prompts(Tokenizer.load(tmp_path)), DemoModel.load(CHECKPOINT), DemoModel.load(tmp_path)
     assert prefer.watch(now, was, prompts, judged) > 0.9
+    assert practised == [*prefer.PRACTISED, *prefer.PRACTISED][: len(practised)] and len(practised) > 4
 
 
 def test_the_verdicts_that_ship_are_many_and_on_no_text_that_is_measured() -> None:
