@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import argparse
 import csv
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from demo.corpus.dialogues import HELP
 from demo.jobs import AT_ONCE, JOBS, Row, at_once, score
 from qwen_allinone.bootstrap import build_service
 from qwen_allinone.cli.figures import Judged, figures_of
@@ -28,7 +28,6 @@ ROOT = Path(__file__).parents[1]
 HELD_OUT = ROOT / "demo" / "heldout"
 RUN = 8  # characters that a reply must not say twice
 SAMPLES = 10
-HELP = re.compile("12356|120|110")
 CHEERS = ("恭喜", "祝贺", "太棒了", "太好了", "真为你高兴", "替你高兴", "替你开心", "真棒")
 POSITIVE, NEEDED = "正面", "需要帮助"
 

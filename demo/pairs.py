@@ -22,7 +22,7 @@ from random import Random
 from rich.progress import track
 
 from demo.corpus.apart import Apart, measured_sentences
-from demo.corpus.dialogues import Dialogue, read_dialogues
+from demo.corpus.dialogues import HELP, Dialogue, read_dialogues
 from demo.corpus.frames import read_frames, recalled
 from demo.corpus.messages import read_messages
 from demo.corpus.remembered import Remembered, of_dialogues, read_remembered
@@ -104,7 +104,8 @@ class Maker:
                 max(ranked[one.said], default=(0.0, "")),
                 min(ranked[one.said], default=(0.0, "")),
             )
-            if best >= GOOD and best - worst >= APART:
+            # The reward has read few words of despair: nobody unlearns from it to name help.
+            if best >= GOOD and best - worst >= APART and not HELP.search(bad):
                 pairs.append(Judged(one.said, one.moods, [good], [bad]))
         return pairs
 

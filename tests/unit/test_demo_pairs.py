@@ -144,7 +144,7 @@ def test_conversations_go_on_with_the_model_s_own_replies_and_texts_that_are_mea
 def test_the_best_and_the_worst_are_a_pair_where_they_are_far_apart(
     maker: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rewards = {"好": 0.9, "中": 0.7, "坏": 0.2, "长" * 61: 1.0}
+    rewards = {"好": 0.9, "中": 0.7, "坏": 0.2, "长" * 61: 1.0, "请打12356。": 0.1}
 
     class Told:
         def __init__(self, *_: object) -> None: ...
@@ -158,6 +158,7 @@ def test_the_best_and_the_worst_are_a_pair_where_they_are_far_apart(
         Judged(("二",), ("平静",), ["好", "中"]),
         Judged(("三",), ("平静",), ["坏"]),
         Judged(("四",), ("平静",), []),
+        Judged(("五",), ("平静",), ["好", "请打12356。"]),
     ]
     assert maker.best_and_worst(drawn) == [Judged(("一",), ("平静",), ["好"], ["坏"])]
 

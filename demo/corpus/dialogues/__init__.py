@@ -5,6 +5,7 @@ python -m demo.corpus.dialogues
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from demo.corpus.apart import Apart, bare
 HERE = Path(__file__).parent
 KINDS = frozenset(path.stem for path in (HERE.parent / "frames").glob("*.txt"))
 POSITIVE, NEGATIVE, CALM = MOODS = ("正面", "负面", "平静")
+HELP = re.compile("12356|120|110")  # a reply to words of despair or of violence names it
 ALSO, KIND, RECALL, REPLY, OR, MEMORY, SYSTEM = MARKS = "也", "类", "想起", "答", "或", "记得", "系统"
 LONGEST_TEXT, LONGEST_REPLY, MOST_TURNS = 300, 160, 4
 # Greetings and the like: everybody writes them, so that they are in what is measured takes them from nobody.
