@@ -36,6 +36,9 @@ class Counts(Protocol):
     def count_alert(self, rule: str, outcome: str) -> None:
         """What became of an event: see state.Outcome; `lost`: there was no room to keep it."""
 
+    def expect_channel(self, channel: str) -> None:
+        """There is one of this name, of which there is nothing to count yet."""
+
     def count_alert_message(self, channel: str, outcome: str) -> None:
         """A try: sent, failed or dead."""
 
@@ -129,6 +132,9 @@ class Senders:
     """All channels of a process."""
 
     def __init__(self, channels: Mapping[str, Sender], outbox: SqliteOutbox, counts: Counts | None = None) -> None:
+        if counts:
+            for name in channels:
+                counts.expect_channel(name)
         self._outbox = outbox
         self._threads = [ChannelThread(name, sender, outbox, counts) for name, sender in channels.items()]
 

@@ -8,7 +8,7 @@ from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, ConfigDict, Field
 
-from qwen_allinone.errors import BatchesOff, InvalidInput
+from qwen_allinone.errors import BatchesOff, BatchFileNotFound, InvalidInput
 from qwen_allinone.http import batch_lines
 from qwen_allinone.http.backend import Backend, Batches
 from qwen_allinone.http.body import Body
@@ -147,7 +147,11 @@ def register(app: OpenAPI, backend: Backend) -> None:
             )
         _check_metadata(body.metadata)
         keep_s = body.output_expires_after.seconds if body.output_expires_after else None
-        made = there.store.create_batch(state.caller, body.input_file_id, body.endpoint, body.metadata, keep_s)
+        try:
+            made = there.store.create_batch(state.caller, body.input_file_id, body.endpoint, body.metadata, keep_s)
+        except BatchFileNotFound as error:
+            error.param = "input_file_id"  # as this body calls it
+            raise
         there.wake()
         return jsonify(_describe(made))
 

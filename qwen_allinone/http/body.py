@@ -49,19 +49,29 @@ class StrictRequest(Request):
         Raises:
             UnsupportedMediaType: the content type is not application/json, or the body is compressed.
             PayloadTooLarge: more bytes than the cap.
-            InvalidInput: not UTF-8, not JSON, not an object, nested too deep, NaN, a number beyond a double's, a key
-                twice, half a surrogate pair.
+            InvalidInput: no body, not UTF-8, not JSON, not an object, nested too deep, NaN, a number beyond a double's,
+                a key twice, half a surrogate pair.
         """
         encoding = self.headers.get("Content-Encoding", "").strip().lower()
         if encoding not in ("", "identity"):
             name = encoding[:_LONGEST_SHOWN].encode("ascii", "replace").decode()
             raise UnsupportedMediaType(said("content_encoding", name=name))
+        if self._announces_nothing():  # first: what an empty body says that it is does not matter
+            raise InvalidInput(said("body_missing", form=said("body_example")))
         if self.mimetype != "application/json":
             raise UnsupportedMediaType(said("content_type"))
-        value = parse_json(self.read_body())
+        raw = self.read_body()
+        if not raw:
+            raise InvalidInput(said("body_missing", form=said("body_example")))
+        value = parse_json(raw)
         if not isinstance(value, dict):
             raise InvalidInput(said("body_example"))
         return value
+
+    def _announces_nothing(self) -> bool:
+        """Whether the headers say that no body comes; one that is only known when read may still be empty."""
+        told = self.mimetype or "Transfer-Encoding" in self.headers
+        return self.content_length == 0 or (self.content_length is None and not told)
 
     def read_body(self) -> bytes:
         """All bytes of the body; raises PayloadTooLarge or InvalidInput."""

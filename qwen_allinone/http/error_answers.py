@@ -8,10 +8,10 @@ from functools import cache
 from http import HTTPStatus
 from typing import Any, NoReturn
 
-from flask import Response, jsonify, request
+from flask import Response, current_app, jsonify, request
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from qwen_allinone.did_you_mean import names_within, nearest
 from qwen_allinone.error_body import error_body
@@ -22,11 +22,8 @@ from qwen_allinone.wording import Language, in_language, of_header, said
 
 log = logging.getLogger(__name__)
 
-_HTTP_MESSAGES = {
-    404: ("not_found", said("no_address")),
-    405: ("method_not_allowed", said("no_method")),
-    413: ("payload_too_large", said("body_large")),
-}
+# Where an app has, by a body's title, what to say of fields that this body does not take and others do.
+FIELDS_OF_OTHERS = "fields_of_others"
 # Type of the complaints of our own validators, whose message goes on after the field's name.
 SAID = "said"
 # Prefix of the discriminator tags of unions, which pydantic puts into the place of an error; they are no fields.
@@ -113,14 +110,30 @@ def raise_invalid(error: ValidationError) -> NoReturn:
     if kind == "missing":
         raise InvalidInput(said("field_missing", field=field), param=field)
     if kind == "extra_forbidden":
-        meant = nearest(str(detail["loc"][-1]), _fields(error.title))
-        advice = said("meant_field", meant=meant) if meant else said("see_docs")
+        missing = [found["loc"] for found in details if found["type"] == "missing"]
+        advice = _instead_of(detail["loc"], error.title, missing)
         raise InvalidInput(said("field_unknown", field=field, advice=advice), param=field)
     if kind == SAID:
         raise InvalidInput(said("of_field", field=field, complaint=detail["ctx"]["message"]), param=field)
     told = {name: _told(value) for name, value in detail.get("ctx", {}).items()}
     complaint = said(_COMPLAINTS.get(kind, "value_wrong"), **told)
     raise InvalidInput(said("of_field", field=field, complaint=complaint), param=field)
+
+
+def _instead_of(unknown: tuple[int | str, ...], title: str, missing: Sequence[tuple[int | str, ...]]) -> str:
+    """What to write instead of a field that the body called `title` does not take, as far as can be told.
+
+    `missing`: the places of required fields that are not there; what was to go into one of them may have another name.
+    """
+    name = str(unknown[-1])
+    meant = nearest(name, _fields(title))
+    if meant and meant != name:  # the same name: a field of what the body holds, in the wrong place
+        return said("meant_field", meant=meant)
+    lacking = [_named(place) for place in missing if place[:-1] == unknown[:-1]]
+    if lacking:
+        return said("needs_fields", fields=lacking)
+    told: str | None = current_app.extensions.get(FIELDS_OF_OTHERS, {}).get(title, {}).get(name)
+    return told or said("see_docs")
 
 
 def _told(value: Any) -> Any:
@@ -201,13 +214,34 @@ def _http_error(error: HTTPException) -> Response:
     """Werkzeug's own errors, with their headers (Allow) and our words; redirects pass."""
     if error.code is None or error.code < 400:
         return Response(error.get_body(), error.code or 500, error.get_headers())
-    default = (HTTPStatus(error.code).name.lower(), HTTPStatus(error.code).phrase)
-    code, message = _HTTP_MESSAGES.get(error.code, default)
+    code, message = _code_and_message(error)
     response = _answer(error.code, message, code)
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
             response.headers[name] = value
     return response
+
+
+def _code_and_message(error: HTTPException) -> tuple[str, str]:
+    if isinstance(error, NotFound):
+        return "not_found", said("no_address", asked=_address_meant(request.path))
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        return "method_not_allowed", said("no_method", methods=sorted(error.valid_methods))
+    if isinstance(error, RequestEntityTooLarge):
+        return "payload_too_large", said("body_large")
+    status = HTTPStatus(error.code or 500)
+    return status.name.lower(), status.phrase
+
+
+def _address_meant(path: str) -> str:
+    """ "did you mean X?" for a path at which there is nothing, or an empty text.
+
+    /v1 is not compared: people forget it, write it twice, or where there is none.
+    """
+    rules = [rule.rule for rule in current_app.url_map.iter_rules() if not rule.arguments]
+    known = {rule.removeprefix("/v1"): rule for rule in rules if rule != "/"}
+    meant = nearest(path.removeprefix("/v1"), known)
+    return said("is_it", meant=known[meant]) if meant else ""
 
 
 def _unexpected(error: Exception) -> Response:

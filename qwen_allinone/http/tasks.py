@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from flask import Response, jsonify
@@ -11,10 +12,11 @@ from pydantic import BaseModel, Field, RootModel, create_model
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.detail import WANTED, Detail, describe
-from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
+from qwen_allinone.http.error_answers import FIELDS_OF_OTHERS, NestedErrorBody, error_responses
 from qwen_allinone.http.request_terms import needs_engine, parameters, tell_cache, terms
 from qwen_allinone.service import Answer, GoldFit, Service, is_cacheable
 from qwen_allinone.tasks import Kind, Task
+from qwen_allinone.wording import Said, said
 
 BELOW: Any = Field(
     None,
@@ -103,6 +105,7 @@ def register(app: OpenAPI, backend: Backend) -> None:
 
     for task in service.registry:
         _register_task(app, backend, task)
+    app.extensions[FIELDS_OF_OTHERS] = dict.fromkeys(map(_title, service.registry), _takers(service.registry))
 
     def unknown_task(name: str) -> Response:
         service.registry.get(name)  # raises UnknownTask; known names have their own routes above
@@ -143,7 +146,22 @@ def _body_model(task: Task) -> type[Body]:
     }
     if task.labels:
         fields["below"] = (float | None, BELOW)
-    return create_model(f"Task_{task.name}", __base__=Body, **fields, detail=(bool, WANTED))
+    return create_model(_title(task), __base__=Body, **fields, detail=(bool, WANTED))
+
+
+def _title(task: Task) -> str:
+    """Of the task's body, as pydantic and the OpenAPI document call it."""
+    return f"Task_{task.name}"
+
+
+def _takers(tasks: Iterable[Task]) -> dict[str, Said]:
+    """Which tasks take a field, by its name, as a task that does not take it says it."""
+    named: dict[str, list[str]] = {}
+    for task in tasks:
+        for name in task.spec.given:
+            named.setdefault(name, []).append(task.name)
+    told = {name: said("only_tasks", tasks=names) for name, names in named.items()}
+    return told | {"below": said("only_label_tasks")}
 
 
 def _bounded(task: Task, answer: Answer, below: float) -> str | None:

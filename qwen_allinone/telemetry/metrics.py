@@ -180,6 +180,11 @@ class Metrics:
         """Count what became of a text at which a rule held."""
         self._alerts.labels(rule, outcome).inc()
 
+    def expect_channel(self, channel: str) -> None:
+        """Show a channel from zero on: what Prometheus sees first is no increase, and may be all there will be."""
+        for outcome in ("sent", "failed", "dead"):
+            self._alert_messages.labels(channel, outcome)
+
     def count_alert_message(self, channel: str, outcome: str) -> None:
         """Count a try to send an alert."""
         self._alert_messages.labels(channel, outcome).inc()

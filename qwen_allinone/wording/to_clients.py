@@ -320,6 +320,7 @@ TO_CLIENTS: dict[str, tuple[str, str]] = {
         '请求体必须是 JSON 对象，例如 {{"text": "今天很开心"}}',
         'the body must be a JSON object, such as {{"text": "今天很开心"}}',
     ),
+    "body_missing": ("没有请求体；{form}", "there is no body; {form}"),
     "body_too_large": (
         "请求体太大，最多 {max_content_length} 字节",
         "the body is too large, at most {max_content_length} bytes",
@@ -381,10 +382,13 @@ TO_CLIENTS: dict[str, tuple[str, str]] = {
     ),
     "twice_in": ("的 {field} 有重复，请每个只写一次", "has a {field} twice, write each once"),
     # http/error_answers.py
-    "no_address": ("没有这个地址，接口说明见 /docs", "there is nothing at this address, see /docs for what there is"),
+    "no_address": (
+        "没有这个地址，{asked}接口说明见 /docs",
+        "there is nothing at this address, {asked}see /docs for what there is",
+    ),
     "no_method": (
-        "这个地址不支持该请求方法，允许的方法见响应头 Allow",
-        "this address does not take that method, the header Allow says which it takes",
+        "这个地址不支持该请求方法，支持的有：{methods}",
+        "this address does not take that method, it takes: {methods}",
     ),
     "body_large": ("请求体太大", "the body is too large"),
     "must_be_string": ("必须是字符串", "must be a string"),
@@ -407,6 +411,9 @@ TO_CLIENTS: dict[str, tuple[str, str]] = {
     "field_missing": ("缺少字段 {field}", "the field {field} is missing"),
     "meant_field": ("是不是想写 {meant}？", "did you mean {meant}?"),
     "see_docs": ("请对照 /docs 检查字段名", "compare the names of fields with /docs"),
+    "needs_fields": ("还缺必填字段：{fields}", "required here and missing: {fields}"),
+    "only_label_tasks": ("它只用于标签任务", "only label tasks take it"),
+    "only_tasks": ("接受它的任务有：{tasks}", "the tasks that take it: {tasks}"),
     "field_unknown": ("不支持字段 {field}，{advice}", "the field {field} is not supported, {advice}"),
     "value_wrong": ("的值不合要求，请对照 /docs 检查", "has a value that is not allowed, see /docs"),
     "of_field": ("{field} {complaint}", "{field} {complaint}"),

@@ -306,8 +306,9 @@ def test_fields_of_a_batch_are_checked(server: Server) -> None:
         with pytest.raises(openai.BadRequestError) as refused:
             asking.batches.create(**good | wrong)
         assert refused.value.param == named
-    with pytest.raises(openai.NotFoundError):
+    with pytest.raises(openai.NotFoundError) as unknown:
         asking.batches.create(**good | {"input_file_id": "file-none"})
+    assert unknown.value.param == "input_file_id"
 
 
 def test_files_and_batches_of_one_key_do_not_exist_for_another(server: Server) -> None:

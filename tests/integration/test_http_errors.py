@@ -19,6 +19,7 @@ from qwen_allinone.http.body import Body, parse_json
 from tests.integration.conftest import Server, StartServer
 
 ROUTES = ("/chat", "/v1/tasks/sentiment")
+ENGLISH = {"Accept-Language": "en-GB,en;q=0.9"}
 NOT_OBJECTS = {"a list": b"[]", "a number": b"42", "null": b"null", "a string": b'"text"', "true": b"true"}
 BROKEN = {
     "nothing": b"",
@@ -107,6 +108,17 @@ def test_a_body_that_is_no_json_object_is_a_400(server: Server, path: str, body:
         or "必须" in found["message"]
         or "太深" in found["message"]
     )
+
+
+@pytest.mark.parametrize("path", [*ROUTES, "/v1/chat/completions"])
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded", None])
+def test_no_body_at_all_is_told_as_that(server: Server, path: str, content_type: str | None) -> None:
+    for headers in ({"Content-Length": "0"}, {}):
+        answer = server.client.post(path, content_type=content_type, headers=headers)
+        assert answer.status_code == 400
+        found = problem(answer, path)
+        assert found["code"] == "invalid_input"
+        assert found["message"].startswith("没有请求体") and '{"text":' in found["message"]
 
 
 BEYOND_FLOATS = {
@@ -210,6 +222,70 @@ def test_a_slip_in_a_fields_name_is_told(server: Server, path: str, body: dict[s
     assert f"是不是想写 {meant}？" in answer.text
 
 
+OF_OTHERS = {
+    "a bound of labels": ("/v1/tasks/summary", {"text": "好", "below": 0.5}, "only label tasks take it"),
+    "a bound of labels, of a list": ("/v1/tasks/keywords", {"text": "好", "below": 0.5}, "only label tasks take it"),
+    "an input": ("/v1/tasks/summary", {"text": "好", "sentiment": "正面"}, "the tasks that take it: chat"),
+    "one that nobody takes": (
+        "/v1/tasks/summary",
+        {"text": "好", "weather": 1},
+        "compare the names of fields with /docs",
+    ),
+    "another route's": ("/chat", {"text": "好", "below": 0.5}, "compare the names of fields with /docs"),
+}
+
+
+@pytest.mark.parametrize(("path", "body", "told"), OF_OTHERS.values(), ids=list(OF_OTHERS))
+def test_a_field_of_other_tasks_is_told_as_theirs(server: Server, path: str, body: dict[str, Any], told: str) -> None:
+    answer = server.client.post(path, json=body, headers=ENGLISH)
+    field = list(body)[-1]
+    assert answer.status_code == 400
+    assert problem(answer, path)["message"] == f"the field {field} is not supported, {told}"
+
+
+LACKING = {
+    "the text has another name here": (
+        "/v1/decisions",
+        {"model": "demo", "text": "好", "questions": [{"type": "predicate", "instructions": "a"}]},
+        "the field text is not supported, required here and missing: input",
+    ),
+    "several": (
+        "/v1/decisions",
+        {"text": "好"},
+        "the field text is not supported, required here and missing: model, input, questions",
+    ),
+    "an inner one": (
+        "/v1/decisions",
+        {"model": "demo", "input": "好", "questions": [{"type": "predicate", "ask": "a"}]},
+        "the field questions[0].ask is not supported, required here and missing: questions[0].instructions",
+    ),
+    "a name that stands elsewhere in the body": (
+        "/v1/chat/completions",
+        {"model": "demo", "content": "好"},
+        "the field content is not supported, required here and missing: messages",
+    ),
+    "of a task": (
+        "/v1/tasks/sentiment",
+        {"review": "好"},
+        "the field review is not supported, required here and missing: text",
+    ),
+    "nothing": (
+        "/v1/tasks/sentiment",
+        {"text": "好", "review": "好"},
+        "the field review is not supported, compare the names of fields with /docs",
+    ),
+}
+
+
+@pytest.mark.parametrize(("path", "body", "told"), LACKING.values(), ids=list(LACKING))
+def test_beside_an_unknown_field_those_that_are_missing_are_told(
+    server: Server, path: str, body: dict[str, Any], told: str
+) -> None:
+    answer = server.client.post(path, json=body, headers=ENGLISH)
+    assert answer.status_code == 400
+    assert problem(answer, path)["message"] == told
+
+
 @pytest.mark.parametrize("path", ROUTES)
 @pytest.mark.parametrize(
     "content_type",
@@ -255,6 +331,11 @@ def test_a_chunked_body_is_measured_to_the_byte(start_server: StartServer) -> No
     assert post_chunked(server, BytesIO(fits)).status_code == 200
     answer = post_chunked(server, BytesIO(fits + b" "))
     assert (answer.status_code, answer.get_json()["code"]) == (413, "payload_too_large")
+
+
+def test_a_chunked_body_of_no_byte_is_no_body(server: Server) -> None:
+    answer = post_chunked(server, BytesIO(b""))
+    assert answer.status_code == 400 and "没有请求体" in answer.get_json()["error"]
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError, RuntimeError])
@@ -333,6 +414,40 @@ def test_an_address_that_does_not_exist_is_a_404(server: Server, path: str, meth
     assert problem(answer, path)["code"] == "not_found"
 
 
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/v1/task/sentiment", "/v1/tasks/sentiment"),
+        ("/tasks/sentiment", "/v1/tasks/sentiment"),
+        ("/v1/chat", "/chat"),
+        ("/Chat/", "/chat"),
+        ("/v1/v1/chat/completions", "/v1/chat/completions"),
+        ("/v1/chat/completion", "/v1/chat/completions"),
+        ("/v1/embedding", "/v1/embeddings"),
+        ("/heath", "/health"),
+    ],
+)
+def test_the_nearest_address_is_told(server: Server, path: str, meant: str) -> None:
+    answer = server.post(path, {"text": "a"})
+    assert answer.status_code == 404
+    assert f"是不是 '{meant}'？" in problem(answer, path)["message"]
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/v1", "/v1/", "/v1/moderations", "/wp-login.php", "/" + "秘密" * 2_000])
+def test_no_address_is_told_where_none_is_like_it_and_the_path_does_not_come_back(server: Server, path: str) -> None:
+    assert problem(server.client.get(path), path)["message"] == "没有这个地址，接口说明见 /docs"
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/" + "tasks/sentiment" * 4_000, "/a" + "/chat" * 10_000, "/v1/" + "etainoshr/" * 6_000]
+)
+def test_a_path_made_to_cost_time_is_answered_at_once(server: Server, path: str) -> None:
+    began = time.thread_time()
+    answer = server.client.get(path)
+    assert time.thread_time() - began < 0.5
+    assert answer.status_code == 404 and len(answer.data) < 400
+
+
 @pytest.mark.parametrize("name", ["nothing", "Sentiment", "任务", "sentiment%00", "a" * 500])
 def test_an_unknown_task_is_a_404_that_lists_the_tasks(server: Server, name: str) -> None:
     answer = server.post(f"/v1/tasks/{name}", {"text": "a"})
@@ -363,7 +478,10 @@ def test_another_method_is_a_405_that_names_those_allowed(server: Server, method
     assert answer.status_code == 405
     assert allowed in answer.headers["Allow"].replace(" ", "").split(",")
     assert method not in answer.headers["Allow"].replace(" ", "").split(",")
-    assert problem(answer, path)["code"] == "method_not_allowed"
+    found = problem(answer, path)
+    assert found["code"] == "method_not_allowed"
+    named = found["message"].rpartition("：")[2].split("、")
+    assert named == sorted(answer.headers["Allow"].replace(" ", "").split(","))
 
 
 def test_after_all_that_the_server_answers_as_before(server: Server) -> None:
@@ -466,7 +584,6 @@ def test_an_object_of_too_many_keys_is_refused_before_each_is_complained_of(serv
     assert answer.status_code == 400 and "键太多" in answer.get_json()["error"]
 
 
-ENGLISH = {"Accept-Language": "en-GB,en;q=0.9"}
 # Errors of every kind: of the body, of its fields, of pydantic's and our own validators, of the service, of Flask.
 TOLD: dict[str, tuple[str, bytes, str]] = {
     "no JSON": ("/chat", b"{", "the body is not valid JSON, check quotes, commas and brackets"),
@@ -486,7 +603,13 @@ TOLD: dict[str, tuple[str, bytes, str]] = {
     ),
     "too long": ("/v1/tasks/sentiment", b'{"text": "' + b"a " * 40_000 + b'"}', "text is too long"),
     "no address": ("/nowhere", b"{}", "there is nothing at this address, see /docs for what there is"),
-    "no method": ("/livez", b"{}", "this address does not take that method"),
+    "a mistyped address": (
+        "/v1/task/sentiment", b"{}",
+        "there is nothing at this address, did you mean '/v1/tasks/sentiment'? see /docs for what there is",
+    ),
+    "no method": ("/livez", b"{}", "this address does not take that method, it takes: GET, HEAD, OPTIONS"),
+    "others' field": ("/v1/tasks/summary", b'{"text": "a", "below": 1}', "the field below is not supported, only label tasks"),
+    "another's name": ("/v1/decisions", b'{"model": "demo", "text": "a"}', "the field text is not supported, required here"),
 }  # fmt: skip
 
 

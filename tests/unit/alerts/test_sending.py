@@ -16,6 +16,7 @@ from qwen_allinone.alerts.channels import _OwnWebhook
 from qwen_allinone.alerts.sending import ChannelThread, Senders, pause_s
 from qwen_allinone.alerts.webhook import SendFailed, Webhook, read_secret, signature
 from qwen_allinone.state import AlertEvent, SqliteOutbox, now
+from tests.support.alerting_process import Uncounted
 from tests.support.receiver import SECRET, Receiver
 
 LOCAL = (ip_network("127.0.0.0/8"),)
@@ -81,6 +82,18 @@ def test_a_receiver_that_is_out_of_order_is_asked_again_with_the_same_id(
     finally:
         senders.stop()
     assert receiver.taken[0].attempt == 3 and receiver.asked == 3
+
+
+def test_whoever_counts_hears_of_each_channel_before_anything_is_sent(receiver: Receiver, outbox: SqliteOutbox) -> None:
+    class Heard(Uncounted):
+        channels: tuple[str, ...] = ()
+
+        def expect_channel(self, channel: str) -> None:
+            self.channels += (channel,)
+
+    heard, sender = Heard(), _OwnWebhook(Webhook(receiver.url, SECRET, LOCAL))
+    Senders({"ops": sender, "mail": sender}, outbox, heard)
+    assert heard.channels == ("ops", "mail")
 
 
 def test_a_channel_that_hangs_holds_up_no_other_and_nothing_is_lost(receiver: Receiver, outbox: SqliteOutbox) -> None:

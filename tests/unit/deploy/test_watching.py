@@ -157,7 +157,7 @@ def promtool(*arguments: str) -> str:
 def test_prometheus_takes_the_scrape_configuration_and_the_rules() -> None:
     promtool("check", "config", "--syntax-only", str(DEPLOY / "prometheus.yml"))
     promtool("check", "config", "--syntax-only", str(DEPLOY / "prometheus.compose.yml"))
-    assert "13 rules found" in promtool("check", "rules", str(DEPLOY / "alerts.yml"))
+    assert "14 rules found" in promtool("check", "rules", str(DEPLOY / "alerts.yml"))
 
 
 @needs_promtool

@@ -63,6 +63,14 @@ def test_labels_are_counted_from_zero_on(metrics: Metrics) -> None:
     assert read(metrics)["qaio_labels_total"] == {positive: 1, negative: 0}
 
 
+def test_tries_to_send_alerts_are_counted_from_zero_on(metrics: Metrics) -> None:
+    metrics.expect_channel("ops")
+    sent, failed, dead = ((("channel", "ops"), ("outcome", outcome)) for outcome in ("sent", "failed", "dead"))
+    assert read(metrics)["qaio_alert_messages_total"] == {sent: 0, failed: 0, dead: 0}
+    metrics.count_alert_message("ops", "dead")
+    assert read(metrics)["qaio_alert_messages_total"] == {sent: 0, failed: 0, dead: 1}
+
+
 def test_a_chat_that_care_answered_is_counted_remembered_or_not(metrics: Metrics) -> None:
     assert read(metrics)["qaio_care_total"] == {(): 0}
     for answer in (replace(LABEL, fired=True), replace(LABEL, fired=True, cache="HIT"), LABEL):
