@@ -6,7 +6,7 @@ For the command line and for the web page.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
 
 Sample = Sequence[Sequence[str]]
@@ -26,6 +26,14 @@ _ABOUT_IT = re.compile(r"时间|日期|编号|序号|次数|数量|星级|评分
 _DAY = re.compile(r"\s*(\d{4})(?:\s*[-/.年]\s*(\d{1,2})\s*[-/.月]\s*(\d{1,2})|(\d{2})(\d{2})(?!\d))")
 _EPOCH = re.compile(r"\s*(\d{10})(\d{3})?(?:\.\d+)?\s*")
 _FIGURE = re.compile(r"\d+(?:\.\d+)?")
+# Words that dates, times and ratings are written with.
+_OF_FIGURES = re.compile(
+    r"[年月日号时点分秒星期周一二三四五六天上下午]|(?<=\d)[tz]|\b(?:[ap]m|utc|gmt|stars?"
+    r"|jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?"
+    r"|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?"
+    r"|(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?)\b",
+    re.I,
+)
 _MOST_OF_THEM = 0.8
 _MOST_STARS = 100
 _YEARS = range(1970, 2101)
@@ -54,6 +62,11 @@ def as_rating(cell: str) -> int | None:
     return int(rating + 0.5) if rating is not None and rating <= _MOST_STARS else None
 
 
+def holds_text(cells: Iterable[str]) -> bool:
+    """Whether anybody says something there: not only numbers, dates, times, ratings and nothing at all."""
+    return any(map(_letters, cells))
+
+
 def likely_text(columns: Sequence[str], sample: Sample) -> int:
     """The column that holds the feedback: of those that are named so, else of those that hold words, the one with
     the longest texts. A date or a number can be longer than what people say."""
@@ -61,7 +74,7 @@ def likely_text(columns: Sequence[str], sample: Sample) -> int:
     def likely(column: int) -> tuple[bool, int, int]:
         cells = [row[column] for row in sample]
         named = bool(_TEXT.search(columns[column])) and not _ABOUT_IT.search(columns[column])
-        letters = sum(character.isalpha() for cell in cells for character in cell)
+        letters = sum(map(_letters, cells))
         return named and letters > 0, letters, sum(map(len, cells))
 
     return max(range(len(columns)), key=likely)
@@ -92,6 +105,13 @@ def likely_number(columns: Sequence[str], sample: Sample, taken: Taken = ()) -> 
     those that hold something else."""
     named = _named(columns, sample, taken, _NUMBER)
     return next((i for i, cells in named if cells and len(set(cells)) >= _MOST_OF_THEM * len(cells)), None)
+
+
+def _letters(cell: str) -> int:
+    """How many letters there are in what is no figure: 2026年9月1日, 1 Sep 2026, 09:00Z and 5星 say nothing."""
+    if any(map(str.isdigit, cell)) and not any(map(str.isalpha, _OF_FIGURES.sub("", cell))):
+        return 0
+    return sum(map(str.isalpha, cell))
 
 
 def _first(

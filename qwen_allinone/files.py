@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from qwen_allinone.wording import said
 
 
 def replace_file(path: Path, content: bytes, *, mode: int | None = None) -> None:
@@ -37,6 +41,14 @@ def replaced_file(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
         with suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def unwritable(path: Path, error: OSError) -> str:
+    """Why a file cannot be written: what the system says, or how to make the folder that is not there."""
+    if error.errno == errno.ENOENT and not path.parent.exists():
+        folder = str(path.parent)
+        return said("no_folder", folder=folder, command=f"mkdir -p {shlex.quote(folder)}")
+    return error.strerror or str(error)
 
 
 @contextmanager

@@ -14,6 +14,11 @@ from qwen_allinone.wording import Said, complaint, meant, said
 Path = tuple[str | int, ...]
 
 
+# As pydantic calls what is wrong with a value.
+_NO_MAPPING = ("model_type", "dict_type")
+_NO_LIST = ("tuple_type", "list_type")
+
+
 class Wrong(ValueError):
     """A value that is not taken: what is wrong with it, and what to do, both of the catalogue."""
 
@@ -70,11 +75,20 @@ def yaml_problem(error: Exception, above: int = 0) -> str:
     return said("no_yaml", problem=" ".join(str(error).split()))
 
 
-def wrong_in(detail: Any, model: type[BaseModel]) -> tuple[str, str]:
-    """The problem and the fix of one of the errors of a ValidationError of `model`."""
+def wrong_in(detail: Any, model: type[BaseModel], example: str = "") -> tuple[str, str]:
+    """The problem and the fix of one of the errors of a ValidationError of `model`; `example`: the right form.
+
+    What pydantic says of a form (`valid dictionary or instance of Label`) helps nobody who writes YAML.
+    """
     raised = detail.get("ctx", {}).get("error")
     if isinstance(raised, Wrong):
         return raised.problem, raised.fix
+    kind = detail["type"]
+    if kind == "missing":
+        return said("is_missing"), said("add_key_as", example=example) if example else said("add_key")
+    if kind in _NO_MAPPING or kind in _NO_LIST:
+        problem = said("is_no_mapping") if kind in _NO_MAPPING else said("is_not_list")
+        return problem, said("write_as", example=example) if example else fix_for(detail, model)
     return complaint(detail), fix_for(detail, model)
 
 
@@ -88,6 +102,4 @@ def fix_for(detail: Any, model: type[BaseModel]) -> str:
     if kind == "extra_forbidden":
         spelling = meant(str(detail["loc"][-1]), names_within(model.model_json_schema()))
         return said("correct_spelling", meant=spelling, model_fields=model.model_fields)
-    if kind == "missing":
-        return said("add_key")
     return said("change_value", value=repr(value))

@@ -51,6 +51,11 @@ class Sheet:
         """The column that holds the feedback."""
         return feedback_columns.likely_text(self.columns, [row.cells for row in self.rows[:100]])
 
+    def has_text(self) -> bool:
+        """Whether the likely column holds any: numbers and dates alone are no feedback."""
+        column = self.likely_column()
+        return feedback_columns.holds_text(row.cells[column] for row in self.rows[:100])
+
 
 def read(data: bytes, *, header: bool, most: int) -> Sheet:
     """Read at most `most` records.

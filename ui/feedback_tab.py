@@ -26,6 +26,7 @@ from ui.settings import Settings
 from ui.talking import told
 
 # Between two looks at a batch: short at first, for a file of a few rows.
+_NO_TEXT = "文件里像是只有数字和日期，没有文字：请换一个文件，或在下面选出人们所说的话在哪一列"
 _LOOKS_S = (0.5, 0.5, 1.0, 1.0, 2.0)
 _LONGEST_LOOK_S = 4.0
 _PATIENCE_S = 120.0  # with a service that does not answer, before the visitor is left to come back later
@@ -87,7 +88,7 @@ def add(api: Api, settings: Settings, about: gr.State, kept: gr.BrowserState) ->
         return empty | {
             column: gr.update(visible=len(choices) > 1, choices=choices, value=sheet.likely_column()),
             start: gr.update(interactive=True),
-            said: show.notice(_found(sheet), kind="hint"),
+            said: show.notice(_found(sheet), kind="hint") if sheet.has_text() else show.notice(_NO_TEXT),
             bad: show.bad_rows(sheet.bad),
         }
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from qwen_allinone.errors import AccessFileError
-from qwen_allinone.files import locked_folder, replace_file
+from qwen_allinone.files import locked_folder, replace_file, unwritable
 from qwen_allinone.wording import said
 
 # No colon, so that no key's name looks like a token's `jwt:...`.
@@ -122,6 +122,6 @@ def _rewrite(path: Path, change: Callable[[str], str]) -> None:
     except UnicodeDecodeError:
         raise AccessFileError(said("access_file_not_utf8", path=path)) from None
     except OSError as error:
-        raise AccessFileError(said("access_file_unwritable", path=path, strerror=error.strerror)) from None
+        raise AccessFileError(said("access_file_unwritable", path=path, strerror=unwritable(path, error))) from None
     except AccessFileError as error:
         raise AccessFileError(said("of_file", path=path, error=error)) from None

@@ -12,7 +12,17 @@ from qwen_allinone.cli import tables
 from qwen_allinone.cli.asking import most_at_once
 from qwen_allinone.cli.gold_cases import check_task
 from qwen_allinone.cli.loaded_service import load_service
-from qwen_allinone.cli.terminal import AsJson, err, exit_with, load_settings, out, print_json, tell, worded
+from qwen_allinone.cli.terminal import (
+    AsJson,
+    check_share,
+    err,
+    exit_with,
+    load_settings,
+    out,
+    print_json,
+    tell,
+    worded,
+)
 from qwen_allinone.errors import QaioError, StartupError
 from qwen_allinone.model import hub
 from qwen_allinone.model.checkpoint import DEMO, is_folder
@@ -50,6 +60,7 @@ def check(
     registry = Registry.load(settings.prompts)
     names = tasks or [task.name for task in registry]
     try:
+        check_share("--at-least", at_least)
         cases = {name: registry.cases(name) for name in names}
     except QaioError as error:
         raise exit_with(error) from None
@@ -65,7 +76,10 @@ def check(
         out.print(tables.check_table(outcomes))
     if wrong and not as_json:
         tables.print_failures(out, outcomes)
-    if any(sum(o.passed for o in done) < at_least * len(done) for done in outcomes.values()):
+    passed = {name: (sum(outcome.passed for outcome in done), len(done)) for name, done in outcomes.items()}
+    below = [said("passed_of", task=n, passed=ok, cases=of) for n, (ok, of) in passed.items() if ok < at_least * of]
+    if below:
+        tell(err, said("tasks_below", least=f"{at_least:g}", tasks=below))
         raise typer.Exit(1)
 
 

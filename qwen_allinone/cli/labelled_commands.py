@@ -18,6 +18,7 @@ from qwen_allinone.cli.loaded_service import load_service
 from qwen_allinone.cli.temperature import fit
 from qwen_allinone.cli.terminal import (
     AsJson,
+    check_share,
     err,
     exit_with,
     key_of,
@@ -56,6 +57,8 @@ def evaluate(
     """Compare the answers to labelled rows with their labels: accuracy, F1, confusion matrix, times, wrong rows."""
     settings = load_settings()
     try:
+        check_share("--at-least", at_least)
+        result_files.check_wrong(wrong)
         chosen = label_task(settings, task)
         table = labelled_table(chosen, data, text_column, label_column, names, limit)
         ask = over_http(url, task, chosen.labels, key_of(key_file)) if url else in_process(load_service(settings), task)
@@ -75,6 +78,8 @@ def evaluate(
         )
     tell(err, said("wrong_rows_in", count=len(mistaken), file=wrong))
     if figures.accuracy < at_least:
+        told = {"right": len(answered) - len(mistaken), "rows": len(answered), "least": f"{at_least:g}"}
+        tell(err, said("accuracy_below", accuracy=f"{figures.accuracy:.4f}", **told))
         raise typer.Exit(1)
 
 

@@ -43,6 +43,8 @@ def list_versions(as_json: AsJson = False) -> None:
     """Print the versions that came into force, newest first."""
     versions = Versions(Settings.load().prompts_kept)
     entries = [entry.model_dump() for entry in reversed(versions.history())]
+    if not entries:  # an empty table would read as if no prompt had changed
+        raise exit_with(said("no_versions_kept", root=versions.root.absolute()))
     if as_json:
         print_json({"versions": entries})
         return

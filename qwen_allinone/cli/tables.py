@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from qwen_allinone.wording.of_settings import OF_SETTINGS
 
 _MIB = 1024 * 1024
 _MOST_PROBLEMS = 10
+_LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")  # of a page beside settings.md, as the documentation has it
 
 
 def check_table(outcomes: Mapping[str, list[Outcome]]) -> Table:
@@ -120,11 +122,9 @@ def settings_table(settings: Settings) -> Table:
     table = Table(worded("head_setting"), worded("head_value"), worded("head_meaning"), title=worded("head_settings"))
     language = of_environment(os.environ)
     for field in Settings.model_fields:
-        value = getattr(settings, field)
+        value, meaning = getattr(settings, field), one_of(OF_SETTINGS[field], language)
         mark = "*" if field in settings.model_fields_set else ""
-        table.add_row(
-            f"{PREFIX}{field.upper()}{mark}", escape(str(value)), escape(one_of(OF_SETTINGS[field], language))
-        )
+        table.add_row(f"{PREFIX}{field.upper()}{mark}", escape(str(value)), escape(_LINK.sub(r"docs/\1", meaning)))
     return table
 
 

@@ -76,6 +76,12 @@ def key_of(file: Path | None) -> str | None:
     return key
 
 
+def check_share(option: str, value: float) -> None:
+    """Raises DataFileError unless the option's value is a share: 80 for 80 % could never be reached."""
+    if not 0 <= value <= 1:
+        raise DataFileError(said("share_form", option=option, value=f"{value:g}"))
+
+
 def exit_with(problem: str | Exception) -> typer.Exit:
     """The end of a command, once it has said why in the language of the terminal."""
     message = in_terminal(problem)

@@ -32,7 +32,7 @@ from qwen_allinone.cli.terminal import err, exit_with, in_terminal, load_setting
 from qwen_allinone.errors import DataFileError, QaioError, RequestError
 from qwen_allinone.files import replace_file
 from qwen_allinone.service import FittedTask, GoldFit, Service, Terms, fit_task, fit_to_gold
-from qwen_allinone.tasks import Task, Variant, body_of, has_examples, load_task, variants
+from qwen_allinone.tasks import Task, Variant, body_of, has_examples, load_task, role_slip, variants
 from qwen_allinone.wording import said
 
 _HELD_OUT = 5  # of so many rows one only judges the winner
@@ -95,7 +95,7 @@ def _varied(task: Task) -> Task:
 
 def _instructions(texts: Sequence[str]) -> Sequence[str]:
     for text in texts:
-        if not text.strip() or re.search(r"^(system|user|assistant):", text, re.MULTILINE):
+        if not text.strip() or re.search(r"^(system|user|assistant):", text, re.MULTILINE) or role_slip(text):
             raise DataFileError(said("instruction_form"))
     return texts
 

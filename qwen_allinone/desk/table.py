@@ -168,8 +168,11 @@ def _choose(sources: Sequence[Source], named: Columns) -> Columns:
             raise DataFileError(said("no_such_column", name=name, name2=meant(name, there), there=there, flag=flag))
         return name
 
+    text = choose("text", "--text")
+    if not text:
+        raise DataFileError(said("no_text_column", path=sources[0].path, columns=sources[0].columns))
     return Columns(
-        text=choose("text", "--text"),
+        text=text,
         date=choose("date", "--date"),
         product=choose("product", "--product"),
         rating=choose("rating", "--rating"),
@@ -178,7 +181,8 @@ def _choose(sources: Sequence[Source], named: Columns) -> Columns:
 
 
 def _guess(source: Source, named: Columns) -> Columns:
-    """By the names of the columns and by what the first rows hold; a column that the user named is taken."""
+    """By the names of the columns and by what the first rows hold; a column that the user named is taken. Where none of
+    them holds a text, none is guessed for it."""
     columns = source.columns
     sample = [row.cells for row in islice(source.rows(), _SAMPLE) if not row.problem]
     names = (named.text, named.date, named.product, named.rating, named.number)
@@ -195,4 +199,5 @@ def _guess(source: Source, named: Columns) -> Columns:
     ):
         place = likely(columns, sample, taken)
         found.append("" if place is None else columns[place])
-    return Columns(columns[text], *found)
+    holds_text = not sample or feedback_columns.holds_text(cells[text] for cells in sample)
+    return Columns(columns[text] if holds_text else "", *found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,10 +77,12 @@ def fit(
     )
     prefixes = [fixed_prefix(one) for one in (*tasks.values(), *plain.values())]
     of_tasks = list(zip((*tasks.values(), *plain.values()), prefixes, strict=True))
+    fixed = list[tuple[Task, int]]()
     for one, prefix in of_tasks:
         nothing = [one.encode(dict.fromkeys(one.task.spec.inputs, word)) for word in CONTENT_FREE]
         contextual = one.task.spec.output.contextual or fitting.how == "contextual"
-        _check_fits(one.task, max(map(len, nothing)) if contextual else len(prefix), context)
+        fixed.append((one.task, max(map(len, nothing)) if contextual else len(prefix)))
+    _check_fit(fixed, context)
     late_system = takes_late_system(tokenizer)
     forms = Forms(tokenizer, checkpoint.stop_ids)
     codec = Codec(
@@ -144,9 +146,12 @@ def fit_task(
     )
 
 
-def _check_fits(task: Task, fixed: int, context: int) -> None:
-    """A prompt that leaves nothing for a text would be refused on every request."""
-    most = task.spec.decoding.max_new_tokens
-    if fixed + most >= context:
-        problem = said("prompt_fills_context", fixed=fixed, most=most, context=context)
-        raise TaskFileError(Path(task.name) / "prompt.md", "(body)", problem, said("shorten_or_raise"))
+def _check_fit(prompts: Sequence[tuple[Task, int]], context: int) -> None:
+    """A prompt that leaves nothing for a text would be refused on every request. `prompts`: with their fixed tokens."""
+    enough = 1 + max((fixed + task.spec.decoding.max_new_tokens for task, fixed in prompts), default=0)
+    for task, fixed in prompts:
+        most = task.spec.decoding.max_new_tokens
+        if fixed + most >= context:
+            problem = said("prompt_fills_context", fixed=fixed, most=most, context=context)
+            fix = said("shorten_or_raise", enough=enough)
+            raise TaskFileError(Path(task.name) / "prompt.md", "(body)", problem, fix)

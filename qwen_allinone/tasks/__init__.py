@@ -8,6 +8,7 @@ from qwen_allinone.tasks.masking import Masking, MaskKind, RestoredPieces
 from qwen_allinone.tasks.new_folder import PROMPT, read_changed, save_as
 from qwen_allinone.tasks.registry import Registry
 from qwen_allinone.tasks.render import Chat, Completion, Exchange, Rendered, clean, is_blank, render, render_turns
+from qwen_allinone.tasks.role_slips import role_slip
 from qwen_allinone.tasks.routes import routes_of
 from qwen_allinone.tasks.task import (
     CARE,
@@ -80,6 +81,7 @@ __all__ = [
     "read_changed",
     "render",
     "render_turns",
+    "role_slip",
     "routes_of",
     "save_as",
     "short_hash",

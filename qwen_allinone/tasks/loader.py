@@ -15,6 +15,8 @@ from qwen_allinone.errors import TaskFileError
 from qwen_allinone.json_schema import SchemaError, grammar_of
 from qwen_allinone.strict_yaml import StrictLoader, wrong_in, yaml_problem
 from qwen_allinone.tasks.adapter_files import load_adapter_files
+from qwen_allinone.tasks.prompt_forms import example_of
+from qwen_allinone.tasks.role_slips import role_slip
 from qwen_allinone.tasks.task import (
     CARE,
     CHAT,
@@ -193,7 +195,7 @@ def _validated(model: type[M], raw: Any, file: Path, prefix: str = "") -> M:
         # A misspelt key is also a missing one: the misspelling is what to correct.
         detail = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in detail["loc"])
-        problem, fix = wrong_in(detail, model)
+        problem, fix = wrong_in(detail, model, example_of(detail["loc"], detail["input"], of_case=model is Case))
         where = ": ".join(part for part in (prefix, key) if part) or "(front matter)"
         raise TaskFileError(file, where, problem, fix) from None
 
@@ -203,6 +205,7 @@ def _parse_messages(file: Path, body: str) -> tuple[Message, ...]:
     if not body.strip():
         raise TaskFileError(file, "(body)", said("is_empty"), said("write_prompt_below"))
     _check_dollar_signs(file, body)
+    _check_role_lines(file, body)
     pieces = _ROLE_LINE.split(body)
     if len(pieces) == 1:
         return (Message(role=None, parts=_parse_parts(body.strip("\n"))),)
@@ -216,6 +219,13 @@ def _parse_messages(file: Path, body: str) -> tuple[Message, ...]:
     return tuple(
         Message(role=_role(role), parts=_parse_parts(text.strip())) for role, text in zip(roles, texts, strict=True)
     )
+
+
+def _check_role_lines(file: Path, body: str) -> None:
+    """A slip in a role would be a part of the text before it, which nobody sees but the model."""
+    if slip := role_slip(body):
+        problem = said("begins_like_role", written=slip.written)
+        raise TaskFileError(file, f"(body) line {slip.line}", problem, said("write_role_or_blank", role=slip.role))
 
 
 def _role(word: str) -> Role:

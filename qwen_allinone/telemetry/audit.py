@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from qwen_allinone.errors import SettingsError
-from qwen_allinone.files import locked_folder
+from qwen_allinone.files import locked_folder, unwritable
 from qwen_allinone.telemetry.formatting import timestamp, to_json
 from qwen_allinone.telemetry.line_writer import LineWriter
 from qwen_allinone.telemetry.records import RequestRecord
@@ -118,7 +118,7 @@ def check(path: Path) -> None:
         os.close(_open(path))
     except OSError as error:
         if error.errno not in _FULL:
-            raise SettingsError(said("audit_unwritable", path=str(path), strerror=error.strerror)) from None
+            raise SettingsError(said("audit_unwritable", path=str(path), strerror=unwritable(path, error))) from None
 
 
 def _open(path: Path) -> int:

@@ -126,7 +126,11 @@ def _weighed(part: str) -> tuple[str, float]:
 def _written(name: str, values: Mapping[str, Any], language: Language, inner: Language | None) -> str:
     """`inner`: the language of messages that are filled in; None: of each its own."""
     template = one_of(_CATALOGUE[name], language)
-    return template.format_map({key: _shown(value, language, inner) for key, value in values.items()})
+    filled = {key: _shown(value, language, inner) for key, value in values.items()}
+    for key, value in filled.items():
+        if isinstance(value, str) and value.endswith("?"):  # a question has its mark
+            template = template.replace(f"{{{key}}};", f"{{{key}}}").replace(f"{{{key}}}.", f"{{{key}}}")
+    return template.format_map(filled)
 
 
 def _shown(value: Any, language: Language, inner: Language | None) -> Any:

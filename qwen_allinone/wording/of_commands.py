@@ -141,8 +141,8 @@ OF_COMMANDS: dict[str, tuple[str, str]] = {
     "opt_wrong_cases": ("列出没有通过的用例", "List the cases that failed"),
     "opt_answer_seed": ("抽样回答的种子", "Seed of sampled answers"),
     "opt_least_share": (
-        "如果有任务通过的比例比这小，以 1 结束",
-        "Exit with 1 if a task passes a smaller share than this",
+        "如果有任务通过的比例比这小，以 1 结束；0 到 1",
+        "Exit with 1 if a task passes a smaller share than this, from 0 to 1",
     ),
     "arg_hub_id": (
         "hub 上的名字，如 Qwen/Qwen1.5-0.5B；不写就是 QAIO_MODEL",
@@ -165,7 +165,10 @@ OF_COMMANDS: dict[str, tuple[str, str]] = {
     "opt_seconds": ("最多等这么多秒，直到发出", "Wait so long for them to be sent"),
     # cli/labelled_commands.py, correction_commands.py
     "arg_label_task": ("标签任务", "A label task"),
-    "opt_data": ("带标签的 CSV，UTF-8，有表头", "Labelled CSV, UTF-8, with a header"),
+    "opt_data": (
+        "带标签的 CSV，也可以用制表符或分号分隔，UTF-8，有表头",
+        "Labelled CSV, or separated by tabs or semicolons; UTF-8, with a header",
+    ),
     "opt_text_column": (
         "输入 `text` 的列；其他输入的列与输入同名",
         "Column of the input `text`; other inputs have their own names",
@@ -176,7 +179,10 @@ OF_COMMANDS: dict[str, tuple[str, str]] = {
         "The file's labels in the task's words: 1=正面,0=负面",
     ),
     "opt_limit": ("只取前 N 行；0：全部", "Only the first N rows; 0: all"),
-    "opt_wrong_rows": ("答错的行写到哪里", "Where the wrong rows go"),
+    "opt_wrong_rows": (
+        "答错的行写到哪里；只覆盖以前这样写出的文件",
+        "Where the wrong rows go; of files that are there, only one of these is replaced",
+    ),
     "opt_url": (
         "问这个运行中的服务，而不是这个进程里的模型",
         "Ask this running service, and not a model in this process",
@@ -185,7 +191,10 @@ OF_COMMANDS: dict[str, tuple[str, str]] = {
         "放 API 密钥或令牌的文件，如果服务要求的话",
         "File with its API key or token, if it asks for one",
     ),
-    "opt_least_accuracy": ("如果准确率比这低，以 1 结束", "Exit with 1 if the accuracy is less than this"),
+    "opt_least_accuracy": (
+        "如果准确率比这低，以 1 结束；0 到 1",
+        "Exit with 1 if the accuracy is less than this, from 0 to 1",
+    ),
     "opt_corrections_out": ("行写到哪里", "Where the rows go"),
     # cli/tune_command.py
     "arg_taught_task": ("回答标签或文字的任务", "A task that answers with a label or a text"),
@@ -269,6 +278,9 @@ OF_COMMANDS: dict[str, tuple[str, str]] = {
         "已完整：QAIO_MODEL={model} qwen-allinone serve",
         "complete: QAIO_MODEL={model} qwen-allinone serve",
     ),
+    # cli/commands.py: check
+    "passed_of": ("{task} 通过 {cases} 条中的 {passed} 条", "{task} passed {passed} of {cases}"),
+    "tasks_below": ("低于 --at-least {least}：{tasks}", "less than --at-least {least}: {tasks}"),
     # cli/key_commands.py, correction_commands.py
     "key_shown_once": (
         "这是 {name} 的密钥，只显示这一次；文件里只有它的哈希。",
@@ -295,6 +307,10 @@ OF_COMMANDS: dict[str, tuple[str, str]] = {
     "alerts_due": ("{count} 条已到期，{left} 条还在等待", "{count} due, {left} still waiting"),
     # cli/labelled_commands.py, asking.py, labelled_rows.py
     "wrong_rows_in": ("{file} 里有 {count} 行答错的", "{count} wrong rows are in {file}"),
+    "accuracy_below": (
+        "准确率 {accuracy}（{rows} 行中对 {right} 行），低于 --at-least {least}",
+        "accuracy {accuracy} ({right} of {rows} rows right), less than --at-least {least}",
+    ),
     "calibration_kept": (
         "已存到 {file}：从下次启动起有效",
         "kept in {file}: it holds from the next start on",

@@ -304,6 +304,13 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
         "{file}: line {line} is not UTF-8, but line {other_line} is; save all of it as UTF-8",
     ),
     # cli/prompt_commands.py
+    "no_versions_kept": (
+        "{root} 里没有保留任何版本：服务把它们放在 QAIO_PROMPTS_KEPT，请与服务一样设置它，或在服务的文件夹里运行",
+        (
+            "no version is kept in {root}: the service keeps them in QAIO_PROMPTS_KEPT; set it as the service has it, "
+            "or run this in the service's folder"
+        ),
+    ),
     "no_such_version": (
         "{root} 里没有版本 {version}：有的见 qwen-allinone prompts list",
         "no version {version} is kept in {root}: qwen-allinone prompts list names those that are",
@@ -317,7 +324,13 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
         "{filename}：{strerror}：请看 QAIO_PROMPTS 和 QAIO_PROMPTS_KEPT",
         "{filename}: {strerror}: see QAIO_PROMPTS and QAIO_PROMPTS_KEPT",
     ),
+    # files.py
+    "no_folder": ("没有文件夹 {folder}，请先建立：{command}", "there is no folder {folder}; make it: {command}"),
     # cli/result_files.py
+    "wrong_is_another": (
+        "{file} 已经有了，而它不是 eval 写的，不会覆盖；请用 --wrong 指明另一个文件",
+        "{file} is there and was not written by eval, so it is left as it is; name another file with --wrong",
+    ),
     "result_unwritable": (
         "无法写入 {file}（{strerror}）；{fix}",
         "{file} cannot be written ({strerror}); {fix}",
@@ -328,6 +341,10 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
         "{count} answered rows are too few to fit a temperature to; give {fewest_rows} or more",
     ),
     # cli/terminal.py
+    "share_form": (
+        "{option} {value}：请写 0 到 1 之间的比例，如 0.8",
+        "{option} {value}: write a share from 0 to 1, as 0.8",
+    ),
     "no_key_in_file": (
         "{file} 里没有密钥或令牌：必须是一行字母、数字和符号",
         "{file} holds no key or token: it must be one line of letters, digits and signs",
@@ -373,8 +390,8 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
         "{data} has {count} rows that can be used, and {fewest} at least are needed",
     ),
     "instruction_form": (
-        "--instruction：文字里不能有以 system:、user: 或 assistant: 开头的行",
-        "--instruction: write a text of which no line begins with system:, user: or assistant:",
+        "--instruction：文字里不能有以 system:、user:、assistant: 或与之相近的词开头的行",
+        "--instruction: write a text of which no line begins with system:, user:, assistant: or a word like these",
     ),
     "prompt_unwritable": (
         "无法写入 {file}（{strerror}）；请让文件夹可写",
@@ -466,6 +483,13 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
         (
             "{path} has no column {text!r} as {path2} has; it has: {columns}. Name another with --text, or label "
             "this file by itself"
+        ),
+    ),
+    "no_text_column": (
+        "{path} 的列里像是只有数字和日期，没有文字：{columns}。请用 --text 指明人们所说的话在哪一列",
+        (
+            "the columns of {path} seem to hold numbers and dates alone, and no text: {columns}. Name the one "
+            "with what people say with --text"
         ),
     ),
     "no_such_column": (
@@ -598,7 +622,10 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
     # patience.py
     "url_form": ("--url：请写成 http://HOST:PORT", "--url: write it as http://HOST:PORT"),
     # service/codec.py
-    "shorten_or_raise": ("请缩短它，或调大 QAIO_CONTEXT", "shorten it or raise QAIO_CONTEXT"),
+    "shorten_or_raise": (
+        "请缩短它，或调大 QAIO_CONTEXT：从 {enough} 起所有任务都放得下",
+        "shorten it, or raise QAIO_CONTEXT: from {enough} on all tasks fit",
+    ),
     # service/fitted_task.py
     "choose_other_label_names": ("请换别的标签名", "choose other label names"),
     # tasks/adapter_files.py
@@ -650,6 +677,11 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
     "move_under_role": ("请把它移到 `system:` 或 `user:` 行之下", "move it under a `system:` or `user:` line"),
     "ends_with": ("以 `{roles}:` 结束", "ends with `{roles}:`"),
     "end_with_user_message": ("请以 `user:` 消息结束", "end with a `user:` message"),
+    "begins_like_role": ("以 `{written}` 开头，它不是角色", "begins with `{written}`, which is no role"),
+    "write_role_or_blank": (
+        "请写 `{role}:`；如果它是正文，请在它前面写一个空格",
+        "write `{role}:`, or put a blank before it if it is part of a text",
+    ),
     "late_system_line": ("有一行 `system:` 不在最前面", "has a `system:` line that is not the first"),
     "keep_one_at_top": ("请只留一个，放在最前面", "keep one, at the top"),
     "is_not_declared": ("没有声明", "is not declared"),
@@ -764,6 +796,8 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
         "请加上这个键",
         "add this key",
     ),
+    "add_key_as": ("请加上这个键，如 `{example}`", "add this key, as in `{example}`"),
+    "write_as": ("请写成这样：`{example}`", "write it as `{example}`"),
     "no_json_schema": (
         "不是回答能遵守的 JSON schema（{error}）",
         "is no JSON schema that answers can be held to ({error})",

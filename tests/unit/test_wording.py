@@ -32,7 +32,7 @@ from qwen_allinone.service import Answer, judge
 from qwen_allinone.settings import Settings
 from qwen_allinone.tasks import Case, Registry
 from qwen_allinone.tasks.loader import load_task
-from qwen_allinone.wording import Language, in_language, message_of, of_environment, of_header, said
+from qwen_allinone.wording import Language, in_language, meant, message_of, of_environment, of_header, said
 from qwen_allinone.wording.of_commands import OF_COMMANDS
 from qwen_allinone.wording.of_settings import OF_SETTINGS
 from qwen_allinone.wording.to_clients import TO_CLIENTS
@@ -314,9 +314,19 @@ def test_mistakes_in_the_rules_of_alerts_are_told_in_both(rule: str, chinese: st
     file = write_alerts(tmp_path, "https://1.1.1.1/x", f"  - {rule}\n")
     with pytest.raises(AlertsFileError) as raised:
         load_alerts(file, Registry.load(PROJECT / "prompts"))
-    assert "alerts.yaml, line 4: rules[1]" in str(raised.value) and ". Fix: " in str(raised.value)
+    assert "alerts.yaml, line 4: rules[1]" in str(raised.value) and " Fix: " in str(raised.value)
     told = in_language(message_of(raised.value), "zh")
     assert "alerts.yaml 第 4 行：" in told and chinese in told, told
+
+
+def test_a_question_has_no_mark_behind_its_own() -> None:
+    told = said("no_such_column", name="coment", name2=meant("coment", ["comment"]), there=["id"], flag="--text")
+    assert in_language(told, "en") == "no column 'coment', did you mean comment? there are: id. Name yours with --text"
+    assert in_language(told, "zh") == "没有列 'coment'，也许是 comment；有的是：id。请用 --text 指明"
+    unlike = said("no_such_column", name="x", name2=meant("x", ["comment"]), there=["id"], flag="--text")
+    assert in_language(unlike, "en").startswith("no column 'x'; there are")
+    error = TaskFileError(Path("a"), "b", said("key_unknown", meant=meant("ruls", ["rules"])), said("remove_it"))
+    assert str(error) == "a: b: is not known, did you mean rules? Fix: remove it"
 
 
 def test_braces_that_a_client_sends_fill_nothing_in() -> None:
@@ -379,6 +389,7 @@ def test_the_language_of_a_terminal(environment: dict[str, str], language: Langu
         ("kind: label", "kind: [label", "(yaml)：第 {}", "(yaml): line {}"),
         ("strategy: greedy", "strategy: gredy", "应为 'greedy' 或 'sample'", "Input should be 'greedy' or 'sample'"),
         ("strategy: greedy", "strategy: sample", "标签任务只用贪心解码", "a label task is decoded greedily"),
+        ("name: 正面, ", "", "缺失", "is missing. Fix: add this key, as in `name: urgent`"),
         ("kind: label", "kind: text", "labels、unknown 和 contextual 只用于", "labels, unknown and contextual are for"),
         (
             "clean: true",

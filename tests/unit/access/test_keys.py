@@ -15,6 +15,7 @@ import pytest
 
 from qwen_allinone.access import keys
 from qwen_allinone.errors import AccessFileError
+from qwen_allinone.wording import in_language, message_of
 
 HEX = "0" * 64
 
@@ -152,8 +153,12 @@ def test_a_broken_file_is_refused_and_left_as_it_is(file: Path, raw: bytes, word
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(AccessFileError, match=f"{tmp_path}/none/keys: cannot be written"):
-        keys.add(tmp_path / "none" / "keys", "alice")
+    with pytest.raises(AccessFileError) as caught:
+        keys.add(tmp_path / "no ne" / "keys", "alice")
+    folder = f"{tmp_path}/no ne"
+    told = f"{folder}/keys: cannot be written: there is no folder {folder}; make it: mkdir -p '{folder}'"
+    assert str(caught.value) == told
+    assert f"没有文件夹 {folder}，请先建立：mkdir -p '{folder}'" in in_language(message_of(caught.value), "zh")
 
 
 def test_writers_at_once_lose_nothing_and_readers_see_whole_files(file: Path) -> None:

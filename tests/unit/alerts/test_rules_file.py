@@ -74,7 +74,7 @@ def test_each_mistake_is_told_with_its_line(
     rule: str, line: int, said: str, tmp_path: Path, registry: Registry
 ) -> None:
     told = problem(tmp_path, registry, f"  - {rule}\n")
-    assert f"alerts.yaml, line {line}: rules" in told and said in told and ". Fix: " in told, told
+    assert f"alerts.yaml, line {line}: rules" in told and said in told and " Fix: " in told, told
 
 
 def test_the_line_is_that_of_the_key_and_not_of_the_rule(tmp_path: Path, registry: Registry) -> None:

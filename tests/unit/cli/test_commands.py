@@ -1,6 +1,7 @@
 """The command line on the demo model and on models that do not load."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,29 @@ def test_a_case_that_gets_no_answer_fails_and_the_others_are_run(monkeypatch: py
 
 @pytest.mark.usefixtures("demo")
 def test_check_fails_when_a_task_passes_less_than_asked() -> None:
-    assert runner.invoke(app, ["check", "sentiment", "--at-least", "1.01", "--no-wrong"]).exit_code == 1
+    for more in ([], ["--json"]):
+        result = runner.invoke(app, ["check", "sentiment", "--at-least", "1", "--no-wrong", *more])
+        assert result.exit_code == 1
+        assert re.fullmatch(r"less than --at-least 1: sentiment passed \d+ of \d+", result.stderr.splitlines()[-1])
+
+
+@pytest.mark.parametrize("share", ["80", "1.01", "-1", "nan"])
+def test_a_share_of_more_than_all_is_refused_before_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, share: str
+) -> None:
+    monkeypatch.setattr("qwen_allinone.bootstrap.build_service", lambda _: pytest.fail("loads the model first"))
+    result = runner.invoke(app, ["check", "sentiment", "--at-least", share])
+    assert result.exit_code == ERRORS and f"--at-least {share}: write a share from 0 to 1, as 0.8" in result.stderr
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_where_no_version_of_the_prompts_is_kept_the_folder_and_its_setting_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = runner.invoke(app, ["prompts", "list", *more])
+    assert result.exit_code == ERRORS and result.stdout == ""
+    assert f"no version is kept in {tmp_path}/data/prompts" in result.stderr and "QAIO_PROMPTS_KEPT" in result.stderr
 
 
 @pytest.mark.usefixtures("demo")
@@ -132,6 +155,7 @@ def test_doctor_shows_settings_files_labels_kernel_and_advice() -> None:
         "stand-in",
     ):
         assert part in result.stdout
+    assert "docs/memory.md" in result.stdout and "docs/page.md" in result.stdout and "](" not in result.stdout
 
 
 def test_a_model_that_does_not_load_ends_with_the_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

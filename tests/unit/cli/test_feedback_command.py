@@ -21,6 +21,7 @@ def _demo(demo_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("QAIO_MODEL", "demo")
     monkeypatch.setenv("QAIO_THREADS", "1")
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "dates.csv").write_text("date,num\n2026-09-01,1\n2026-09-02,2\n", "utf-8")
     (tmp_path / "a.csv").write_text("日期,说法\n2026-09-01,修了三次还是坏的，必须给我退款\n2026-09-02,\n", "utf-8")
 
 
@@ -56,6 +57,7 @@ def test_where_ray_is_not_installed_it_says_what_to_install(monkeypatch: pytest.
     ("arguments", "told"),
     [
         ((), "--sample"),
+        (("dates.csv",), "no text: date, num. Name the one with what people say with --text"),
         (("a.csv", "--text", "说发"), "no column '说发'"),
         (("a.csv", "--without", "sentiment"), "--without sentiment"),
         (("b.csv",), "cannot be read"),

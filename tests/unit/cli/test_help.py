@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from qwen_allinone.cli import app
 from qwen_allinone.settings import Settings
+from qwen_allinone.tasks import Versions
 from qwen_allinone.wording.of_commands import OF_COMMANDS
 from tests.support import forked
 
@@ -177,6 +178,8 @@ def test_a_terminal_has_boxes_with_headings_of_its_own_and_nothing_is_cut_off() 
 def test_the_headings_of_a_table_are_in_one_line_of_a_pipe(
     language: str, words: tuple[str, ...], tmp_path: Path
 ) -> None:
+    Versions(tmp_path / "data" / "prompts").keep(forked.PROJECT / "prompts")
+    Versions(tmp_path / "data" / "prompts").accept("0" * 12, "start")
     shown = command(language, "prompts", "list", folder=tmp_path, COLUMNS="10")
     assert all(word in shown.splitlines()[1] for word in words)
 

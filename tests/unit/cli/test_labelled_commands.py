@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 from pathlib import Path
@@ -53,6 +54,11 @@ def cell(result: Result, name: str, column: int = 1) -> str:
     raise AssertionError(f"no {name} in {result.stdout}")
 
 
+def listed(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8-sig", newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
 def test_eval_prints_figures_and_writes_the_wrong_rows(data: Path, tmp_path: Path) -> None:
     with data.open("a", encoding="utf-8") as out:
         out.write("9,这行的标签不对\n1," + "好" * 3000 + "\n")
@@ -70,20 +76,34 @@ def test_eval_prints_figures_and_writes_the_wrong_rows(data: Path, tmp_path: Pat
         assert 0 <= float(cell(result, name)) <= 1
     times = [float(cell(result, f"latency p{share}").split()[0]) for share in (50, 95, 99)]
     assert 0 < times[0] <= times[1] <= times[2]
-    with (tmp_path / "wrong.csv").open(encoding="utf-8-sig", newline="") as file:
-        listed = list(csv.DictReader(file))
-    assert len(listed) == wrong
+    rows_wrong = listed(tmp_path / "wrong.csv")
+    assert len(rows_wrong) == wrong
     assert all(
-        {row["label"], row["answer"]} == {"正面", "负面"} and 0.5 <= float(row["probability"]) <= 1 for row in listed
+        {row["label"], row["answer"]} == {"正面", "负面"} and 0.5 <= float(row["probability"]) <= 1
+        for row in rows_wrong
     )
 
 
 def test_eval_can_be_held_to_an_accuracy_and_to_few_rows(data: Path, tmp_path: Path) -> None:
-    result = command(
-        "eval", "sentiment", "--data", str(data), *NAMES, "--limit", "5", "--at-least", "1.01", "--wrong", "x.csv"
-    )
+    held = ("eval", "sentiment", "--data", str(data), *NAMES[:-1], "1=负面,0=正面", "--limit", "5", "--at-least")
+    result = command(*held, "0.9", "--wrong", "x.csv")
     assert result.exit_code == 1 and cell(result, "rows") == "5"
     assert (tmp_path / "x.csv").exists() and not (tmp_path / "wrong.csv").exists()
+    told = f"accuracy {cell(result, 'accuracy')} ({5 - len(listed(tmp_path / 'x.csv'))} of 5 rows right), less than"
+    assert result.stderr.splitlines()[-1] == f"{told} --at-least 0.9"
+    asked = command(*held, "0.9", "--json")
+    assert asked.exit_code == 1 and "less than --at-least 0.9" in asked.stderr and json.loads(asked.stdout)["rows"] == 5
+    assert command(*held, "0").exit_code == 0
+
+
+def test_eval_leaves_a_file_of_somebody_else_and_says_so_before_it_computes(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwen_allinone.bootstrap.build_service", lambda _: pytest.fail("loads the model first"))
+    (tmp_path / "wrong.csv").write_text("text,label\nmine,1\n", "utf-8")
+    result = command("eval", "sentiment", "--data", str(data), *NAMES)
+    assert result.exit_code == ERRORS and "name another file with --wrong" in result.stderr
+    assert (tmp_path / "wrong.csv").read_text("utf-8") == "text,label\nmine,1\n"
 
 
 def test_calibrate_keeps_a_temperature_beside_the_prompt_that_makes_probabilities_honest(
@@ -134,6 +154,13 @@ def test_a_file_that_holds_no_key_is_named_and_nothing_of_it_is_quoted(tmp_path:
         (["eval", "nope", "--data", "data.csv"], "there are: aspects, care, category, chat, "),
         (["eval", "sentiment", "--data", "none.csv"], "none.csv cannot be read"),
         (["eval", "sentiment", "--data", "data.csv"], "no column 'text'"),
+        (
+            ["eval", "sentiment", "--data", "data.csv", *NAMES, "--at-least", "80"],
+            "--at-least 80: write a share from 0",
+        ),
+        (["eval", "sentiment", "--data", "data.csv", *NAMES, "--at-least", "-0.1"], "--at-least -0.1: write a share"),
+        (["eval", "sentiment", "--data", "data.csv", *NAMES, "--at-least", "nan"], "--at-least nan: write a share"),
+        (["eval", "sentiment", "--data", "data.csv", *NAMES, "--wrong", "no/x.csv"], "mkdir -p no); name another"),
         (["eval", "sentiment", "--data", "data.csv", *NAMES[:-1], "1=好"], "write it as 1=正面,0=负面"),
         (["calibrate", "sentiment", "--data", "data.csv", *NAMES, "--limit", "3"], "too few"),
         (["eval", "sentiment", "--data", "data.csv", *NAMES, "--url", "localhost:5000"], "http://HOST:PORT"),

@@ -8,6 +8,7 @@ import pytest
 
 from qwen_allinone.cli.labelled_rows import Column, Table, read_table
 from qwen_allinone.errors import DataFileError
+from tests.conftest import PROJECT
 
 TEXT = [Column("text", "text")]
 ALLOWED = ("正面", "负面")
@@ -52,6 +53,14 @@ def test_excels_separator_line_is_understood(file: Path) -> None:
     assert [(row.line, row.inputs["text"]) for row in table.rows] == [(3, "很好, 真的")]
 
 
+def test_a_file_may_be_separated_by_tabs(file: Path) -> None:
+    table = read(file, "label\ttext\n正面\t很好, 真的; 好\n负面\t差\n")
+    assert [(row.label, row.inputs["text"]) for row in table.rows] == [("正面", "很好, 真的; 好"), ("负面", "差")]
+    held_out = PROJECT / "demo" / "heldout" / "unseen.tsv"
+    table = read_table(held_out, TEXT, "label", ALLOWED, {})
+    assert len(table.rows) == len(held_out.read_text("utf-8").splitlines()) - 1 and table.problems == []
+
+
 def test_other_names_of_columns_and_labels(file: Path) -> None:
     table = read(file, "好评,内容\n1,很好\n 0 ,差\n", [Column("text", "内容")], "好评", **{"1": "正面", "0": "负面"})
     assert [row.label for row in table.rows] == ["正面", "负面"]
@@ -88,7 +97,7 @@ BROKEN = {
     "two encodings": ("label,text\n正面,很好\n".encode() + "负面,不好\n".encode("gbk"), ["line 3 is not UTF-8", "line 2 is"]),
     "neither": (b"label,text\n\xff\xff\xff,a\n", ["not UTF-8 (line 2)"]),
     "no text": ("label,comment\n正面,好\n", ["no column 'text'", "label, comment", "--text-column"]),
-    "a slip": ("label,texts\n正面,好\n", ["no column 'text', did you mean texts?"]),
+    "a slip": ("label,texts\n正面,好\n", ["no column 'text', did you mean texts? it has: label, texts."]),
     "two of them": ("label,text,text\n正面,好,好\n", ["2 columns 'text'"]),
     "nothing": ("", ["no column 'text'"]),
     "a header only": ("label,text\n", ["no row that can be used"]),

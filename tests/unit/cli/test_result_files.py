@@ -10,7 +10,7 @@ import pytest
 
 from qwen_allinone.cli.asking import AnsweredRow
 from qwen_allinone.cli.labelled_rows import Row
-from qwen_allinone.cli.result_files import is_writable, write_calibration, write_wrong
+from qwen_allinone.cli.result_files import check_wrong, is_writable, write_calibration, write_wrong
 from qwen_allinone.errors import DataFileError
 from qwen_allinone.tasks import Calibration, Quality, load_task
 from tests.support.tasks import write_prompts
@@ -60,8 +60,30 @@ def test_a_calibration_is_read_back_by_the_tasks(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["calibration.yaml", "prompt.md"]
 
 
+@pytest.mark.parametrize("mine", [b"line,text\n1,mine\n", b"text,label\n", b'\xef\xbb\xbf"line","text"\r\n', b"\n"])
+def test_a_file_of_somebody_else_is_not_replaced(tmp_path: Path, mine: bytes) -> None:
+    file = tmp_path / "w.csv"
+    file.write_bytes(mine)
+    for ask in (lambda: check_wrong(file), lambda: write_wrong(file, [asked("a")])):
+        with pytest.raises(DataFileError, match="not written by eval.*--wrong"):
+            ask()
+    assert file.read_bytes() == mine
+    (tmp_path / "pipe").symlink_to("/dev/null")
+    with pytest.raises(DataFileError, match="not written by eval"):
+        check_wrong(tmp_path / "pipe")
+
+
+def test_wrong_rows_replace_those_of_another_time_and_an_empty_file(tmp_path: Path) -> None:
+    file = tmp_path / "w.csv"
+    file.touch()
+    for inputs in ({"text": "a"}, {"text": "b", "style": "c"}, {"text": "d"}):
+        check_wrong(file)
+        write_wrong(file, [AnsweredRow(Row(7, inputs, "正面"), "负面", (0.25, 0.75))])
+        assert all(value in file.read_text("utf-8-sig") for value in inputs.values())
+
+
 def test_a_place_that_cannot_be_written_is_named_and_the_old_file_stays(tmp_path: Path) -> None:
-    with pytest.raises(DataFileError, match="--wrong"):
+    with pytest.raises(DataFileError, match=f"mkdir -p {tmp_path}/none.*--wrong"):
         write_wrong(tmp_path / "none" / "w.csv", [asked("a")])
     (tmp_path / "calibration.yaml").mkdir()  # what cannot be replaced by a file
     with pytest.raises(DataFileError, match="temperature: 2.5"):

@@ -22,6 +22,7 @@ import pytest
 from qwen_allinone import desk
 from qwen_allinone.desk.asking import Said
 from qwen_allinone.errors import DataFileError
+from qwen_allinone.wording import in_language, message_of
 from tests.support.known_clerk import known, say
 
 CLERK = known()
@@ -122,6 +123,16 @@ def test_columns_are_guessed_and_an_unknown_one_is_told_with_those_there_are() -
     assert desk.open_table([sample], desk.Columns()).chosen == desk.Columns("评论", "日期", "商品", "星级", "编号")
     with pytest.raises(DataFileError, match="no column '评伦'.*评论.*--text"):
         desk.open_table([sample], desk.Columns(text="评伦"))
+
+
+def test_a_table_without_a_text_is_refused_unless_a_column_is_named(tmp_path: Path) -> None:
+    dates = written(tmp_path, "dates.csv", "date,num\n2026-09-01,1\n2026-09-02,2\n")
+    with pytest.raises(DataFileError, match="numbers and dates alone, and no text: date, num.* --text") as caught:
+        desk.open_table([dates], desk.Columns())
+    assert "没有文字：date、num" in in_language(message_of(caught.value), "zh")
+    assert desk.open_table([dates], desk.Columns(text="num")).chosen.text == "num"
+    empty = written(tmp_path, "empty.csv", "date,num\n")
+    assert desk.survey(desk.open_table([empty], desk.Columns())).rows == 0
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import re
 import threading
 import time
 import weakref
@@ -430,6 +431,23 @@ def test_a_label_that_does_not_fit_is_a_task_file_error(tiny_checkpoint: Path, t
     with pytest.raises(TaskFileError) as caught:
         fit(registry, checkpoint.load(str(tiny_checkpoint), "main", "fp32", 256), "tiny", "tiny")
     assert caught.value.file == Path("sentiment/prompt.md") and caught.value.key == "output.labels"
+
+
+def test_a_context_too_small_is_told_with_the_one_that_does_for_all_tasks(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    longer = CHAT.replace("user: $text", "user: " + "龘" * 20 + "$text")
+    registry = Registry.load(write_prompts(tmp_path / "prompts", chat=longer))
+
+    def loaded(context: int) -> None:
+        fit(registry, checkpoint.load(str(tiny_checkpoint), "main", "fp32", context), "tiny", "tiny")
+
+    with pytest.raises(TaskFileError, match=r"raise QAIO_CONTEXT: from \d+ on all tasks fit") as caught:
+        loaded(16)
+    enough = int(re.findall(r"from (\d+) on", str(caught.value))[0])
+    loaded(enough)
+    with pytest.raises(TaskFileError, match=f"from {enough} on"):
+        loaded(enough - 1)
 
 
 def test_a_chat_task_needs_a_chat_template(begin: Start, tiny_checkpoint: Path, tmp_path: Path) -> None:

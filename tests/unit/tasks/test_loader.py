@@ -14,6 +14,7 @@ from qwen_allinone.json_schema import grammar_of
 from qwen_allinone.service.fitted_task import sampling
 from qwen_allinone.tasks import Registry, Task, load_cases, load_task
 from qwen_allinone.tasks.task import Variable
+from qwen_allinone.wording import in_language, message_of
 
 LABEL = """\
 ---
@@ -195,6 +196,17 @@ PROMPT_FAULTS = {
     "a system role that comes late": (CHAT, "system: 你是一位聊天伙伴。", "user: 你好\nsystem: 伙伴", "(body)", ["`system:`", "at the top"]),
     "a last word of the assistant": (CHAT, "user: $text", "user: $text\nassistant: 好的", "(body)", ["ends with `assistant:`", "`user:`"]),
     "a system role alone": (CHAT, "user: $text", "$text", "(body)", ["ends with `system:`", "`user:`"]),
+    "labels that are words": (LABEL, LABELS_LINE, "  labels: [紧急, 普通]", "output.labels.0", ["is no mapping", "write it as `{name: 紧急}`"]),
+    "labels that are one word": (LABEL, LABELS_LINE, "  labels: 紧急", "output.labels", ["is not a list", "`labels: [{name: urgent}, {name: normal}]`"]),
+    "labels that YAML takes for booleans": (LABEL, LABELS_LINE, "  labels: [yes, no]", "output.labels.0", ["`{name: urgent}`"]),
+    "inputs that are a list": (LABEL, "inputs:\n  text: {max_tokens: 64}", "inputs: [text]", "inputs", ["is no mapping", "write it as `inputs: {text: {max_tokens: 1024}}`"]),
+    "an input that is a number": (LABEL, "{max_tokens: 64}", "64", "inputs.text", ["write it as `text: {max_tokens: 1024}`"]),
+    "no decoding at all": (LABEL, GREEDY_LINE + "\n", "", "decoding", ["is missing", "as in `decoding: {strategy: greedy, max_new_tokens: 64}`"]),
+    "no inputs at all": (LABEL, "inputs:\n  text: {max_tokens: 64}\n", "", "inputs", ["is missing", "as in `inputs: {text: {max_tokens: 1024}}`"]),
+    "a slip in a role": (CHAT, "user: $text", "user: 你好\nassistent: 好\nuser: $text", "(body) line 3", ["`assistent:`", "write `assistant:`"]),
+    "a role in capitals": (CHAT, "user: $text", "User: $text", "(body) line 2", ["`User:`", "write `user:`"]),
+    "roles that all are slips": (CHAT, "system: 你是一位聊天伙伴。\nuser: $text", "User: $text\nAssistant:", "(body) line 1", ["`User:`", "write `user:`"]),
+    "a role with a wide colon": (CHAT, "user: $text", "user：$text", "(body) line 2", ["`user：`", "write `user:`"]),
     "a bare dollar sign": (LABEL, "输入：$text", "价格 $5\n输入：$text", "(body) line 2", ["`$$`"]),
     "a dollar sign at the end": (LABEL, "情感：", "情感：$", "(body) line 3", ["`$$`"]),
     "a dollar sign in a later message": (CHAT, "user: $text", "user: $text\n$ 5", "(body) line 3", ["`$$`"]),
@@ -210,6 +222,30 @@ def test_a_prompt_at_fault_names_file_key_and_fix(
     with pytest.raises(TaskFileError) as caught:
         load_task(folder)
     check_message(caught.value, folder / "prompt.md", key, *words)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["Summary: 一句话", "User story: 登录", "Users: 3", "Use: 水", "Stem: 茎", "AI助手: 好", "Answer: 是", "Superuser: a",
+     "Consistent: yes", " User: 空格在前", "他说 user: 好", "用户: 好", "Symptom: 咳嗽", "Order: 7", "userdata: x"],
+)  # fmt: skip
+def test_a_line_of_a_text_is_no_slip_in_a_role(tmp_path: Path, line: str) -> None:
+    task = load_task(write(tmp_path / "task", changed(CHAT, "user: $text", f"user: 例如\n{line}\n\n$text")))
+    assert task.messages[1].parts == (f"例如\n{line}\n\n", Variable("text"))
+
+
+@pytest.mark.parametrize(
+    ("written", "role"),
+    [("User", "user"), ("USER", "user"), ("usr", "user"), ("uesr", "user"), ("Assistant", "assistant"),
+     ("assitant", "assistant"), ("asistent", "assistant"), ("assisstant", "assistant"), ("System", "system"),
+     ("sytsem", "system"), ("systm", "system"), ("sistem", "system")],
+)  # fmt: skip
+def test_a_slip_in_a_role_names_the_role(tmp_path: Path, written: str, role: str) -> None:
+    folder = write(tmp_path / "task", changed(CHAT, "user: $text", f"user: $text\n{written}: 好"))
+    with pytest.raises(TaskFileError) as caught:
+        load_task(folder)
+    check_message(caught.value, folder / "prompt.md", "(body) line 3", f"`{written}:`", f"write `{role}:`")
+    assert f"请写 `{role}:`" in in_language(message_of(caught.value), "zh")
 
 
 def test_a_prompt_that_is_missing_says_so(tmp_path: Path) -> None:
@@ -332,6 +368,14 @@ CASE_FAULTS = {
         ['quotes around it ("5")'],
     ),
     "no inputs": (LABEL, "inputs: {text: 很好}", "label: 正面", "(yaml)", ["twice"]),
+    "no inputs at all": (
+        CHAT,
+        "inputs: {text: 很好}",
+        "max_chars: 9",
+        "case 2: inputs",
+        ["is missing", "as in `inputs: {text: "],
+    ),
+    "words that are one word": (CHAT, "[开心]", "开心", "case 2: any", ["is not a list", "`any: [thanks, sorry]`"]),
     "all words for a label task": (LABEL, "label: 正面", "label: 正面\n  all: [好]", "case 2", ["all", "remove"]),
     "a label for a text task": (
         CHAT,
@@ -343,7 +387,13 @@ CASE_FAULTS = {
     "no expectation": (CHAT, "  any: [开心]\n", "", "case 2", ["expects nothing"]),
     "an expectation of nothing": (CHAT, "any: [开心]", "any: []", "case 2", ["expects nothing"]),
     "a length of zero": (CHAT, "any: [开心]", "max_chars: 0", "case 2: max_chars", ["greater than or equal to 1"]),
-    "an entry that is a text": (CHAT, "- inputs: {text: 很好}\n  any: [开心]", "- 很好", "case 2", ["dictionary"]),
+    "an entry that is a text": (
+        CHAT,
+        "- inputs: {text: 很好}\n  any: [开心]",
+        "- 很好",
+        "case 2",
+        ["no mapping", "- inputs: {text: "],
+    ),
 }
 
 

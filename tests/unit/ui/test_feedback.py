@@ -70,6 +70,27 @@ def test_the_column_of_what_people_say_is_found_beside_longer_ones(text: str, li
 
 
 @pytest.mark.parametrize(
+    "row",
+    [
+        "2026-09-01,5",
+        "2026年9月1日,5星",
+        "2026-09-01T10:00:00Z,★★★★★",
+        "2026/9/1 上午10时30分,12.50",
+        "20260901, ",
+        "1 Sep 2026,5 stars",
+    ],
+)
+def test_a_file_of_figures_alone_has_no_text(row: str) -> None:
+    assert not sheet(f"date,num\n{row}\n").has_text()
+    assert sheet(f"date,num,说法\n{row},\n{row},好\n").has_text()
+
+
+def test_a_short_text_is_more_than_a_long_date() -> None:
+    found = sheet("甲,乙\n2026年11月28日星期六上午10时,好\n")
+    assert found.columns[found.likely_column()] == "乙" and found.has_text()
+
+
+@pytest.mark.parametrize(
     ("head", "row", "product", "number"),
     [
         ("customer_id,review_id,product_id,product_title,review", "7,R1,P1,Mug,fine", "product_title", "review_id"),

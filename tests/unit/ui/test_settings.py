@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
+from ui.__main__ import check_address, main
 from ui.settings import PREFIX, Settings, SettingsError
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -43,6 +45,24 @@ def test_a_wrong_setting_is_named_and_its_value_is_not_shown(name: str, value: s
     with pytest.raises(SettingsError, match=name) as caught:
         Settings.load({name: value})
     assert "secret" not in str(caught.value)
+
+
+def test_a_port_that_is_taken_ends_the_page_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setenv("QWEN_UI_PORT", str(port))
+        assert main() == 2
+    told = capsys.readouterr().err
+    assert told == f"QWEN_UI_PORT={port}: another program listens on 127.0.0.1 port {port}; stop it, or set another\n"
+    check_address("127.0.0.1", port)  # which nobody holds any more
+    check_address("localhost", port)
+
+
+def test_an_address_that_is_not_this_machine_s_is_told() -> None:
+    with pytest.raises(SettingsError, match="QWEN_UI_HOST=192.0.2.1: nobody can listen there"):
+        check_address("192.0.2.1", 7860)
 
 
 def test_the_key_is_not_shown() -> None:
