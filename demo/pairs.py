@@ -16,6 +16,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -70,8 +71,8 @@ class Maker:
             return tuple(self._rng.choice(turn.texts) for turn in turns), tuple(turn.mood for turn in turns)
 
         plain = [talk for talk in read_dialogues() if len(talk.turns) > 2 and not talk.system and not talk.memories]
-        talks = sorted(map(told, self._some(plain, len(plain))), key=lambda talk: talk[0][0] in known)[:most]
-        talks = [talk for talk in talks if all(map(self._apart.clear, talk[0]))]
+        every = sorted(map(told, self._some(plain, len(plain))), key=lambda talk: talk[0][0] in known)
+        talks = list(islice((talk for talk in every if all(map(self._apart.clear, talk[0]))), most))
         going, ready, turn = [(*talk, Judged(talk[0][:1], talk[1][:1])) for talk in talks], list[Judged](), 1
         while going:
             said = self._drawn(f"talks, turn {turn}", [one for *_, one in going], 1, AS_SERVED)

@@ -139,18 +139,18 @@ def test_a_stream_tells_each_tokens_probability_once(client: openai.OpenAI) -> N
 
 
 def test_several_choices_are_one_request(client: openai.OpenAI) -> None:
-    one = create(client, temperature=1, seed=9, max_tokens=16)
-    several = create(client, temperature=1, seed=9, max_tokens=16, n=3)
+    one = create(client, temperature=2, seed=9, max_tokens=16)
+    several = create(client, temperature=2, seed=9, max_tokens=16, n=3)
     texts = [choice.message.content for choice in several.choices]
     assert [choice.index for choice in several.choices] == [0, 1, 2]
     assert texts[0] == one.choices[0].message.content and len(set(texts)) > 1
     assert several.usage.prompt_tokens == one.usage.prompt_tokens
     assert several.usage.completion_tokens > one.usage.completion_tokens
-    assert [c.message.content for c in create(client, temperature=1, seed=9, max_tokens=16, n=3).choices] == texts
+    assert [c.message.content for c in create(client, temperature=2, seed=9, max_tokens=16, n=3).choices] == texts
 
 
 def test_choices_stream_side_by_side(client: openai.OpenAI) -> None:
-    asked: dict[str, Any] = {"temperature": 1, "seed": 9, "max_tokens": 16, "n": 3}
+    asked: dict[str, Any] = {"temperature": 2, "seed": 9, "max_tokens": 16, "n": 3}
     whole = [choice.message.content for choice in create(client, **asked).choices]
     texts, ends = ["", "", ""], list[int]()
     for chunk in create(client, stream=True, **asked):
