@@ -102,8 +102,10 @@ def add(api: Api, about: gr.State, kept: gr.BrowserState) -> Panel:
             except ApiError as error:
                 yield {said: show.notice(told(error))}
                 return
-            if found != before:
-                yield _shown(found)
+            # What is gone was forgotten here, and that was told; what is ticked meanwhile stays ticked.
+            if before is None or any(memory not in before for memory in found):
+                shown = _shown(found)
+                yield {listed: gr.update(choices=shown[listed]["choices"], visible=bool(found)), said: shown[said]}
             before = found
 
     async def forget(name: str, chosen: list[str]) -> Changes:

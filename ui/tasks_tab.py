@@ -55,5 +55,6 @@ def add(api: Api, about: gr.State) -> gr.Dropdown:
         run.click(ask, inputs=boxes, outputs=result, concurrency_limit=MOST_AT_ONCE, key="ran", **QUIET)
 
     result = html(elem_id="result")
-    task.change(lambda: "", outputs=result, queue=False, **QUIET)
+    # In the browser: by way of the server it could come behind the answer, and take that away.
+    task.change(None, outputs=result, js="() => ''", **QUIET)
     return task
