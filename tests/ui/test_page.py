@@ -188,6 +188,16 @@ def test_a_list_is_shown_item_by_item(visit: Visit) -> None:
     assert visitor.page.locator("#result .items .chip").all_inner_texts() == ["酒店", "早餐"]
 
 
+def test_another_task_begins_without_the_answer_of_the_one_before(visit: Visit) -> None:
+    visitor = visit()
+    visitor.run_task("从一段文字里提取关键词", "酒店的早餐很好吃")
+    answer = visitor.page.locator("#result .items .chip").first
+    answer.wait_for()
+    visitor.page.locator("#task input").click()
+    visitor.page.get_by_role("option", name="中英互译").click()
+    answer.wait_for(state="detached")
+
+
 def test_without_batches_a_file_comes_back_labelled_with_its_shares_and_its_bad_rows(
     visit: Visit, front: Relay, tmp_path: Path
 ) -> None:
