@@ -7,14 +7,17 @@ likelier, the one that does not less likely, both against the model that it begi
 the fitting replies keeps those from becoming less likely as well (Pang et al. 2024). With a `--beta` of 0.1 a pair is
 content only when its replies are 20 nats apart, more than a whole reply has: all that the model could say well became
 unlikely, and 40 of 100 replies were no sentences. With 1.0 it takes three nats. What was said is read through the
-service's chat prompt, without any prompt, and through others, as in demo/batches.py. What the further tasks write is
-practised meanwhile: two rounds without that cost `suggest` three gold cases in ten.
+service's chat prompt, without any prompt, and through others, as in demo/batches.py. Some first messages are read once
+more at the end of a conversation about something else, where the same replies fit; and what the model said just before
+does not fit again. What the further tasks write is practised meanwhile: two rounds without that cost `suggest` three
+gold cases in ten.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -43,9 +46,11 @@ WATCHED = 0.1  # of the messages are not learned: how many of their pairs come i
 WARM_UP = 0.05
 # What is practised, a task a step: nothing is nearer to a reply than what `suggest` writes.
 PRACTISED = (
-    "suggest", "summary", "suggest", "translate", "ticket", "suggest", "remember", "aspects", "care", "keywords",
+    "suggest", "summary", "suggest", "translate", "suggest", "ticket", "suggest", "remember", "suggest", "aspects",
+    "suggest", "care", "suggest", "keywords",
 )  # fmt: skip
 SAMPLES, PRACTICE_TOKENS = 3000, 900  # of a task that has no end; of a batch
+TURNED = 0.5  # of the first messages are read once more behind another conversation
 
 System = Callable[[Judged, str], str]  # the system prompt that tells a mood, and what is known of the user
 _KNOWN = "{known}"  # of the user
@@ -143,6 +148,25 @@ class Practice:
         loss.backward()  # type: ignore[no-untyped-call]
 
 
+def turned(judged: Sequence[Judged], rng: Random) -> list[Judged]:
+    """Some of the first messages, each behind a conversation about something else."""
+    firsts = [one for one in judged if len(one.said) == 1 and not one.memories]
+    before = [((one.said[0], rng.choice(one.fitting)), one.moods) for one in firsts]
+    before += [(one.said[:-1], one.moods[:-1]) for one in judged if len(one.said) > 1 and not one.memories]
+    some = rng.sample(firsts, int(len(firsts) * TURNED))
+    return [
+        dataclasses.replace(one, said=(*said, *one.said), moods=(*moods, *one.moods))
+        for one, (said, moods) in zip(some, rng.sample(before, len(some)), strict=True)
+        if one.said[0] not in said
+    ]
+
+
+def not_again(one: Judged) -> Judged:
+    """The same, and that the reply before is none to what was said next, unless it was found to fit."""
+    again = [reply for reply in one.said[-2:-1] if reply not in (*one.fitting, *one.unfit)]
+    return dataclasses.replace(one, unfit=[*one.unfit, *again])
+
+
 def up_to_reply(prompts: Prompts, one: Judged, system: System) -> list[int]:
     """Ids. As the service does it, the system prompt is told again where another mood changes it."""
     encode, told = prompts.tokenizer.encode, system(one, one.moods[0])
@@ -173,6 +197,7 @@ def prefer(options: argparse.Namespace) -> None:
     judged = [one for one in judged if one.fitting and one.unfit]
     rng.shuffle(judged)
     watched, learned = judged[: int(len(judged) * WATCHED)], judged[int(len(judged) * WATCHED) :]
+    learned = [not_again(one) for one in (*learned, *turned(learned, rng))]
     model = DemoModel.load(options.begin)
     first = copy.deepcopy(model).requires_grad_(False)
     adam = torch.optim.AdamW(model.parameters(), lr=options.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)

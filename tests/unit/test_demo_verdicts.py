@@ -16,7 +16,7 @@ from demo.corpus.dialogues import Dialogue, Turn
 from demo.corpus.jobs.sample import Sample
 from demo.corpus.verdicts import Judged, read_verdicts
 from demo.model import DemoModel
-from demo.prefer import Pairs, Reader, shipped
+from demo.prefer import Pairs, Reader, not_again, shipped, turned
 from demo.prompts import Prompts
 from demo.texts import well_said
 from qwen_allinone.model.tokenizer import Tokenizer
@@ -73,6 +73,25 @@ def test_every_reply_that_fits_stands_against_every_one_that_does_not_and_each_m
     assert list(zip(pairs.fitting.tolist(), pairs.unfit.tolist(), pairs.weights.tolist(), strict=True)) == [
         (0, 2, 0.5), (1, 2, 0.5), (3, 4, 0.5), (3, 5, 0.5)
     ]  # fmt: skip
+
+
+def test_first_messages_are_read_behind_other_conversations_too() -> None:
+    firsts = [Judged((f"{word}丢了",), ("负面",), [f"{word}的事先别急。"], ["太好了！"]) for word in "猫狗鱼书"]
+    talk = Judged(("下班了", "好。", "累"), ("平静", "负面"), ["歇歇吧。"], ["恭喜！"])
+    more = [one for seed in range(20) for one in turned([*firsts, talk], Random(seed))]
+    assert 20 < len(more) < 40
+    for one in more:
+        [first] = [first for first in firsts if first.said[0] == one.said[-1]]
+        assert (one.fitting, one.unfit, one.moods[-1]) == (first.fitting, first.unfit, "负面")
+        assert one.said[0] != one.said[-1] and len(one.said) == 2 * len(one.moods) - 1 == 3
+    assert turned([talk], Random(1)) == []
+
+
+def test_what_the_model_said_before_is_no_reply_to_what_is_said_next() -> None:
+    said, moods = ("下班了", "好。", "累"), ("平静", "负面")
+    assert not_again(Judged(said, moods, ["歇歇吧。"], ["恭喜！"])).unfit == ["恭喜！", "好。"]
+    assert not_again(Judged(said, moods, ["好。"], ["恭喜！"])).unfit == ["恭喜！"]
+    assert not_again(Judged(said[:1], moods[:1], ["好。"], ["恭喜！"])).unfit == ["恭喜！"]
 
 
 @pytest.mark.parametrize("memories", [(), ("用户养猫", "用户叫小林")])
