@@ -7,10 +7,12 @@ likelier, the one that does not less likely, both against the model that it begi
 the fitting replies keeps those from becoming less likely as well (Pang et al. 2024). With a `--beta` of 0.1 a pair is
 content only when its replies are 20 nats apart, more than a whole reply has: all that the model could say well became
 unlikely, and 40 of 100 replies were no sentences. With 1.0 it takes three nats. What was said is read through the
-service's chat prompt, without any prompt, and through others, as in demo/batches.py. Some first messages are read once
-more at the end of a conversation about something else, where the same replies fit; and what the model said just before
-does not fit again. What the further tasks write is practised meanwhile: two rounds without that cost `suggest` three
-gold cases in ten.
+service's chat prompt, without any prompt, and through others, as in demo/batches.py.
+
+Some first messages are read once more at the end of a conversation about something else, where the same replies fit;
+and what the model said just before does not fit again. Of fitting replies the rare ones count more, of others the
+common ones (Lanchantin et al. 2025): rounds without that left four different replies of ten. What the further tasks
+write is practised meanwhile: two rounds without that cost `suggest` three gold cases in ten.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ PRACTISED = (
 )  # fmt: skip
 SAMPLES, PRACTICE_TOKENS = 3000, 900  # of a task that has no end; of a batch
 TURNED = 0.5  # of the first messages are read once more behind another conversation
+VARIETY, _MOST_WEIGHT = 0.15, 12.0  # of a nat
 
 System = Callable[[Judged, str], str]  # the system prompt that tells a mood, and what is known of the user
 _KNOWN = "{known}"  # of the user
@@ -59,22 +62,29 @@ _KNOWN = "{known}"  # of the user
 @dataclass(frozen=True)
 class Pairs:
     """Of the replies to a group of messages, numbered: `fitting` and `unfit` [pairs] of each pair of one message, and
-    what a pair counts, so that each message counts 1."""
+    what a pair counts, so that each message counts 1. `messages` [pairs]: of which."""
 
     fitting: Tensor
     unfit: Tensor
     weights: Tensor
+    messages: Tensor
 
     @classmethod
     def of(cls, group: Sequence[Judged]) -> Pairs:
-        found, start = list[tuple[int, int, float]](), 0
-        for one in group:
+        found, start = list[tuple[int, int, float, int]](), 0
+        for number, one in enumerate(group):
             fits, count = range(start, start + len(one.fitting)), len(one.fitting) + len(one.unfit)
             every = [(good, bad) for good in fits for bad in range(fits.stop, start + count)]
-            found += [(good, bad, 1 / len(every)) for good, bad in every]
+            found += [(good, bad, 1 / len(every), number) for good, bad in every]
             start += count
-        fitting, unfit, weights = zip(*found, strict=True)
-        return cls(torch.tensor(fitting), torch.tensor(unfit), torch.tensor(weights))
+        return cls(*map(torch.tensor, zip(*found, strict=True)))
+
+    def for_variety(self, scores: Tensor) -> Pairs:
+        """The same, where the rarer a fitting reply is and the more common an unfit one, by the log-probabilities
+        `scores` [replies], the more they count in their message: what is said to everything is learned anyway."""
+        raw = (VARIETY * (scores[self.unfit] - scores[self.fitting])).clamp(max=_MOST_WEIGHT).exp()
+        sums = torch.zeros(int(self.messages[-1]) + 1).index_add(0, self.messages, raw)
+        return dataclasses.replace(self, weights=raw / sums[self.messages])
 
 
 class Reader:
@@ -151,8 +161,8 @@ class Practice:
 def turned(judged: Sequence[Judged], rng: Random) -> list[Judged]:
     """Some of the first messages, each behind a conversation about something else."""
     firsts = [one for one in judged if len(one.said) == 1 and not one.memories]
-    before = [((one.said[0], rng.choice(one.fitting)), one.moods) for one in firsts]
-    before += [(one.said[:-1], one.moods[:-1]) for one in judged if len(one.said) > 1 and not one.memories]
+    before = [(one.said[:-1], one.moods[:-1]) for one in judged if len(one.said) > 1 and not one.memories]
+    before += [((one.said[0], rng.choice(one.fitting)), one.moods) for one in firsts]
     some = rng.sample(firsts, int(len(firsts) * TURNED))
     return [
         dataclasses.replace(one, said=(*said, *one.said), moods=(*moods, *one.moods))
@@ -207,9 +217,9 @@ def prefer(options: argparse.Namespace) -> None:
     print(f"{len(learned):,} messages with replies of both kinds, {total} steps", flush=True)
     for number, groups in enumerate(rounds, 1):
         for system, group in track(groups, f"round {number}"):
-            pairs = Pairs.of(group)
             with torch.no_grad():
                 at_first, _ = reader.scores(first, system, group)
+            pairs = Pairs.of(group).for_variety(at_first)
             scores, tokens = reader.scores(model, system, group)
             gained = options.beta * (scores - at_first)
             wrong = -functional.logsigmoid(gained[pairs.fitting] - gained[pairs.unfit])

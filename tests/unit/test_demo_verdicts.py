@@ -75,6 +75,13 @@ def test_every_reply_that_fits_stands_against_every_one_that_does_not_and_each_m
     ]  # fmt: skip
 
 
+def test_in_its_message_a_rare_fitting_reply_and_a_common_unfit_one_count_more() -> None:
+    group = [Judged(("猫丢了",), ("负面",), ["甲", "乙"], ["丙", "丁"]), Judged(("狗",), ("负面",), ["甲"], ["乙"])]
+    pairs = Pairs.of(group).for_variety(torch.tensor([-2.0, -12.0, -3.0, -9.0, -1.0, -90.0]))
+    assert pairs.weights[:4].argsort(descending=True).tolist() == [2, 3, 0, 1]
+    assert pairs.weights[:4].sum() == pytest.approx(1.0) and pairs.weights[4] == 1.0
+
+
 def test_first_messages_are_read_behind_other_conversations_too() -> None:
     firsts = [Judged((f"{word}丢了",), ("负面",), [f"{word}的事先别急。"], ["太好了！"]) for word in "猫狗鱼书"]
     talk = Judged(("下班了", "好。", "累"), ("平静", "负面"), ["歇歇吧。"], ["恭喜！"])
