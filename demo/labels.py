@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from demo.batches import Batches, ChatBatch, Tokens
 from demo.corpus.lexicon import LABELS
+from demo.corpus.pools import build_alone
 from demo.losses import arithmetic, of_moods, of_written
 from demo.model import DemoModel
 from demo.texts import Texts
@@ -88,7 +89,7 @@ def learn(options: argparse.Namespace) -> None:
     """Learn, tell how it goes, and save."""
     begin_at(options)
     torch.manual_seed(options.seed)
-    texts, model = Texts.read(options), DemoModel.load(options.begin)
+    texts, model = Texts.read(options, build_alone(options.seed, options.scale)), DemoModel.load(options.begin)
     first = copy.deepcopy(model).requires_grad_(False)
     labels = Labels.of(texts, options.seed, options.tokens, options.new)
     marks, began = dict[str, float](), time.monotonic()
@@ -119,8 +120,7 @@ def main() -> None:
     parser.add_argument(
         "--new", nargs="*", default=[], metavar="TASK", help="one of these a step besides: they are new"
     )
-    parser.add_argument("--work", type=Path, default=Path(".training"), help="folder of demo.train's pools")
-    parser.add_argument("--scale", type=float, default=0.35, help="share of what is drawn for the pools")
+    parser.add_argument("--scale", type=float, default=0.35, help="share of what is drawn")
     parser.add_argument("--frames", type=int, default=7, help="of each kind, as the training had them")
     parser.add_argument("--seed", type=int, default=7)
     learn(parser.parse_args())

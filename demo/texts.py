@@ -47,8 +47,9 @@ class Texts:
         self.turns = tuple(task for task in TURNS if task in self.jobs)
 
     @classmethod
-    def read(cls, options: argparse.Namespace) -> Texts:
-        pool = build(options.work / "pools", options.seed, options.scale)
+    def read(cls, options: argparse.Namespace, pool: Pool | None = None) -> Texts:
+        """`pool`: None for the one of all moods, with a teacher."""
+        pool = pool or build(options.work / "pools", options.seed, options.scale)
         jobs = taught(Lexicon.load(), options.seed * 3000, round(JOB_SAMPLES * options.scale))
         frames = {kind: each.first(options.frames) for kind, each in read_frames().items()}
         return cls(Prompts(Tokenizer.load(options.out)), pool, jobs, frames)

@@ -70,7 +70,7 @@ log = logging.getLogger(__name__)
 
 # For how long a thread in Python code keeps the others out. The engine's comes back to Python some hundred times a
 # step, and with Python's own 5 ms one busy request would make all others wait half a second.
-_SWITCH_S = 0.0001
+_SWITCH_S = 0.0005
 
 
 def build_app(settings: Settings | None = None) -> Flask:

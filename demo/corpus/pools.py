@@ -33,7 +33,7 @@ from qwen_allinone.tasks import clean
 
 SHARE = {POSITIVE: 1.0, NEGATIVE: 0.0, CALM: 0.5}
 COMPOSED, SHUFFLED, CALM_TEXTS = 90_000, 9_000, 9_000
-TIMES = {"written": 4}  # how often a text stands in the pool
+TIMES, TIMES_ALONE = {"written": 4}, {"written": 16}  # how often a text stands in the pool
 TRUST = 0.25  # of a composed text's target that is the teacher's: word lists are sometimes wrong
 CORPUS = Path(__file__).parent
 _AT_ONCE = 2048
@@ -56,22 +56,35 @@ class Pool:
 
 def build(folder: Path, seed: int, scale: float = 1.0) -> Pool:
     """All pools as one; `scale` below one draws less of what is drawn, to try something."""
-    lexicon, apart = Lexicon.load(), Apart(measured_sentences())
-    drawn: dict[str, Callable[[], Iterator[tuple[str, float | None]]]] = {
-        "composed": lambda: _composed(lexicon, seed, round(COMPOSED * scale)),
-        "shuffled": lambda: _shuffled(lexicon, seed + 1, round(SHUFFLED * scale)),
-        "written": lambda: _written(lexicon),
-        "conversations": _said,
-        "calm": lambda: _calm(lexicon, seed + 2, round(CALM_TEXTS * scale)),
-    }
-    rows, vectors = dict[str, Rows](), dict[str, Tensor]()
-    for name, draw in drawn.items():
+    apart, rows, vectors = Apart(measured_sentences()), dict[str, Rows](), dict[str, Tensor]()
+    for name, draw in _parts(seed, scale).items():
         rows[name], vectors[name] = _read(folder / f"{name}.pt", f"{name} {seed} {scale} {_corpus_now()}", draw)
     # What is measured is taken out last, so that another held-out file costs nobody the vectors of all texts.
     kept = {name: [may_be_read(apart, text) for text, _ in part] for name, part in rows.items()}
     rows = {name: [row for row, keep in zip(part, kept[name], strict=True) if keep] for name, part in rows.items()}
     vectors = {name: part[torch.tensor(kept[name])] for name, part in vectors.items()}
     return _joined(rows, vectors)
+
+
+def build_alone(seed: int, scale: float = 1.0) -> Pool:
+    """The same without the teacher and what only he knows, and so without vectors: in seconds. What was written by hand
+    comes more often."""
+    apart, rows = Apart(measured_sentences()), list[tuple[str, float]]()
+    for name, draw in _parts(seed, scale).items():
+        known = [(clean(text)[:_LONGEST], share) for text, share in draw() if share is not None]
+        rows += [row for row in known if may_be_read(apart, row[0])] * TIMES_ALONE.get(name, 1)
+    return Pool([text for text, _ in rows], torch.tensor([share for _, share in rows]), torch.empty(len(rows), 0))
+
+
+def _parts(seed: int, scale: float) -> dict[str, Callable[[], Iterator[tuple[str, float | None]]]]:
+    lexicon = Lexicon.load()
+    return {
+        "composed": lambda: _composed(lexicon, seed, round(COMPOSED * scale)),
+        "shuffled": lambda: _shuffled(lexicon, seed + 1, round(SHUFFLED * scale)),
+        "written": lambda: _written(lexicon),
+        "conversations": _said,
+        "calm": lambda: _calm(lexicon, seed + 2, round(CALM_TEXTS * scale)),
+    }
 
 
 def _joined(rows: dict[str, Rows], vectors: dict[str, Tensor]) -> Pool:

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from demo.corpus import pools
 from demo.corpus.apart import Apart, bare, measured_sentences
 from demo.corpus.generate import Generator
 from demo.corpus.lexicon import LABELS, Lexicon
@@ -74,3 +75,15 @@ def test_replies_are_filled_in_and_never_name_the_label(lexicon: Lexicon) -> Non
         assert "{" not in triple.reply
         assert not any(label in triple.reply for label in LABELS), triple.reply
         assert 8 <= len(triple.reply) <= 120, triple.reply
+
+
+def test_moods_are_read_without_a_teacher_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = [("房间很干净", 1.0), ("今天又被骂了", 0.0)]
+    monkeypatch.setattr(pools, "_written", lambda _: iter(written))
+    monkeypatch.setattr(pools, "_said", lambda: iter([("早上好", 0.5)]))
+    monkeypatch.setattr(pools, "Teacher", lambda: pytest.fail("no teacher is asked"))
+    pool = pools.build_alone(seed=1, scale=0.001)
+    read = list(zip(pool.texts, pool.shares.tolist(), strict=True))
+    assert [read.count(row) for row in (*written, ("早上好", 0.5))] == [16, 16, 1]
+    assert {share for _, share in read} == {0.0, 0.5, 1.0} and len(read) > 100
+    assert pool.vectors.shape == (len(pool), 0)
