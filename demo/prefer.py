@@ -11,8 +11,8 @@ service's chat prompt, without any prompt, and through others, as in demo/batche
 
 Some first messages are read once more at the end of a conversation about something else, where the same replies fit;
 and what the model said just before does not fit again. Of fitting replies the rare ones count more, of others the
-common ones (Lanchantin et al. 2025): rounds without that left four different replies of ten. Moods, and what
-the further tasks write, are practised meanwhile: two rounds without that cost `suggest` three gold cases in ten.
+common ones (Lanchantin et al. 2025): rounds without that left four different replies of ten. What the further
+tasks write is practised meanwhile: two rounds without that cost `suggest` three gold cases in ten.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from torch.nn import functional
 
 from demo.batches import DOOR_WEIGHTS, DOORS, Batches, Tokens
 from demo.corpus.jobs.taught import taught
-from demo.corpus.lexicon import LABELS, Lexicon
-from demo.corpus.pools import Pool, build_alone
+from demo.corpus.lexicon import Lexicon
+from demo.corpus.pools import Pool
 from demo.corpus.verdicts import Judged, read_pairs, read_verdicts
-from demo.losses import arithmetic, of_moods, of_written
+from demo.losses import arithmetic, of_written
 from demo.model import DemoModel
 from demo.prompts import Prompts
 from demo.train import begin_at
@@ -48,10 +48,10 @@ WATCHED = 0.1  # of the messages are not learned: how many of their pairs come i
 WARM_UP = 0.05
 # What is practised, a task a step: nothing is nearer to a reply than what `suggest` writes.
 PRACTISED = (
-    "suggest", "summary", "suggest", "translate", "suggest", "ticket", "suggest", "remember", "suggest", "aspects",
-    "suggest", "care", "suggest", "keywords",
+    "suggest", "summary", "suggest", "care", "suggest", "translate", "suggest", "ticket", "suggest", "care",
+    "suggest", "remember", "suggest", "aspects", "suggest", "care", "suggest", "keywords",
 )  # fmt: skip
-SAMPLES, PRACTICE_TOKENS = 3000, 800  # of a task that has no end; of a batch
+SAMPLES, PRACTICE_TOKENS = 3000, 900  # of a task that has no end; of a batch
 TURNED = 0.5  # of the first messages are read once more behind another conversation
 VARIETY, _MOST_WEIGHT = 0.15, 12.0  # of a nat
 
@@ -142,20 +142,16 @@ class Reader:
 
 
 class Practice:
-    """Moods, and what the further tasks write, one task after the other."""
+    """What the further tasks write, one task after the other."""
 
-    def __init__(self, prompts: Prompts, pool: Pool, seed: int) -> None:
-        jobs = taught(Lexicon.load(), seed * 3000, SAMPLES)
-        size = Tokens(PRACTICE_TOKENS, 0, PRACTICE_TOKENS, 0)
-        self._batches, self._tasks = Batches(prompts, pool, [], jobs, seed, size, {}), cycle(PRACTISED)
-        self._signs = torch.tensor([prompts.labels[name][0] for name in LABELS])
+    def __init__(self, prompts: Prompts, seed: int) -> None:
+        jobs, nothing = taught(Lexicon.load(), seed * 3000, SAMPLES), Pool([], torch.empty(0), torch.empty(0))
+        size = Tokens(0, 0, PRACTICE_TOKENS, 0)
+        self._batches, self._tasks = Batches(prompts, nothing, [], jobs, seed, size, {}), cycle(PRACTISED)
 
     def learn(self, model: DemoModel) -> None:
-        """Add the gradients of a batch of each."""
-        moods, batch = self._batches.moods(), self._batches.job(next(self._tasks))
-        with arithmetic():
-            loss = of_moods(model, model(moods.prefix, moods.rows), moods, self._signs)
-        loss.backward()  # type: ignore[no-untyped-call]
+        """Add the gradients of a batch."""
+        batch = self._batches.job(next(self._tasks))
         with arithmetic():
             hidden = model(batch.prefix, batch.rows).reshape(-1, model.shape.hidden)
             _, loss = of_written(model, hidden, batch)
@@ -215,7 +211,7 @@ def prefer(options: argparse.Namespace) -> None:
     model = DemoModel.load(options.begin)
     first = copy.deepcopy(model).requires_grad_(False)
     adam = torch.optim.AdamW(model.parameters(), lr=options.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
-    reader, practice = Reader(prompts, rng), Practice(prompts, build_alone(options.seed), options.seed)
+    reader, practice = Reader(prompts, rng), Practice(prompts, options.seed)
     rounds = [list(reader.groups(learned, options.replies)) for _ in range(options.rounds)]
     total, step, began = sum(map(len, rounds)), 0, time.monotonic()
     print(f"{len(learned):,} messages with replies of both kinds, {total} steps", flush=True)

@@ -14,7 +14,6 @@ from demo.batches import Batches
 from demo.corpus.apart import Apart, measured_sentences
 from demo.corpus.dialogues import Dialogue, Turn
 from demo.corpus.jobs.sample import Sample
-from demo.corpus.pools import Pool
 from demo.corpus.verdicts import Judged, read_verdicts
 from demo.model import DemoModel
 from demo.prefer import Pairs, Reader, not_again, shipped, turned
@@ -141,8 +140,6 @@ def test_a_round_raises_what_fits_above_what_does_not_and_practises_the_further_
     practised = list[str]()
     monkeypatch.setattr(prefer, "read_verdicts", lambda _: judged)
     monkeypatch.setattr(prefer, "taught", lambda *_: samples)
-    pool = Pool(["房间很干净", "再也不来了"], torch.tensor([1.0, 0.0]), torch.empty(2, 0))
-    monkeypatch.setattr(prefer, "build_alone", lambda _: pool)
     monkeypatch.setattr(Batches, "job", lambda self, name, job=Batches.job: practised.append(name) or job(self, name))
     how = {"rounds": 2, "replies": 12, "rate": 1e-4, "beta": 0.1, "plain": 0.1}
     options = Namespace(begin=CHECKPOINT, out=tmp_path, verdicts="*", pairs=None, seed=1, **how)
