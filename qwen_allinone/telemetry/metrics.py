@@ -119,8 +119,8 @@ class Metrics:
         def gauge(name: str, help_text: str, *labels: str, mode: str = "livesum") -> Gauge:
             return Gauge(f"qaio_{name}", help_text, labels, registry=self.registry, multiprocess_mode=mode)  # type: ignore[arg-type]
 
-        self._running = gauge("num_requests_running", "Requests being computed")
-        self._waiting = gauge("num_requests_waiting", "Requests waiting for a slot")
+        self._running = gauge("num_requests_running", "Computations that have a slot")
+        self._waiting = gauge("num_requests_waiting", "Computations waiting for a slot: a chat begins with two, its labels")
         self._workers = gauge("workers", "Workers alive")
         self._ready = gauge("workers_ready", "Workers whose model is loaded and answers")
         self._resident = gauge("resident_memory_bytes", "Resident memory of each worker", mode="liveall")
