@@ -10,13 +10,12 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Any
 
 from qwen_allinone import csv_files
 from ui import batches, feedback, show
 from ui.batches import Batch, Line
 from ui.client import About, Api, ApiError, Task
-from ui.desk_results import LABELS, SENTIMENT, SUGGEST, DeskResults, Said, fits
+from ui.desk_results import LABELS, SENTIMENT, SUGGEST, DeskResults, Said, fits, is_cut
 from ui.desk_results import About as AboutFile
 from ui.feedback import Sheet
 from ui.labelled import Labelled
@@ -191,7 +190,7 @@ class DeskJob:
         task = self.about.task(SUGGEST)
         if not wanted or task is None:
             return
-        bodies: Mapping[int, Mapping[str, Any]] = {self._numbers[text]: inputs for text, inputs in wanted.items()}
+        bodies = {self._numbers[text]: {**inputs, "detail": True} for text, inputs in wanted.items()}
         kept = {"made_by": _MADE_BY, "replies_to": self.main}
         if begun := await batches.find(self.api, replies_to=self.main):  # by a try whose answer was lost
             self.parts[SUGGEST] = begun
@@ -235,8 +234,9 @@ def _said(line: Line) -> Said:
     try:
         label = str(body.get("label") or "")
         likely = float(body["detail"]["probabilities"].get(label, 0.0)) if label else 0.0
-        return Said(label, round(likely, 4), tuple(map(str, body.get("items") or ())), str(body.get("text") or ""))
-    except (KeyError, TypeError, ValueError):
+        items, text = tuple(map(str, body.get("items") or ())), str(body.get("text") or "")
+        return Said(label, round(likely, 4), items, text, is_cut(body))
+    except (AttributeError, KeyError, TypeError, ValueError):
         return Said()
 
 

@@ -21,6 +21,7 @@ LABELS = (asking.INTENT, asking.CARE, asking.KEYWORDS)  # asked beside the senti
 _ALARMS_SHOWN = 30
 
 Said = asking.Said
+is_cut = asking.is_cut
 Look = Callable[[str, str], "Said | str | None"]  # of a task and a text: what it said, why nothing, or not asked
 
 
@@ -86,7 +87,7 @@ class DeskResults:
             for quote in self.figures.gravest()[:_ALARMS_SHOWN]
             for a in (quote.answers,)
         ]
-        return show.alarms(self.figures.alarmed, shown)
+        return show.alarms(self.figures.alarmed, shown, self.figures.drafts_dropped)
 
     def alarm_file(self) -> bytes:
         """All alarms, as CSV."""

@@ -235,14 +235,15 @@ class Alarm:
     suggestion: str
 
 
-def alarms(total: int, shown: Sequence[Alarm]) -> str:
-    """The gravest of `total` alarms with their suggested replies."""
+def alarms(total: int, shown: Sequence[Alarm], dropped: int = 0) -> str:
+    """The gravest of `total` alarms with their suggested replies. `dropped`: how many replies could not be used."""
     if not total:
         return '<div class="notice hint">没有警报</div>'
     listed = "".join(map(_alarm, shown))
     more = f"，这里列出最要紧的 {len(shown)} 条" if len(shown) < total else ""
+    lost = f"；另有 {dropped} 条不断重复或没有写完，没有采用" if dropped else ""
     return (
-        f'<div class="card"><h3>警报 {total} 条{more}</h3><p class="remark">建议回复只是草稿，发出前请改好</p>'
+        f'<div class="card"><h3>警报 {total} 条{more}</h3><p class="remark">建议回复只是草稿，发出前请改好{lost}</p>'
         f'<ul class="alarms scroll" tabindex="0" aria-label="警报">{listed}</ul></div>'
     )
 

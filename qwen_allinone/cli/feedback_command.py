@@ -198,5 +198,7 @@ def _show_result(folder: Path, figures: desk.Figures) -> None:
         "alarms": figures.alarmed,
     }
     tell(out, said("feedback_done", **{name: f"{number:,}" for name, number in numbers.items()}))
+    if figures.drafts_dropped:
+        tell(out, said("drafts_dropped", count=f"{figures.drafts_dropped:,}", file=desk.LABELLED))
     for name in (desk.LABELLED, desk.ALERTS, desk.REPORT):
         out.print(os.fspath(folder / name), highlight=False, markup=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
+from qwen_allinone.desk.drafts import repeats_itself
 from qwen_allinone.desk.journal import Answers
 from qwen_allinone.errors import DataFileError, NotReady, RequestError, ServiceError
 from qwen_allinone.patience import RemoteService, patiently
@@ -26,6 +27,7 @@ ALARMS = (HELP, COMPLAINT, ANGRY)  # the gravest first
 SURE = 0.95  # from this probability on a negative label is an alarm, unless somebody says otherwise
 
 _PAUSES_S = (1, 5, 15)
+_CUT = "length"  # the finish_reason of what was cut off
 # No task takes so many; told here, because a request may be refused for its size before it is looked at.
 _MOST_CHARACTERS = 20_000
 
@@ -52,12 +54,13 @@ class TaskInfo:
 
 @dataclass(frozen=True)
 class Said:
-    """The answer of a task: a label and how likely it is, or items, or text."""
+    """The answer of a task: a label and how likely it is, or items, or text. `is_cut`: at the length limit."""
 
     label: str = ""
     probability: float = 0.0
     items: tuple[str, ...] = ()
     text: str = ""
+    is_cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,11 +171,12 @@ def answer(clerk: Clerk, tasks: Sequence[str], text: str, sure: float, given_up:
             COMPLAINT: is_complaint,
             ANGRY: sentiment.label == NEGATIVE and sentiment.probability >= sure,
         }
-        suggestion = ""
+        draft = Said()
         if is_complaint and not needs_help:  # where somebody may be in danger a person answers, not a shop's phrase
-            suggestion = ask(SUGGEST, text=text, label=sentiment.label, intent=intent.label).text
+            draft = ask(SUGGEST, text=text, label=sentiment.label, intent=intent.label)
     except Refused as error:
         return Answers(problem=str(error))
+    dropped = draft.is_cut or repeats_itself(draft.text)
     return Answers(
         sentiment.label,
         sentiment.probability,
@@ -180,9 +184,10 @@ def answer(clerk: Clerk, tasks: Sequence[str], text: str, sure: float, given_up:
         intent.probability,
         keywords,
         tuple(name for name in ALARMS if fired[name]),
-        suggestion,
+        "" if dropped else draft.text,
         care=care.label,
         care_probability=care.probability,
+        draft_dropped=dropped,
     )
 
 
@@ -201,7 +206,8 @@ def _stubbornly(ask: Callable[[], T], given_up: Event) -> T:
 
 def _said(answer: Answer) -> Said:
     probability = round((answer.probabilities or {}).get(answer.label or "", 0.0), 4)
-    return Said(answer.label or "", probability, answer.items or (), "" if answer.label else answer.text)
+    text = "" if answer.label else answer.text
+    return Said(answer.label or "", probability, answer.items or (), text, answer.result.finish_reason == _CUT)
 
 
 def _read(raw: bytes) -> Said:
@@ -209,9 +215,15 @@ def _read(raw: bytes) -> Said:
         body = json.loads(raw)
         label = body.get("label", "")
         probability = body["detail"]["probabilities"].get(label, 0.0) if label else 0.0
-        return Said(label, round(float(probability), 4), tuple(body.get("items", ())), body.get("text", ""))
+        items, text = tuple(body.get("items", ())), str(body.get("text") or "")
+        return Said(label, round(float(probability), 4), items, text, is_cut(body))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ServiceError(said("answer_wrong")) from None
+
+
+def is_cut(body: Mapping[str, Any]) -> bool:
+    """Whether what a service answered, with its details, ends at the length limit."""
+    return bool((body.get("detail") or {}).get("finish_reason") == _CUT)
 
 
 def _message(raw: bytes) -> str:

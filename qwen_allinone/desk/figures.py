@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from qwen_allinone.desk.asking import ALARMS, COMPLAINT, HELP, NEGATIVE, POSITIV
 from qwen_allinone.desk.journal import Answers
 from qwen_allinone.desk.table import Feedback
 from qwen_allinone.feedback_columns import as_date, as_rating
+from qwen_allinone.invisible_characters import is_invisible
 
 NEAR = 0.7  # a label that is less likely is near the line: it could as well have been the other
 _QUOTE = 140
@@ -133,6 +135,7 @@ class Figures:
     alarms: Counter[str] = field(default_factory=Counter)
     alarmed: int = 0
     suggested: int = 0
+    drafts_dropped: int = 0
     problems: Counter[str] = field(default_factory=Counter)
     near_quotes: list[Quote] = field(default_factory=list)
     problem_lines: list[tuple[str, str]] = field(default_factory=list)  # where, and why
@@ -152,8 +155,9 @@ class Figures:
         quote = Quote(_shortened(feedback.text), _where(feedback), answers)
         self._add_sureness(quote)
         named = self.praise if answers.sentiment == POSITIVE and answers.intent != COMPLAINT else self.complaints
-        named.add(answers.keywords, quote.said, answers.probability)
+        named.add(_standing(answers.keywords, feedback.text), quote.said, answers.probability)
         self.suggested += bool(answers.suggestion)
+        self.drafts_dropped += answers.draft_dropped
         if answers.alarms:
             self._add_alarm(quote)
 
@@ -223,6 +227,17 @@ class Figures:
 def level(alarms: Sequence[str]) -> str:
     """How soon somebody should look."""
     return "紧急" if HELP in alarms else "高" if len(alarms) > 1 else "一般"
+
+
+def _standing(keywords: Sequence[str], text: str) -> list[str]:
+    """Those that stand in the text, in capitals or full width or not: a small model makes some up or misspells them."""
+    said = _folded(text) if keywords else ""
+    return [word for word in keywords if _folded(word) in said]
+
+
+def _folded(text: str) -> str:
+    visible = (character for character in text if not is_invisible(character))  # the model was not shown all of them
+    return unicodedata.normalize("NFKC", "".join(visible)).casefold()
 
 
 def _begin(day: date, kind: str) -> date:

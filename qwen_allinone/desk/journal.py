@@ -21,7 +21,8 @@ _FLUSH_S = 1.0
 
 @dataclass(frozen=True)
 class Answers:
-    """What the model says of one row. `problem`, in Chinese: why it says nothing. `alarms` are in Chinese too."""
+    """What the model says of one row. `problem`, in Chinese: why it says nothing. `alarms` are in Chinese too.
+    `draft_dropped`: there was a reply that could not be used; it is not asked for again."""
 
     sentiment: str = ""
     probability: float = 0.0
@@ -33,6 +34,7 @@ class Answers:
     problem: str = ""
     care: str = ""
     care_probability: float = 0.0
+    draft_dropped: bool = False
 
 
 class Journal:

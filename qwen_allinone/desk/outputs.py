@@ -70,7 +70,7 @@ def labelled_row(feedback: Feedback, answers: Answers) -> list[str]:
         "、".join(answers.keywords),
         "、".join(answers.alarms),
         answers.suggestion,
-        answers.problem,
+        answers.problem or (said("draft_dropped") if answers.draft_dropped else ""),
         feedback.file,
         str(feedback.row.line),
     ]

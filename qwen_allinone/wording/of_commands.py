@@ -413,6 +413,10 @@ OF_COMMANDS: dict[str, tuple[str, str]] = {
         "{rows} 行：正面 {positive}，负面 {negative}，没有标签 {unlabelled}；警报 {alarms}",
         "{rows} rows: {positive} positive, {negative} negative, {unlabelled} without a label; {alarms} alarms",
     ),
+    "drafts_dropped": (
+        "{count} 条拟的回复不断重复或没有写完，没有采用；见 {file}",
+        "{count} drafted replies repeated themselves or were cut off, and were dropped; see {file}",
+    ),
     "run_files": ("文件", "files"),
     "run_text_column": ("文字的列", "text column"),
     "run_model": ("模型", "model"),

@@ -724,6 +724,10 @@ TO_CLIENTS: dict[str, tuple[str, str]] = {
     ),
     "row_width": ("有 {count} 列，应为 {width} 列{over}", "{count} columns where there should be {width}{over}"),
     "cells_over": ("，多出：{cells}", ", too many: {cells}"),
+    "draft_dropped": (
+        "拟的回复不断重复或没有写完，没有采用",
+        "the drafted reply repeated itself or was cut off, and was dropped",
+    ),
     "line_endless": ("这一行太长", "the line is too long"),
     "line_no_utf8": ("不是 UTF-8 编码", "is not UTF-8"),
     "line_no_json": ("不是合法的 JSON", "is no JSON"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from qwen_allinone.cli import app
+from qwen_allinone.shipped_files import SHIPPED
 
 ERRORS = 2
 runner = CliRunner(env={"COLUMNS": "240", "TERM": "dumb"})
@@ -44,6 +46,18 @@ def test_a_file_is_labelled_and_reported_and_its_columns_are_shown(tmp_path: Pat
     assert empty["说明"] == "内容为空"
     assert "demo" in (tmp_path / "out" / "report.html").read_text("utf-8")
     assert command("a.csv", "--out", "out").exit_code == ERRORS, "a run is there already"
+
+
+def test_drafts_that_were_cut_off_are_counted_and_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = shutil.copytree(SHIPPED / "prompts", tmp_path / "prompts") / "suggest" / "prompt.md"
+    prompt.write_text(prompt.read_text("utf-8").replace("max_new_tokens: 96", "max_new_tokens: 2"), "utf-8")
+    monkeypatch.setenv("QAIO_PROMPTS", str(tmp_path / "prompts"))
+    result = command("a.csv", "--out", "out")
+    assert result.exit_code == 0, result.stderr
+    assert "1 drafted replies repeated themselves or were cut off, and were dropped; see labelled.csv" in result.stdout
+    with (tmp_path / "out" / "labelled.csv").open(encoding="utf-8-sig", newline="") as file:
+        complaint = next(csv.DictReader(file))
+    assert not complaint["建议回复"] and "没有采用" in complaint["说明"]
 
 
 def test_where_ray_is_not_installed_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

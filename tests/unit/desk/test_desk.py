@@ -20,8 +20,10 @@ from zipfile import ZipFile
 import pytest
 
 from qwen_allinone import desk
-from qwen_allinone.desk.asking import Said
+from qwen_allinone.desk.asking import Said, over_http
+from qwen_allinone.desk.drafts import repeats_itself
 from qwen_allinone.errors import DataFileError
+from qwen_allinone.patience import Response
 from qwen_allinone.wording import in_language, message_of
 from tests.support.known_clerk import known, say
 
@@ -183,6 +185,85 @@ def test_where_somebody_needs_help_no_reply_is_suggested_and_it_comes_first(tmp_
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     alarms = page[page.index("<h2>报警") :]
     assert alarms.index("不想活了") < alarms.index(">坏了<")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "退款退款退款退款退款", "您好，第13888888888", "好的，我们马上为您处理，马上为您处理，马上为您处理，马上为您处理，马上为您处理",
+        "请稍等 请稍等 请稍等\n请稍等 请稍等", "抱歉" + "一二三四五六七八九十甲乙" * 5, "sorry, sorry, sorry, sorry, sorry", "嗯" * 8,
+    ],
+)  # fmt: skip
+def test_a_draft_that_goes_round_and_round_is_known(text: str) -> None:
+    assert repeats_itself(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "很抱歉，我们马上为您处理", "哈哈哈哈", "太好了!!!!!", "祝您 888", "嗯" * 7, "退款退款退款退款", "共 100000 元",
+        "一二三四五六七八九十甲乙丙" * 5, "真的真的很抱歉，谢谢谢谢您", " " * 40, "稍等……………………".replace("…" * 8, "…" * 6),
+    ],
+)  # fmt: skip
+def test_emphasis_is_not_taken_for_a_draft_that_goes_round_and_round(text: str) -> None:
+    assert not repeats_itself(text)
+
+
+def test_drafts_in_a_loop_or_cut_off_are_dropped_told_and_not_asked_for_again(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def looping(task: str, inputs: Mapping[str, str]) -> Said:
+        if task != "suggest":
+            return say(task, inputs)
+        asked.append(inputs["text"])
+        return {"坏一": Said(text="退款" * 30), "坏二": Said(text="我们会尽", is_cut=True)}.get(
+            inputs["text"], Said(text="很抱歉")
+        )
+
+    file, clerk = written(tmp_path, "a.csv", "评论\n坏一\n坏二\n坏三\n"), known(looping)
+    for resume in (False, True):
+        figures = run([file], tmp_path / "out", resume=resume, clerk=clerk)
+        labelled = read(tmp_path / "out" / "labelled.csv")
+        assert [row["建议回复"] for row in labelled] == ["", "", "很抱歉"]
+        assert [row["说明"] for row in labelled] == [*["拟的回复不断重复或没有写完，没有采用"] * 2, ""]
+        assert (figures.labelled, figures.suggested, figures.drafts_dropped) == (3, 1, 2)
+        page = (tmp_path / "out" / "report.html").read_text("utf-8")
+        assert "退款退款" not in page and "我们会尽" not in page and "很抱歉" in page
+    assert sorted(asked) == ["坏一", "坏三", "坏二"], "once each, whatever came of it"
+
+
+def test_a_run_from_before_drafts_were_dropped_goes_on(tmp_path: Path) -> None:
+    file = written(tmp_path, "a.csv", "评论\n坏了\n")
+    run([file], tmp_path / "out")
+    journal = tmp_path / "out" / "journal.jsonl"
+    journal.write_text(journal.read_text().replace(', "draft_dropped": false', ""))
+    assert run([file], tmp_path / "out", resume=True).drafts_dropped == 0
+
+
+class Remote:
+    """A running service of one task, whose replies end at their limit."""
+
+    def ask(self, method: str, path: str, body: object = None) -> Response:
+        tasks = {"tasks": [{"name": "suggest", "labels": []}]}
+        cut = {"task": "suggest", "text": "我们会尽", "detail": {"finish_reason": "length"}}
+        return Response(200, json.dumps(tasks if method == "GET" else cut).encode(), "demo", 0.0)
+
+
+def test_a_service_tells_that_a_draft_was_cut_off() -> None:
+    clerk = over_http(Remote())  # type: ignore[arg-type]
+    assert clerk.ask("suggest", {"text": "坏了"}) == Said(text="我们会尽", is_cut=True)
+
+
+def test_key_words_that_are_not_in_the_text_are_not_counted(tmp_path: Path) -> None:
+    def slipping(task: str, inputs: Mapping[str, str]) -> Said:
+        return Said(items=("wifi", "屏幕", "房问")) if task == "keywords" else say(task, inputs)
+
+    file = written(tmp_path, "a.csv", "评论\nＷｉＦｉ很好\n屏\u200b幕坏了\n房间坏了\n")
+    figures = run([file], tmp_path / "out", clerk=known(slipping))
+    assert [(known.word, known.rows) for known in figures.praise.most_named(9)] == [("wifi", 1)]
+    assert [(known.word, known.rows) for known in figures.complaints.most_named(9)] == [("屏幕", 1)]
+    assert "房问" not in (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert [row["关键词"] for row in read(tmp_path / "out" / "labelled.csv")] == ["wifi、屏幕、房问"] * 3
 
 
 def slowly(task: str, inputs: Mapping[str, str]) -> Said:

@@ -33,6 +33,7 @@ class Desk:
     files: dict[str, bytes] = field(default_factory=dict)
     batches: dict[str, dict[str, Any]] = field(default_factory=dict)
     refuse: str = ""  # an endpoint that takes no batch
+    draft: dict[str, Any] = field(default_factory=dict)  # what it suggests, if it is to be this
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         path, method = request.url.path, request.method
@@ -77,7 +78,7 @@ class Desk:
         lines = [json.loads(line) for line in self.files.get(batch["input_file_id"], b"").splitlines()]
         if self.works and batch["status"] == "in_progress":
             batch["status"] = "completed"
-            out = [json.dumps(_answered(line), ensure_ascii=False) for line in lines]
+            out = [json.dumps(_answered(line, self.draft), ensure_ascii=False) for line in lines]
             batch["output_file_id"] = f"out-{id}"
             self.files[f"out-{id}"] = "\n".join(out).encode()
         done = len(lines) if batch["status"] == "completed" else 0
@@ -92,14 +93,14 @@ class Desk:
         }
 
 
-def _answered(line: dict[str, Any]) -> dict[str, Any]:
+def _answered(line: dict[str, Any], draft: dict[str, Any]) -> dict[str, Any]:
     task, text = line["url"].rpartition("/")[2], line["body"]["text"]
     bad, desperate = "退钱" in text, "不想活" in text
     label = {"sentiment": ("正面", "负面")[bad], "intent": ("表扬", "投诉")[bad], "care": ("平常", "求助")[desperate]}
     if task in label:
         body = {"label": label[task], "detail": {"probabilities": {label[task]: 0.97}}}
     else:
-        body = {"items": ["房间"]} if task == "keywords" else {"text": f"您好，关于“{text}”"}
+        body = {"items": ["房间"]} if task == "keywords" else draft or {"text": f"您好，关于“{text}”"}
     return {"custom_id": line["custom_id"], "response": {"status_code": 200, "body": body}, "error": None}
 
 
@@ -152,6 +153,22 @@ def test_what_a_file_comes_to() -> None:
         '"1","房间干净","正面","0.9700"'
     )
     assert "<html" in found.report and "留言.csv" in found.report and "demo" in found.report
+
+
+@pytest.mark.parametrize("reply", [{"text": "退款" * 30}, {"text": "我们会尽", "detail": {"finish_reason": "length"}}])
+def test_a_draft_in_a_loop_or_cut_off_is_dropped_and_told(reply: dict[str, Any]) -> None:
+    desk = Desk(draft=reply)
+
+    async def work(api: Api) -> Any:
+        return await (await to_its_end(await begin(api))).desk()
+
+    found = talk(desk, work)
+    (asked,) = (batch for batch in desk.batches.values() if batch["endpoint"].endswith("/suggest"))
+    body = json.loads(desk.files[asked["input_file_id"]])["body"]
+    assert body["detail"] is True, "whether it was cut off is among the details"
+    assert found.figures.drafts_dropped == 1 and "另有 1 条不断重复或没有写完" in found.alarms()
+    assert reply["text"] not in found.alarms() + found.report + found.file().decode()
+    assert "拟的回复不断重复或没有写完，没有采用" in found.file().decode()
 
 
 def test_a_file_is_found_again_by_its_id_whatever_has_happened_meanwhile() -> None:
