@@ -233,6 +233,14 @@ class FeedbackOff(RequestError):
         super().__init__(said("feedback_off"))
 
 
+class MemoryOff(RequestError):
+    status = 404
+    code = "memory_off"
+
+    def __init__(self) -> None:
+        super().__init__(said("memory_off"))
+
+
 class UsageOff(RequestError):
     status = 404
     code = "usage_off"

@@ -66,13 +66,15 @@ def _lines(path: Path, node: yaml.Node) -> Iterator[tuple[Path, int]]:
             yield from _lines(inner, item)
 
 
-def yaml_problem(error: Exception, above: int = 0) -> str:
-    """Why a text is no YAML, and on which line of a file in which `above` lines stand before it; a constructor may
-    raise anything."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+def yaml_problem(error: Exception, text: str, above: int = 0) -> tuple[str, str]:
+    """Why `text` is no YAML, on which line of a file in which `above` lines stand before it, and the fix; a constructor
+    may raise anything."""
+    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
         problem = error.problem if isinstance(error.problem, Said) else said("no_yaml", problem=error.problem)
-        return said("at_line", line=above + error.problem_mark.line + 1, problem=problem)
-    return said("no_yaml", problem=" ".join(str(error).split()))
+        is_tab = text[mark.index : mark.index + 1] == "\t"  # where a token ought to begin; libyaml does not name it
+        problem, fix = (said("yaml_tab"), said("write_spaces")) if is_tab else (problem, said("correct_yaml"))
+        return said("at_line", line=above + mark.line + 1, problem=problem), fix
+    return said("no_yaml", problem=" ".join(str(error).split())), said("correct_yaml")
 
 
 def wrong_in(detail: Any, model: type[BaseModel], example: str = "") -> tuple[str, str]:

@@ -130,20 +130,20 @@ class Api:
                 tuple(_task(entry, document) for entry in tasks),
                 "session_id" in _fields_of(document, "/chat"),
                 _router(document),
-                "/v1/memory/{user}" in document.get("paths", {}),
-                await self._works_batches_off(document),
+                await self._is_on(document, "/v1/memory/{user}", "/v1/memory/nobody"),
+                await self._is_on(document, "/v1/batches", "/v1/batches?limit=1"),
                 "/v1/prompts/{task}" in document.get("paths", {}),
             )
         return self._about
 
-    async def _works_batches_off(self, document: dict[str, Any]) -> bool:
-        """The routes are there either way, and say so where batches are off."""
-        if "/v1/batches" not in document.get("paths", {}):
+    async def _is_on(self, document: dict[str, Any], path: str, asked: str) -> bool:
+        """`path` is described either way; where it is switched off, what is `asked` of it is answered with a 404."""
+        if path not in document.get("paths", {}):
             return False
         try:
-            await self._ask("GET", "/v1/batches?limit=1")
-        except ApiError:
-            return False
+            await self._ask("GET", asked)
+        except ApiError as error:
+            return error.status != 404  # what fails for a while is there, and says so when it is used
         return True
 
     async def run(self, task: Task, inputs: Mapping[str, str]) -> Answer:

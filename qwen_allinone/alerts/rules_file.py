@@ -77,7 +77,7 @@ class _Loader:
             raw = yaml.load(text, Loader=StrictLoader)
             self._lines = lines_of(text)
         except Exception as error:  # YAML's constructors raise what they like on impossible dates and numbers
-            raise self._wrong((), yaml_problem(error), said("correct_yaml")) from None
+            raise self._wrong((), *yaml_problem(error, text)) from None
         if not isinstance(raw, dict):
             raise self._wrong((), said("is_no_mapping"), said("alerts_top_keys"))
         for key in raw:

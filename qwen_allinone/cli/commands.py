@@ -64,6 +64,8 @@ def check(
         cases = {name: registry.cases(name) for name in names}
     except QaioError as error:
         raise exit_with(error) from None
+    # The bars of progress are for terminals; into a pipe this takes a minute or more without a word.
+    tell(err, said("check_begins", cases=sum(map(len, cases.values())), tasks=len(cases)))
     service = load_service(settings)
     outcomes: dict[str, list[Outcome]] = {}
     with Progress(console=err, transient=True) as progress:

@@ -108,7 +108,7 @@ def raise_invalid(error: ValidationError) -> NoReturn:
     if kind == "missing" and field == "text":
         raise EmptyInput(param=field)
     if kind == "missing":
-        raise InvalidInput(said("field_missing", field=field), param=field)
+        raise InvalidInput(_missing(field, detail["loc"], error.title), param=field)
     if kind == "extra_forbidden":
         missing = [found["loc"] for found in details if found["type"] == "missing"]
         advice = _instead_of(detail["loc"], error.title, missing)
@@ -118,6 +118,15 @@ def raise_invalid(error: ValidationError) -> NoReturn:
     told = {name: _told(value) for name, value in detail.get("ctx", {}).items()}
     complaint = said(_COMPLAINTS.get(kind, "value_wrong"), **told)
     raise InvalidInput(said("of_field", field=field, complaint=complaint), param=field)
+
+
+def _missing(field: str | None, place: Sequence[int | str], title: str) -> str:
+    """That the body called `title` lacks a field, and what to write there if only one value is taken."""
+    values = {
+        model.model_json_schema().get("properties", {}).get(place[0], {}).get("const") for model in _bodies(title)
+    }
+    only = values.pop() if len(place) == 1 and len(values) == 1 else None
+    return said("field_missing", field=field) if only is None else said("field_must_be", field=field, only=repr(only))
 
 
 def _instead_of(unknown: tuple[int | str, ...], title: str, missing: Sequence[tuple[int | str, ...]]) -> str:
@@ -153,12 +162,18 @@ def tag_of_type(value: Any) -> str | None:
 @cache
 def _fields(title: str) -> frozenset[str]:
     """The fields of the body called `title`, and of what it holds; none if no body is called so."""
-    waiting, found = [Body], list[type[BaseModel]]()
+    return frozenset(name for model in _bodies(title) for name in names_within(model.model_json_schema()))
+
+
+@cache
+def _bodies(title: str) -> tuple[type[Body], ...]:
+    """All bodies called `title`: one, unless several tasks have theirs made alike."""
+    waiting, found = [Body], list[type[Body]]()
     while waiting:
         model = waiting.pop()
         waiting += model.__subclasses__()
         found += [model] if model.__name__ == title else []
-    return frozenset(name for model in found for name in names_within(model.model_json_schema()))
+    return tuple(found)
 
 
 def _named(place: Sequence[int | str]) -> str | None:

@@ -19,6 +19,7 @@ from werkzeug.formparser import default_stream_factory
 
 from qwen_allinone.errors import BatchesFull, BatchesOff, BatchesUnavailable, InvalidInput, PayloadTooLarge
 from qwen_allinone.http.backend import Backend
+from qwen_allinone.http.body import Body
 from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.request_state import state
 from qwen_allinone.http.request_terms import looked_at_early
@@ -40,10 +41,10 @@ _CONTENT: dict[str | int, Any] = {
 }
 
 
-class FileForm(BaseModel):
+class FileForm(Body):
     """An upload."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(strict=False)  # all that a form holds is text
 
     file: FileStorage = Field(description="JSONL，每行一个请求：custom_id、method、url、body")
     purpose: Literal["batch"] = Field(description="只能是 batch")

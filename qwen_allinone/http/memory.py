@@ -1,4 +1,4 @@
-"""GET, POST and DELETE /v1/memory/<user>: what is remembered of a user. Only with QAIO_MEMORY=1."""
+"""GET, POST and DELETE /v1/memory/<user>: what is remembered of a user, with QAIO_MEMORY=1."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from flask import Response, jsonify
 from flask_openapi import OpenAPI
 from pydantic import BaseModel, ConfigDict, Field
 
+from qwen_allinone.errors import MemoryOff
 from qwen_allinone.http.backend import Backend
 from qwen_allinone.http.body import Body
 from qwen_allinone.http.error_answers import NestedErrorBody, error_responses
 from qwen_allinone.http.request_state import state
-from qwen_allinone.service import whose
+from qwen_allinone.service import Memories, whose
 from qwen_allinone.state import Memory, Whose
 from qwen_allinone.telemetry.formatting import timestamp
 
@@ -76,16 +77,19 @@ class MemoriesDeleted(BaseModel):
 
 
 def register(app: OpenAPI, backend: Backend) -> None:
-    """Add the routes to `app`, if anything is remembered."""
-    memories = backend.memories
-    if memories is None:
-        return
-    errors = error_responses(NestedErrorBody, 400, 500, 503)
+    """Add the routes to `app`; where nothing is remembered they say so."""
+
+    def memories() -> Memories:
+        if backend.memories is None:
+            raise MemoryOff()
+        return backend.memories
+
+    errors = error_responses(NestedErrorBody, 400, 404, 500, 503)
 
     @app.get("/v1/memory/<user>", summary="列出或查找记忆", responses={200: MemoryList, **errors})
     def list_memories(path: UserPath, query: MemoryQuery) -> Response:
         user = _whose(path)
-        found = memories.all(user) if query.q is None else memories.search(user, query.q)
+        found = memories().all(user) if query.q is None else memories().search(user, query.q)
         return jsonify(MemoryList(user=path.user, memories=[_describe(memory) for memory in found]).model_dump())
 
     @app.post(
@@ -94,20 +98,20 @@ def register(app: OpenAPI, backend: Backend) -> None:
         responses={200: MemoryInfo, **errors, **error_responses(NestedErrorBody, 413, 415, 429)},
     )
     def add_memory(path: UserPath, body: NewMemory) -> Response:
-        return jsonify(_describe(memories.add(_whose(path), body.text)).model_dump())
+        return jsonify(_describe(memories().add(_whose(path), body.text)).model_dump())
 
     @app.delete(
         "/v1/memory/<user>/<id>",
         summary="忘掉一条记忆",
-        responses={200: MemoriesDeleted, **errors, **error_responses(NestedErrorBody, 404)},
+        responses={200: MemoriesDeleted, **errors},
     )
     def delete_memory(path: MemoryPath, query: NoQuery) -> Response:
-        memories.delete(_whose(path), path.id)
+        memories().delete(_whose(path), path.id)
         return jsonify(MemoriesDeleted(user=path.user, deleted=1).model_dump())
 
     @app.delete("/v1/memory/<user>", summary="忘掉一个人的全部记忆", responses={200: MemoriesDeleted, **errors})
     def forget_user(path: UserPath, query: NoQuery) -> Response:
-        return jsonify(MemoriesDeleted(user=path.user, deleted=memories.forget(_whose(path))).model_dump())
+        return jsonify(MemoriesDeleted(user=path.user, deleted=memories().forget(_whose(path))).model_dump())
 
 
 def _whose(path: UserPath) -> Whose:

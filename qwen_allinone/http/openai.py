@@ -155,7 +155,7 @@ def _user(backend: Backend, body: ChatCompletionRequest, asked: Terms) -> UserMe
     if not wanted or asked.behind:  # a line of a batch may be asked twice: it changes nothing
         return None
     if backend.memories is None:
-        raise InvalidInput(said("memory_off"), param="memory")
+        raise InvalidInput(said("memory_off_asked"), param="memory")
     if body.user:
         return backend.memories.of(whose(asked.caller, body.user))
     if body.memory:

@@ -185,7 +185,7 @@ def _parse_yaml(file: Path, text: str, above: int = 0) -> Any:
     try:
         return yaml.load(text, Loader=StrictLoader)
     except Exception as error:  # YAML's constructors raise what they like on impossible dates and numbers
-        raise TaskFileError(file, "(yaml)", yaml_problem(error, above), said("correct_yaml")) from None
+        raise TaskFileError(file, "(yaml)", *yaml_problem(error, text, above)) from None
 
 
 def _validated(model: type[M], raw: Any, file: Path, prefix: str = "") -> M:
@@ -256,7 +256,11 @@ def _parse_parts(text: str) -> tuple[Part, ...]:
 
 def _check_variables(file: Path, spec: FrontMatter, messages: tuple[Message, ...]) -> None:
     used = {part.name for message in messages for part in message.parts if isinstance(part, Variable)}
-    for name in sorted(used - set(spec.inputs)):
-        raise TaskFileError(file, f"${name}", said("is_not_declared"), said("add_under_inputs", name=name))
-    for name in sorted(set(spec.inputs) - used):
+    undeclared, unused = sorted(used - set(spec.inputs)), sorted(set(spec.inputs) - used)
+    for name in undeclared:
+        fix = said("add_under_inputs", name=name)
+        if len(undeclared) == len(unused) == 1:  # one thing under two names: declared, the other would be unused
+            fix = said("write_the_input", name=name, declared=unused[0])
+        raise TaskFileError(file, f"${name}", said("is_not_declared"), fix)
+    for name in unused:
         raise TaskFileError(file, f"inputs.{name}", said("is_never_used"), said("write_or_remove_input", name=name))

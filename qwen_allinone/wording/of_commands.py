@@ -279,6 +279,7 @@ OF_COMMANDS: dict[str, tuple[str, str]] = {
         "complete: QAIO_MODEL={model} qwen-allinone serve",
     ),
     # cli/commands.py: check
+    "check_begins": ("要运行的标准用例：{cases} 条（任务：{tasks} 个）", "gold cases to run: {cases} (tasks: {tasks})"),
     "passed_of": ("{task} 通过 {cases} 条中的 {passed} 条", "{task} passed {passed} of {cases}"),
     "tasks_below": ("低于 --at-least {least}：{tasks}", "less than --at-least {least}: {tasks}"),
     # cli/key_commands.py, correction_commands.py

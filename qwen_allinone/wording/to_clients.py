@@ -104,6 +104,10 @@ TO_CLIENTS: dict[str, tuple[str, str]] = {
         "这里没有保存回答供更正，请管理者设置 QAIO_FEEDBACK_FILE",
         "answers are not kept for feedback here: the administrator sets QAIO_FEEDBACK_FILE",
     ),
+    "memory_off": (
+        "这个服务没有开启记忆，请管理者设置 QAIO_MEMORY=1",
+        "nothing is remembered of users here: the administrator sets QAIO_MEMORY=1",
+    ),
     "usage_off": (
         "这里不保存用量，请管理者设置 QAIO_USAGE_DAYS",
         "usage is not kept here: the administrator sets QAIO_USAGE_DAYS",
@@ -409,6 +413,10 @@ TO_CLIENTS: dict[str, tuple[str, str]] = {
     "less_than": ("必须小于 {lt}", "must be less than {lt}"),
     "at_most": ("不能大于 {le}", "must be at most {le}"),
     "field_missing": ("缺少字段 {field}", "the field {field} is missing"),
+    "field_must_be": (
+        "缺少字段 {field}，它只能是 {only}",
+        "the field {field} is missing, and must be {only}",
+    ),
     "meant_field": ("是不是想写 {meant}？", "did you mean {meant}?"),
     "see_docs": ("请对照 /docs 检查字段名", "compare the names of fields with /docs"),
     "needs_fields": ("还缺必填字段：{fields}", "required here and missing: {fields}"),
@@ -483,7 +491,7 @@ TO_CLIENTS: dict[str, tuple[str, str]] = {
         "give either max_tokens or max_completion_tokens",
     ),
     "top_logprobs_alone": ("top_logprobs 要与 logprobs: true 一起用", "top_logprobs goes with logprobs: true"),
-    "memory_off": (
+    "memory_off_asked": (
         "这个服务没有开启记忆（QAIO_MEMORY=1），请去掉 memory",
         "this service has no memory (QAIO_MEMORY=1): leave out memory",
     ),

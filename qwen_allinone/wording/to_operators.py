@@ -208,8 +208,14 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
     ),
     "not_utf8_text": ("不是 UTF-8 文本", "is not UTF-8 text"),
     "key_line_form": (
-        "第 {number} 行：不是 `NAME: sha256:` 加 64 个十六进制数字",
-        "line {number}: is not `NAME: sha256:` and 64 hex digits",
+        (
+            "第 {number} 行：不是 `NAME: sha256:` 加 64 个十六进制数字。这个文件保存密钥的散列，不保存密钥："
+            "请删除这一行；`qwen-allinone keys new NAME` 生成一个密钥，只显示一次，并把它的散列写进来"
+        ),
+        (
+            "line {number}: is not `NAME: sha256:` and 64 hex digits. The file holds hashes of keys, never keys: "
+            "remove the line; `qwen-allinone keys new NAME` makes a key, shows it once and writes its hash here"
+        ),
     ),
     "key_line_twice": ("第 {number} 行：{match} 出现了两次", "line {number}: {match} is there twice"),
     "key_there_already": (
@@ -689,6 +695,10 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
         "请在 inputs 下加上 `{name}: {{max_tokens: ...}}`",
         "add `{name}: {{max_tokens: ...}}` under inputs",
     ),
+    "write_the_input": (
+        "请把 ${name} 写成 ${declared}，或把输入 {declared} 改名为 {name}",
+        "write ${declared} instead of ${name}, or rename the input {declared} to {name}",
+    ),
     "is_never_used": ("从没用到", "is never used"),
     "write_or_remove_input": ("请在正文里写 ${name}，或删除这个输入", "write ${name} in the body, or remove the input"),
     "see_docs_task_folder": ("见 docs/task-folder.md", "see docs/task-folder.md"),
@@ -701,7 +711,6 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
     "create_it": ("请建立它，见 docs/task-folder.md", "create it, see docs/task-folder.md"),
     "is_not_utf8": ("不是 UTF-8（{reason}）", "is not UTF-8 ({reason})"),
     "save_as_utf8": ("请存成 UTF-8", "save it as UTF-8"),
-    "correct_yaml": ("请改正那一行的 YAML", "correct the YAML at that line"),
     "dollar_names_no_variable": ("有 `$` 而后面没有变量名", "has a `$` that names no variable"),
     "write_two_dollars": ("美元符号请写成 `$$`", "write `$$` for a dollar sign"),
     "use_other_checks": ("请改用 any、all 或 none", "use any, all or none instead"),
@@ -880,6 +889,9 @@ TO_OPERATORS: dict[str, tuple[str, str]] = {
     "and_fix": ("{problem}；{fix}", "{problem}; {fix}"),
     # strict_yaml.py
     "no_yaml": ("不是 YAML（{problem}）", "is no YAML ({problem})"),
+    "yaml_tab": ("有一个制表符（Tab），YAML 不允许写在那里", "has a tab where YAML allows none"),
+    "write_spaces": ("请把它换成空格", "write spaces instead of it"),
+    "correct_yaml": ("请改正那一行的 YAML", "correct the YAML at that line"),
     "key_given_twice": ("键 {key!r} 写了两次", "key {key!r} is given twice"),
     # tasks/task.py
     "list_alone_has_most": ("max_items 只用于 `kind: list`", "max_items is for `kind: list` only"),

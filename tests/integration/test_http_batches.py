@@ -293,6 +293,24 @@ def test_fields_of_an_upload_are_checked(server: Server) -> None:
     assert missing.status_code == 400 and "file" in missing.get_json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [("en", "the field purpose is missing, and must be 'batch'"), ("zh", "缺少字段 purpose，它只能是 'batch'")],
+)
+def test_an_upload_without_its_purpose_is_told_the_only_one(server: Server, language: str, told: str) -> None:
+    headers = {"X-API-Key": server.app.config["KEYS"]["alice"], "Accept-Language": language}
+    answer = server.client.post("/v1/files", data={"file": (io.BytesIO(b"a\n"), "a.jsonl")}, headers=headers)
+    error = answer.get_json()["error"]
+    assert (answer.status_code, error["param"], error["message"]) == (400, "purpose", told)
+
+
+def test_a_mistyped_field_of_an_upload_is_told_its_name(server: Server) -> None:
+    headers = {"X-API-Key": server.app.config["KEYS"]["alice"], "Accept-Language": "en"}
+    form = {"purpos": "batch", "file": (io.BytesIO(b"a\n"), "a.jsonl")}
+    message = server.client.post("/v1/files", data=form, headers=headers).get_json()["error"]["message"]
+    assert message == "the field purpos is not supported, did you mean purpose?"
+
+
 def test_fields_of_a_batch_are_checked(server: Server) -> None:
     asking: Any = client(server)
     file = upload(asking, jsonl([line("a")]))

@@ -496,7 +496,18 @@ def test_where_memory_is_off_nobody_is_remembered(server: Server, tmp_path: Path
     answer = off.post("/chat", {"text": "我养了两只乌龟", "user": "u-1"})
     assert answer.status_code == 400 and "QAIO_MEMORY" in problem(answer, "/chat")["message"]
     assert off.post("/chat", {"text": "好", "user": "u-1", "memory": False}).status_code == 200
-    assert off.client.get("/v1/memory/u-1").status_code == 404
+    document = off.client.get("/openapi.json").get_json()
+    asked = [("GET", ""), ("POST", ""), ("DELETE", ""), ("DELETE", "/m-1")]
+    for method, id in asked:
+        body = {"text": "用户养了乌龟"} if method == "POST" else None
+        for language in ("zh", "en"):
+            headers = {"Accept-Language": language}
+            refused = off.client.open(f"/v1/memory/u-1{id}", method=method, json=body, headers=headers)
+            told = problem(refused, "/v1")
+            assert (refused.status_code, told["code"]) == (404, "memory_off")
+            assert "QAIO_MEMORY=1" in told["message"] and ("administrator" in told["message"]) == (language == "en")
+        path = "/v1/memory/{user}" + ("/{id}" if id else "")
+        assert_documented(document, method, path, 404, refused.get_json())
     assert not list(tmp_path.iterdir())
 
 

@@ -10,6 +10,7 @@ import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -139,6 +140,21 @@ BROKEN = {
     "a name twice": (f"a: sha256:{HEX}\na: sha256:{HEX}\n".encode(), "line 2: a is there twice"),
     "no UTF-8": (b"\xff\xfe\x00", "UTF-8"),
 }
+
+
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [("en", "holds hashes of keys, never keys: remove"), ("zh", "保存密钥的散列，不保存密钥：请删除")],
+)
+def test_who_pastes_a_key_is_told_that_the_file_holds_hashes_and_what_makes_one(
+    file: Path, language: Literal["en", "zh"], told: str
+) -> None:
+    file.write_text("qaio_abcdef\n")
+    with pytest.raises(AccessFileError) as caught:
+        keys.names(file)
+    message = in_language(message_of(caught.value), language)
+    assert told in message and "`qwen-allinone keys new NAME`" in message
+    assert "qaio_abcdef" not in message, "a log is no place for keys"
 
 
 @pytest.mark.parametrize(("raw", "words"), list(BROKEN.values()), ids=list(BROKEN))

@@ -125,6 +125,7 @@ def test_a_channel_without_its_secret_is_refused(tmp_path: Path, registry: Regis
         ("channels: [{name: a, kind: wecomm}]", "did you mean wecom?"),
         ("channels: 1\nchannels: 2", "given twice"),
         ("a: [", "correct the YAML"),
+        ("channels:\n\t- name: a", "line 2: has a tab where YAML allows none. Fix: write spaces"),
         ("channels: &a [*a]", "Fix:"),
     ],
 )

@@ -3,9 +3,10 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
+import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
@@ -13,6 +14,8 @@ from qwen_allinone import __version__
 from qwen_allinone.cli import app
 from qwen_allinone.errors import ServerBusy
 from qwen_allinone.service import Service
+from qwen_allinone.settings import Settings
+from qwen_allinone.tasks import Registry
 
 ERRORS = 2
 # Wide enough that rich does not wrap what the tests look for.
@@ -69,6 +72,29 @@ def test_check_counts_the_gold_cases_of_a_task() -> None:
     assert cells[0] == "sentiment"
     assert int(cells[2]) <= int(cells[1]) >= 30
     assert cells[3] == f"{int(cells[2]) / int(cells[1]):.1%}"
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [
+        ("C", r"gold cases to run: (\d+) \(tasks: (\d+)\)"),
+        ("zh_CN.UTF-8", r"要运行的标准用例：(\d+) 条（任务：(\d+) 个）"),
+    ],
+)
+def test_check_says_what_it_runs_before_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, more: list[str], language: str, told: str
+) -> None:
+    def stop(settings: Settings) -> NoReturn:
+        raise typer.Exit(3)
+
+    monkeypatch.setattr("qwen_allinone.cli.commands.load_service", stop)
+    result = runner.invoke(app, ["check", *more], env={"LC_ALL": language})
+    line = re.fullmatch(told, result.stderr.strip())
+    registry = Registry.load(Settings.load().prompts)
+    counts = [len(registry.cases(task.name)) for task in registry]
+    assert line and (int(line[1]), int(line[2])) == (sum(counts), len(counts))
+    assert result.exit_code == 3 and result.stdout == ""
 
 
 @pytest.mark.usefixtures("demo")

@@ -87,15 +87,19 @@ def test_a_chat_names_its_user_only_where_it_is_to_be_remembered_and_tells_what_
     assert [turn.state for turn in talk.turns] == ["done", "done"]
 
 
-def test_a_service_that_remembers_is_known_by_its_description() -> None:
-    async def both(address: str) -> tuple[bool, bool]:
+def test_a_service_that_remembers_is_known_by_its_description_and_answer() -> None:
+    async def both(address: str) -> tuple[bool, bool, bool]:
         api = Api(address)
         before = (await api.about()).memory
         front.plant("/openapi.json", given({"paths": {"/v1/memory/{user}": {}}}))
+        off = given({"error": {"message": "这个服务没有开启记忆", "code": "memory_off"}}, 404)
+        front.plant("/v1/memory/nobody", off)
+        off_there = (await api.about(fresh=True)).memory
+        front.plant("/v1/memory/nobody", given({"user": "nobody", "memories": []}))
         after = (await api.about(fresh=True)).memory
         await api.close()
-        return before, after
+        return before, off_there, after
 
     with relay() as front:
         describe(front)
-        assert asyncio.run(both(front.address)) == (False, True)
+        assert asyncio.run(both(front.address)) == (False, False, True)
