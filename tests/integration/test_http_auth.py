@@ -211,7 +211,7 @@ def test_no_key_or_token_is_logged(guarded: Guarded, caplog: pytest.LogCaptureFi
 
 
 # What these keep of one key takes a share of the store at most.
-KEEPING = ("/chat", "/v1/responses", "/v1/chat/completions", "/v1/files", "/v1/batches")
+KEEPING = ("/chat", "/v1/responses", "/v1/chat/completions", "/v1/files", "/v1/batches", "/v1/memory/{user}")
 
 
 def test_the_document_tells_of_keys_and_what_it_tells_is_true(guarded: Guarded) -> None:
