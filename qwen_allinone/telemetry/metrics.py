@@ -120,7 +120,9 @@ class Metrics:
             return Gauge(f"qaio_{name}", help_text, labels, registry=self.registry, multiprocess_mode=mode)  # type: ignore[arg-type]
 
         self._running = gauge("num_requests_running", "Computations that have a slot")
-        self._waiting = gauge("num_requests_waiting", "Computations waiting for a slot: a chat begins with two, its labels")
+        self._waiting = gauge(
+            "num_requests_waiting", "Computations waiting for a slot: a chat begins with two, its labels"
+        )
         self._workers = gauge("workers", "Workers alive")
         self._ready = gauge("workers_ready", "Workers whose model is loaded and answers")
         self._resident = gauge("resident_memory_bytes", "Resident memory of each worker", mode="liveall")
