@@ -70,7 +70,7 @@ serve: install
 ui: install-ui
 	$(PY) -m ui
 
-# Three processes: most tests over real servers wait most of their time.
+# Four processes on two cores: most tests over real servers wait most of their time.
 test: install-dev
 	$(PY) -m pytest -n 4 --dist loadfile
 

@@ -11,8 +11,8 @@ service's chat prompt, without any prompt, and through others, as in demo/batche
 
 Some first messages are read once more at the end of a conversation about something else, where the same replies fit;
 and what the model said just before does not fit again. Of fitting replies the rare ones count more, of others the
-common ones (Lanchantin et al. 2025): rounds without that left four different replies of ten. What the further
-tasks write is practised meanwhile: two rounds without that cost `suggest` three gold cases in ten.
+common ones (Lanchantin et al. 2025); the one round so far that learned so kept no more variety than those before. What
+the further tasks write is practised meanwhile: two rounds without that cost `suggest` three gold cases in ten.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ PRACTISED = (
 )  # fmt: skip
 SAMPLES, PRACTICE_TOKENS = 3000, 900  # of a task that has no end; of a batch
 TURNED = 0.5  # of the first messages are read once more behind another conversation
-VARIETY, _MOST_WEIGHT = 0.15, 12.0  # of a nat
+VARIETY = 0.15  # how much more a pair counts, in nats for each by which its unfit reply is likelier
+_MOST_NATS = 12.0  # either way: farther apart, one pair would be all or nothing
 
 System = Callable[[Judged, str], str]  # the system prompt that tells a mood, and what is known of the user
 _KNOWN = "{known}"  # of the user
@@ -82,7 +83,7 @@ class Pairs:
     def for_variety(self, scores: Tensor) -> Pairs:
         """The same, where the rarer a fitting reply is and the more common an unfit one, by the log-probabilities
         `scores` [replies], the more they count in their message: what is said to everything is learned anyway."""
-        raw = (VARIETY * (scores[self.unfit] - scores[self.fitting])).clamp(max=_MOST_WEIGHT).exp()
+        raw = (VARIETY * (scores[self.unfit] - scores[self.fitting])).clamp(-_MOST_NATS, _MOST_NATS).exp()
         sums = torch.zeros(int(self.messages[-1]) + 1).index_add(0, self.messages, raw)
         return dataclasses.replace(self, weights=raw / sums[self.messages])
 

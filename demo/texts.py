@@ -49,7 +49,8 @@ class Texts:
     @classmethod
     def read(cls, options: argparse.Namespace, pool: Pool | None = None) -> Texts:
         """`pool`: None for the one of all moods, with a teacher."""
-        pool = pool or build(options.work / "pools", options.seed, options.scale)
+        if pool is None:
+            pool = build(options.work / "pools", options.seed, options.scale)
         jobs = taught(Lexicon.load(), options.seed * 3000, round(JOB_SAMPLES * options.scale))
         frames = {kind: each.first(options.frames) for kind, each in read_frames().items()}
         return cls(Prompts(Tokenizer.load(options.out)), pool, jobs, frames)

@@ -34,7 +34,7 @@ from qwen_allinone.tasks import clean
 SHARE = {POSITIVE: 1.0, NEGATIVE: 0.0, CALM: 0.5}
 COMPOSED, SHUFFLED, CALM_TEXTS = 90_000, 9_000, 9_000
 TIMES, TIMES_ALONE = {"written": 4}, {"written": 16}  # how often a text stands in the pool
-CERTAIN_ALONE = 0.88
+CERTAIN_ALONE = 0.88  # the largest share where no teacher doubts
 TRUST = 0.25  # of a composed text's target that is the teacher's: word lists are sometimes wrong
 CORPUS = Path(__file__).parent
 _AT_ONCE = 2048
@@ -69,7 +69,7 @@ def build(folder: Path, seed: int, scale: float = 1.0) -> Pool:
 
 def build_alone(seed: int, scale: float = 1.0) -> Pool:
     """The same without the teacher and what only he knows, and so without vectors: in seconds. What was written by hand
-    comes more often. Nobody is surer than `CERTAIN_ALONE`: with shares of 1 and 0 the reviews' probabilities, that the
+    comes more often. No share is beyond `CERTAIN_ALONE`: with shares of 1 and 0 the reviews' probabilities, that the
     teacher's doubts had made honest, were wrong by 0.12 instead of 0.06."""
     apart, rows = Apart(measured_sentences()), list[tuple[str, float]]()
     for name, draw in _parts(seed, scale).items():

@@ -122,10 +122,7 @@ def raise_invalid(error: ValidationError) -> NoReturn:
 
 def _missing(field: str | None, place: Sequence[int | str], title: str) -> str:
     """That the body called `title` lacks a field, and what to write there if only one value is taken."""
-    values = {
-        model.model_json_schema().get("properties", {}).get(place[0], {}).get("const") for model in _bodies(title)
-    }
-    only = values.pop() if len(place) == 1 and len(values) == 1 else None
+    only = _only_value(title, place[0]) if len(place) == 1 else None
     return said("field_missing", field=field) if only is None else said("field_must_be", field=field, only=repr(only))
 
 
@@ -163,6 +160,13 @@ def tag_of_type(value: Any) -> str | None:
 def _fields(title: str) -> frozenset[str]:
     """The fields of the body called `title`, and of what it holds; none if no body is called so."""
     return frozenset(name for model in _bodies(title) for name in names_within(model.model_json_schema()))
+
+
+@cache
+def _only_value(title: str, name: int | str) -> Any:
+    """What a field of the body called `title` has to be, if it takes one value alone; None if it takes more."""
+    values = {model.model_json_schema().get("properties", {}).get(name, {}).get("const") for model in _bodies(title)}
+    return values.pop() if len(values) == 1 else None
 
 
 @cache
